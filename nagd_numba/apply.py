@@ -1,0 +1,87 @@
+"""One rule, any arrays: choose the kernel for them, check, run.
+
+The usual call, contiguous vectors that fit a kernel compiled before, costs its front end one dictionary look-up and
+one call of that kernel, which checks lengths, overlap and hyper-parameters before its first write.  Whatever that
+kernel refuses comes to `apply`, which takes every other shape and place (strides, DLPack, CUDA) and words the errors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import typeof, types
+from numba.np.numpy_support import from_dtype
+
+from . import arrays, loops, threads
+from .compile import cpu_kernel
+from .rules import Rule
+
+# From this many elements on, two threads beat one (benchmarks/crossover.py measures it).
+PARALLEL_FROM = 40_000
+
+
+def apply(
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], hyper: dict[str, Any], options: tuple[Any, ...],
+    stream: Any = None,
+) -> Callable | None:
+    """Update `params` and `states` in place by `rule`, after checking everything.
+
+    Returns the kernel that ran if it is the one for plain vectors, which may be called without `apply`; else None.
+    """
+    named = [("params", params), ("grads", grads), *zip(rule.states, states, strict=True)]
+    if arrays.any_on_device(named):
+        from .launch import apply_on_device  # imports numba.cuda
+
+        apply_on_device(rule, named, hyper, options, stream)
+        arrays.tell_torch(params, *states)
+        return None
+    if stream is not None:
+        raise ValueError("stream is for arrays on a CUDA device, and these are on the host: leave it out")
+
+    host = [(name, arrays.host_array(name, x, write=name != "grads")) for name, x in named]
+    arrays.same_kind(host)
+    arrays.no_overlap(host, written=("params", *rule.states))
+    dtype = host[0][1].dtype
+    values = arrays.hyper_parameters(hyper, dtype)
+    flat = arrays.flat_views([x for _, x in host])
+    p, g, *s = flat if flat is not None else [x for _, x in host]
+    if p.size == 0:
+        return None
+    arguments = (p, g, tuple(s), values)
+    signature = tuple(map(typeof, arguments))
+    if flat is None:
+        kernel = host_kernel(rule, options, signature, loops.strided)
+    else:
+        kernel = host_kernel(rule, options, signature, parallel=use_parallel(p.size))
+    status = kernel(*arguments)
+    if status != loops.OK:
+        raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")
+    arrays.tell_torch(params, *states)
+    return kernel if flat is not None and signature == vectors(rule, dtype) else None
+
+
+def use_parallel(size: int) -> bool:
+    """Is a vector of this size for the parallel kernel, here and now?"""
+    return size >= PARALLEL_FROM and threads.parallel_allowed()
+
+
+def vectors(rule: Rule, dtype: Any) -> tuple[types.Type, ...]:
+    """The signature of a rule's kernel on plain contiguous vectors."""
+    array = from_dtype(np.dtype(dtype))[::1]
+    hyper = types.UniTuple(types.float64, len(rule.hyper))
+    return array, array, types.UniTuple(array, len(rule.states)), hyper
+
+
+@functools.lru_cache(maxsize=None)
+def host_kernel(
+    rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], loop: Callable = loops.contiguous,
+    parallel: bool = False,
+) -> Callable:
+    """The CPU kernel of a rule, `kernel(params, grads, states, hyper) -> status`, for exactly these argument types."""
+    return cpu_kernel(
+        loop, f"{rule.kernel_name(options)}_{loop.__name__}", signature, parallel, source=rule.update,
+        update=rule.update, constants=rule.constants, OPTIONS=options,
+    )

@@ -1,0 +1,183 @@
+"""Which arrays are accepted, and every message about those that are not.  Nothing here writes to an array."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_DLPACK_CPU = 1
+
+
+def is_device_array(x: Any) -> bool:
+    """Does `x` live in the memory of a CUDA device (or of its simulator)?"""
+    if isinstance(x, np.ndarray):
+        return False
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        return x.is_cuda
+    return hasattr(x, "__cuda_array_interface__") or hasattr(x, "__cuda_ndarray__")  # the latter: the simulator
+
+
+def any_on_device(named: Sequence[tuple[str, Any]]) -> bool:
+    """Are the arrays on a device?  Raises where only some of them are."""
+    places = [(name, is_device_array(x)) for name, x in named]
+    device = [name for name, on_device in places if on_device]
+    host = [name for name, on_device in places if not on_device]
+    if device and host:
+        raise ValueError(
+            f"{' and '.join(device)} live{'s' if len(device) == 1 else ''} on a CUDA device and {' and '.join(host)} "
+            f"on the host; all arrays must be in one place: copy one side, for example with numba.cuda.to_device or "
+            f"copy_to_host"
+        )
+    return bool(device)
+
+
+def host_array(name: str, x: Any, write: bool) -> np.ndarray:
+    """`x` as a NumPy array on the same memory; raises where it cannot be, or cannot be written as asked."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
+    if not isinstance(x, np.ndarray):
+        x = _from_dlpack(name, x)
+    if x.dtype not in DTYPES:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; float32 or float64 in native byte order is needed: "
+            f"{name}.astype(np.float32)"
+        )
+    if write and not x.flags.writeable:
+        raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
+    return x
+
+
+def _from_dlpack(name: str, x: Any) -> np.ndarray:
+    if hasattr(x, "__dlpack__"):
+        if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) != _DLPACK_CPU:
+            raise TypeError(
+                f"{name} ({_type_name(x)}) is on a device that offers no __cuda_array_interface__; "
+                f"copy it to the host or to a CUDA device"
+            )
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(x, torch.Tensor):
+            x = x.detach()
+        try:
+            return np.from_dlpack(x)
+        except (TypeError, BufferError, RuntimeError) as error:
+            raise TypeError(
+                f"{name} ({_type_name(x)}) cannot be used without a copy: {error}; "
+                f"a dense float32 or float64 array is needed"
+            ) from error
+    raise TypeError(
+        f"{name} is {_a(_type_name(x))}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
+        f"__cuda_array_interface__): np.asarray({name}, dtype=np.float32)"
+    )
+
+
+def same_kind(named: Sequence[tuple[str, Any]]) -> None:
+    """Raise unless all arrays have the dtype and the shape of the first."""
+    first, reference = named[0]
+    for name, x in named[1:]:
+        if x.dtype != reference.dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype} and {first} {reference.dtype}; one dtype is needed for all: "
+                f"{name}.astype(np.{reference.dtype})"
+            )
+        if tuple(x.shape) != tuple(reference.shape):
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)} and {first} {tuple(reference.shape)}; one shape is needed for "
+                f"all: reshape or slice {name}"
+            )
+
+
+def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) -> None:
+    """Raise where two host arrays share memory, or where elements of a written one share memory among themselves."""
+    for name, x in named:
+        if name in written and _overlaps_itself(x):
+            raise ValueError(
+                f"elements of {name} share memory (strides {x.strides} for shape {x.shape}); each needs its own: "
+                f"pass {name}.copy()"
+            )
+    for (name, x), (other, y) in itertools.combinations(named, 2):
+        if np.may_share_memory(x, y) and _shares_memory(x, y):
+            raise ValueError(
+                f"{name} and {other} {'are the same memory' if x is y else 'overlap in memory'}; "
+                f"each needs its own: pass {other}.copy()"
+            )
+
+
+def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(x, y, max_work=10**6)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(x: np.ndarray) -> bool:
+    reach = x.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach = stride * (length - 1) + reach
+    return False
+
+
+def flat_views(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """One-dimensional views of arrays that are all C or all Fortran contiguous, in one element order; else None."""
+    if all(x.flags.c_contiguous for x in arrays):
+        return [x if x.ndim == 1 else x.reshape(-1) for x in arrays]
+    if all(x.flags.f_contiguous for x in arrays):
+        return [x.T.reshape(-1) for x in arrays]
+    return None
+
+
+def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...]:
+    """The hyper-parameters as floats; raises for one that is not a number, negative, or not finite in `dtype`."""
+    values = []
+    for name, x in named.items():
+        try:
+            value = float(x)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} is {x!r}; a number is needed") from error
+        with np.errstate(over="ignore"):
+            if not (value >= 0 and math.isfinite(value) and np.isfinite(dtype.type(value))):
+                raise ValueError(f"{name} is {value!r}; a finite number >= 0 is needed (in {dtype})")
+        values.append(value)
+    return tuple(values)
+
+
+def choice(name: str, x: Any, allowed: Sequence[str]) -> int:
+    """The index of `x` among the allowed names; raises with a suggestion."""
+    if x in allowed:
+        return allowed.index(x)
+    near = difflib.get_close_matches(str(x).lower(), allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} is {x!r}; one of {', '.join(map(repr, allowed))} is needed{hint}")
+
+
+def flag(name: str, x: Any) -> bool:
+    """`x` as a bool; raises for anything but a truth value, such as a string."""
+    if isinstance(x, int | np.bool_) and x in (0, 1):
+        return bool(x)
+    raise TypeError(f"{name} is {x!r}; True or False is needed")
+
+
+def tell_torch(*arrays: Any) -> None:
+    """Tell PyTorch's autograd that its tensors among `arrays` were written, so that a stale backward pass raises."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        for x in arrays:
+            if isinstance(x, torch.Tensor):
+                torch.autograd.graph.increment_version(x)
+
+
+def _type_name(x: Any) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

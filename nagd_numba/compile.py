@@ -1,0 +1,99 @@
+"""How everything is compiled: the only module with jit flags, and the cache policy.
+
+Numba's disk cache knows the source file of a kernel, not the files of the functions that it calls, nor the options
+it is compiled with: a rule changed elsewhere would keep running in its old form.  Here the *name* of each kernel
+carries a fingerprint of every source file that can change its code, so an old entry is never found again.
+`NAGD_NUMBA_CACHE=0` turns the disk cache off; `NUMBA_CACHE_DIR` moves it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from numba import config, njit
+
+PACKAGE = Path(__file__).parent
+
+
+def inlined(function: Callable) -> Callable:
+    """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
+    return njit(inline="always")(function)
+
+
+def plain(function: Callable) -> Callable:
+    """The Python form of a function made with `inlined` (which is the function itself when the JIT is off)."""
+    return getattr(function, "py_func", function)
+
+
+def callee(function: Callable, **bindings: Any) -> Callable:
+    """Compile `function` for use inside users' compiled code; compiled lazily, cached with its caller."""
+    return njit(nogil=True)(_bind(function, function.__name__, bindings))
+
+
+def cpu_kernel(
+    function: Callable, name: str, signature: Any = None, parallel: bool = False, source: Callable | None = None,
+    **bindings: Any,
+) -> Callable:
+    """Compile `function`, with the globals in `bindings` bound, as a CPU kernel that is cached on disk under `name`.
+
+    With a `signature` it is compiled now, and refuses any other argument types from then on.
+    `source` is a function from outside this package whose file belongs to the fingerprint.
+    """
+    bound = _bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{fingerprint(source)}", bindings)
+    return _with_cache(lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(bound))
+
+
+def cuda_kernel(function: Callable, name: str, source: Callable | None = None, **bindings: Any) -> Any:
+    """The same for a CUDA kernel: it is compiled at its first launch."""
+    from numba import cuda
+
+    bound = _bind(function, f"{name}_cuda_{fingerprint(source)}", bindings)
+    if config.ENABLE_CUDASIM:
+        return cuda.jit(bound)
+    return _with_cache(lambda cache: cuda.jit(cache=cache)(bound))
+
+
+@functools.lru_cache(maxsize=None)
+def fingerprint(source: Callable | None = None) -> str:
+    """A digest of all that decides the machine code of a kernel, apart from its name and the processor."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    if source is not None:
+        outside = inspect.getsourcefile(plain(source))
+        if outside is not None and Path(outside) not in files:
+            files.append(Path(outside))
+    digest = hashlib.blake2b(digest_size=6)
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    switches = (config.OPT, config.BOUNDSCHECK, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
+    digest.update(repr(switches).encode())
+    return digest.hexdigest()
+
+
+def _bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionType:
+    """A copy of `function` called `name`, in which the global names in `bindings` have those values.
+
+    A closure would do the same, but numba cannot cache closures over functions.
+    """
+    assert isinstance(function, FunctionType)
+    bound = FunctionType(
+        function.__code__, {**function.__globals__, **bindings}, name, function.__defaults__, function.__closure__
+    )
+    bound.__qualname__ = name
+    bound.__doc__ = function.__doc__
+    return bound
+
+
+def _with_cache(make: Callable[[bool], Any]) -> Any:
+    if os.environ.get("NAGD_NUMBA_CACHE", "1").lower() in ("0", "false", "off", "no"):
+        return make(False)
+    try:
+        return make(True)
+    except (RuntimeError, OSError):  # numba finds no writable place: read-only package, no home
+        return make(False)

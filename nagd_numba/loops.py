@@ -1,0 +1,188 @@
+"""The loops that carry a rule over arrays: they move data, the rule does the arithmetic.
+
+Each loop is a template: `compile.py` binds the names `update`, `constants` and `OPTIONS` to one rule and its
+options before compiling.  All of them take
+
+    params, grads   arrays of one dtype and shape
+    states          a tuple of such arrays
+    hyper           a tuple of float64 hyper-parameters (CPU), or the rule's constants in the arrays' type (CUDA)
+
+The CPU kernels return a status; anything but `OK` means that nothing was written.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numba.extending import overload
+
+from .compile import inlined
+
+OK, LENGTH, OVERLAP, HYPER = range(4)
+
+update: Any = None
+constants: Any = None
+OPTIONS: Any = None
+
+
+def contiguous(params, grads, states, hyper):
+    """One pass over contiguous vectors, in parallel where the kernel is compiled so."""
+    status = memory_status(params, grads, states)
+    if status != OK:
+        return status
+    scalars = constants(hyper, params.dtype.type, OPTIONS)
+    if not (acceptable(hyper) and all_finite(scalars)):
+        return HYPER
+    for i in prange(params.size):
+        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+        scatter(states, i, state)
+    return OK
+
+
+def strided(params, grads, states, hyper):
+    """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
+    scalars = constants(hyper, params.dtype.type, OPTIONS)
+    if not (acceptable(hyper) and all_finite(scalars)):
+        return HYPER
+    for i in np.ndindex(params.shape):
+        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+        scatter(states, i, state)
+    return OK
+
+
+def strided_checked(params, grads, states, hyper):
+    """`strided` for compiled callers, whose arrays nobody has checked."""
+    status = strided_overlap(params, grads)
+    for i in range(len(states)):
+        if status == OK:
+            status = strided_overlap(params, states[i])
+        if status == OK:
+            status = strided_overlap(grads, states[i])
+        for j in range(i):
+            if status == OK:
+                status = strided_overlap(states[i], states[j])
+    if status != OK:
+        return status
+    return strided(params, grads, states, hyper)
+
+
+def cuda_grid(params, grads, states, scalars):
+    """A grid-stride pass over contiguous device vectors."""
+    i = cuda.grid(1)  # noqa: F821  (bound by launch.py: importing numba.cuda costs 0.2 s)
+    stride = cuda.gridsize(1)  # noqa: F821
+    while i < params.size:
+        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+        scatter(states, i, state)
+        i += stride
+
+
+@inlined
+def acceptable(hyper):
+    """Is every hyper-parameter finite and not negative?"""
+    good = True
+    for value in hyper:
+        good &= value >= 0 and value < math.inf
+    return good
+
+
+@inlined
+def all_finite(scalars):
+    """Is every constant finite?  (A large float64 overflows in float32.)"""
+    good = True
+    for value in scalars:
+        good &= math.isfinite(value)
+    return good
+
+
+@inlined
+def memory_status(params, grads, states):
+    """`OK` where contiguous arrays have one length and share no memory."""
+    nbytes = params.size * params.itemsize
+    p, g = params.ctypes.data, grads.ctypes.data
+    if grads.size != params.size:
+        return LENGTH
+    if abs(p - g) < nbytes:
+        return OVERLAP
+    for i in range(len(states)):
+        s = states[i].ctypes.data
+        if states[i].size != params.size:
+            return LENGTH
+        if abs(p - s) < nbytes or abs(g - s) < nbytes:
+            return OVERLAP
+        for j in range(i):
+            if abs(s - states[j].ctypes.data) < nbytes:
+                return OVERLAP
+    return OK
+
+
+@inlined
+def strided_overlap(a, b):
+    """`OK` for two arrays of one shape that share no memory; some interleaved ones are taken to overlap."""
+    first, last = extent(a)
+    other_first, other_last = extent(b)
+    if a.size == 0 or first >= other_last or other_first >= last:
+        return OK
+    # Every element starts at a multiple of `grid` from its array's first: two columns of one table stay apart.
+    grid = 0
+    for strides in (a.strides, b.strides):
+        for stride in strides:
+            grid = math.gcd(grid, abs(stride))
+    if grid > 0:
+        apart = (np.int64(a.ctypes.data) - np.int64(b.ctypes.data)) % grid
+        if apart >= b.itemsize and grid - apart >= a.itemsize:
+            return OK
+    return OVERLAP
+
+
+@inlined
+def extent(array):
+    """The addresses between which an array lies."""
+    first = np.int64(array.ctypes.data)
+    last = first + array.itemsize
+    for stride, length in zip(array.strides, array.shape):  # noqa: B905  (numba knows no strict=)
+        if stride < 0:
+            first += stride * (length - 1)
+        else:
+            last += stride * (length - 1)
+    return first, last
+
+
+def gather(arrays, i):
+    """Element `i` of each array of a tuple, as a tuple."""
+    return tuple(array[i] for array in arrays)
+
+
+def scatter(arrays, i, values):
+    """Write `values[k]` to element `i` of `arrays[k]`, for each `k`."""
+    for array, value in zip(arrays, values, strict=True):
+        array[i] = value
+
+
+# Compiled code needs tuples of known length written out.
+@overload(gather, inline="always")
+def _overload_gather(arrays, i):
+    return {
+        1: lambda arrays, i: (arrays[0][i],),
+        2: lambda arrays, i: (arrays[0][i], arrays[1][i]),
+        3: lambda arrays, i: (arrays[0][i], arrays[1][i], arrays[2][i]),
+    }[len(arrays)]
+
+
+@overload(scatter, inline="always")
+def _overload_scatter(arrays, i, values):
+    def one(arrays, i, values):
+        arrays[0][i] = values[0]
+
+    def two(arrays, i, values):
+        arrays[0][i] = values[0]
+        arrays[1][i] = values[1]
+
+    def three(arrays, i, values):
+        arrays[0][i] = values[0]
+        arrays[1][i] = values[1]
+        arrays[2][i] = values[2]
+
+    return {1: one, 2: two, 3: three}[len(arrays)]

@@ -1,0 +1,43 @@
+"""What an update rule is: one scalar function, and the names of what goes into it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An elementwise update rule, from which every loop on every target is made.
+
+    name       what it is called in the registry and in the names of kernels
+    update     `update(p, g, state, constants, options) -> (p, state)` on scalars of one type, where `state` and
+               `constants` are tuples; made with `compile.inlined`
+    constants  `constants(hyper, T, options) -> tuple` of scalars of type `T`: what `update` needs of the
+               hyper-parameters, computed once per call; made with `compile.inlined`
+    states     the names of the state arrays
+    hyper      the names of the hyper-parameters (Python floats, finite and not negative) and their defaults
+    options    the names of the options that are fixed when a kernel is compiled, and their possible values;
+               the first is the default
+    """
+
+    name: str
+    update: Callable
+    constants: Callable
+    states: tuple[str, ...]
+    hyper: Mapping[str, float]
+    options: Mapping[str, tuple[Any, ...]]
+
+    def variants(self) -> Iterator[tuple[Any, ...]]:
+        """Every combination of the options."""
+        return itertools.product(*self.options.values())
+
+    def defaults(self) -> tuple[Any, ...]:
+        """The default of each option."""
+        return tuple(values[0] for values in self.options.values())
+
+    def kernel_name(self, options: tuple[Any, ...]) -> str:
+        """The rule and its options as one word."""
+        return "_".join([self.name, *map(str, options)])
