@@ -24,7 +24,12 @@ PARALLEL_FROM = 40_000
 
 
 def apply(
-    rule: Rule, params: Any, grads: Any, states: Sequence[Any], hyper: dict[str, Any], options: tuple[Any, ...],
+    rule: Rule,
+    params: Any,
+    grads: Any,
+    states: Sequence[Any],
+    hyper: dict[str, Any],
+    options: tuple[Any, ...],
     stream: Any = None,
 ) -> Callable | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
@@ -75,13 +80,22 @@ def vectors(rule: Rule, dtype: Any) -> tuple[types.Type, ...]:
     return array, array, types.UniTuple(array, len(rule.states)), hyper
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def host_kernel(
-    rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], loop: Callable = loops.contiguous,
+    rule: Rule,
+    options: tuple[Any, ...],
+    signature: tuple[types.Type, ...],
+    loop: Callable = loops.contiguous,
     parallel: bool = False,
 ) -> Callable:
     """The CPU kernel of a rule, `kernel(params, grads, states, hyper) -> status`, for exactly these argument types."""
     return cpu_kernel(
-        loop, f"{rule.kernel_name(options)}_{loop.__name__}", signature, parallel, source=rule.update,
-        update=rule.update, constants=rule.constants, OPTIONS=options,
+        loop,
+        f"{rule.kernel_name(options)}_{loop.__name__}",
+        signature,
+        parallel,
+        source=rule.update,
+        update=rule.update,
+        constants=rule.constants,
+        OPTIONS=options,
     )

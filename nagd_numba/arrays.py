@@ -47,8 +47,7 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
         x = _from_dlpack(name, x)
     if x.dtype not in DTYPES:
         raise TypeError(
-            f"{name} has dtype {x.dtype}; float32 or float64 in native byte order is needed: "
-            f"{name}.astype(np.float32)"
+            f"{name} has dtype {x.dtype}; float32 or float64 in native byte order is needed: {name}.astype(np.float32)"
         )
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
@@ -112,7 +111,8 @@ def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) 
 
 def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
     try:
-        return np.shares_memory(x, y, max_work=10**6)
+        bounded: Any = np.shares_memory  # NumPy's types know only the two special values of max_work
+        return bounded(x, y, max_work=10**6)
     except np.exceptions.TooHardError:
         return True
 

@@ -21,6 +21,9 @@ from numba import config, njit
 
 PACKAGE = Path(__file__).parent
 
+_settings: Any = config  # numba's types do not list its settings
+SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # numba.cuda runs kernels in Python: NUMBA_ENABLE_CUDASIM=1
+
 
 def inlined(function: Callable) -> Callable:
     """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
@@ -38,7 +41,11 @@ def callee(function: Callable, **bindings: Any) -> Callable:
 
 
 def cpu_kernel(
-    function: Callable, name: str, signature: Any = None, parallel: bool = False, source: Callable | None = None,
+    function: Callable,
+    name: str,
+    signature: Any = None,
+    parallel: bool = False,
+    source: Callable | None = None,
     **bindings: Any,
 ) -> Callable:
     """Compile `function`, with the globals in `bindings` bound, as a CPU kernel that is cached on disk under `name`.
@@ -55,12 +62,12 @@ def cuda_kernel(function: Callable, name: str, source: Callable | None = None, *
     from numba import cuda
 
     bound = _bind(function, f"{name}_cuda_{fingerprint(source)}", bindings)
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         return cuda.jit(bound)
     return _with_cache(lambda cache: cuda.jit(cache=cache)(bound))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def fingerprint(source: Callable | None = None) -> str:
     """A digest of all that decides the machine code of a kernel, apart from its name and the processor."""
     files = sorted(PACKAGE.rglob("*.py"))
@@ -71,8 +78,8 @@ def fingerprint(source: Callable | None = None) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    switches = (config.OPT, config.BOUNDSCHECK, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
-    digest.update(repr(switches).encode())
+    for switch in ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT"):
+        digest.update(f"{switch}={getattr(_settings, switch)}".encode())
     return digest.hexdigest()
 
 

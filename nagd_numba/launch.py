@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import config
 
 from . import arrays
-from .compile import cuda_kernel, plain
+from .compile import SIMULATOR, cuda_kernel, plain
 from .loops import cuda_grid
 from .rules import Rule
 
@@ -73,7 +72,7 @@ def apply_on_device(
 
 def describe(name: str, x: Any, write: bool) -> DeviceMemory:
     """Read an array's description; raises for what the kernels cannot use."""
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         host = x._ary
         memory = DeviceMemory(host.ctypes.data, host.shape, host.strides, host.dtype, not host.flags.writeable, x)
     else:
@@ -83,8 +82,12 @@ def describe(name: str, x: Any, write: bool) -> DeviceMemory:
             raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
         pointer, read_only = interface["data"]
         memory = DeviceMemory(
-            pointer or 0, tuple(interface["shape"]), interface.get("strides"), np.dtype(interface["typestr"]),
-            read_only, detached,
+            pointer or 0,
+            tuple(interface["shape"]),
+            interface.get("strides"),
+            np.dtype(interface["typestr"]),
+            read_only,
+            detached,
         )
     if memory.dtype not in arrays.DTYPES:
         raise TypeError(f"{name} has dtype {memory.dtype}; float32 or float64 is needed on a CUDA device")
@@ -108,22 +111,22 @@ def require_cuda() -> Any:
     return cuda
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_no_cuda() -> str | None:
     """Why CUDA kernels cannot run here, or None where they can."""
     try:
         from numba import cuda
     except ImportError as error:
         return f"CUDA is not available: numba.cuda cannot be imported ({error}); pip install 'nagd-numba[cuda]'"
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         return None
     try:
         if cuda.is_available() and len(cuda.gpus) > 0:
             return None
-        error = cuda.cuda_error()
-    except Exception as problem:  # the driver reports its troubles in many types
-        error = problem
-    detail = " ".join(str(error).split()) if error is not None else "the driver lists no device"
+        problem = cuda.cuda_error()
+    except Exception as error:  # the driver reports its troubles in many types
+        problem = error
+    detail = " ".join(str(problem).split()) if problem is not None else "the driver lists no device"
     return f"CUDA is not available: looked for the NVIDIA driver (libcuda) and a device; {detail}"
 
 
@@ -131,7 +134,7 @@ def stream_of(stream: Any) -> Any:
     """A stream of numba, CuPy, PyTorch, `cuda.core` or a raw handle, as numba's; None is the default stream."""
     from numba import cuda
 
-    if stream is None or config.ENABLE_CUDASIM:
+    if stream is None or SIMULATOR:
         return 0
     if hasattr(stream, "__cuda_stream__"):
         return cuda.external_stream(int(stream.__cuda_stream__()[1]))
@@ -147,17 +150,21 @@ def stream_of(stream: Any) -> Any:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _kernel(rule: Rule, options: tuple[Any, ...]) -> Any:
     from numba import cuda
 
     return cuda_kernel(
-        cuda_grid, rule.kernel_name(options), source=rule.update,
-        cuda=cuda, update=rule.update, OPTIONS=options,
+        cuda_grid,
+        rule.kernel_name(options),
+        source=rule.update,
+        cuda=cuda,
+        update=rule.update,
+        OPTIONS=options,
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _max_blocks(device: int) -> int:
     from numba import cuda
 
@@ -165,7 +172,7 @@ def _max_blocks(device: int) -> int:
 
 
 def _blocks(n: int, device: int) -> int:
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         return min(2, -(-n // THREADS))
     return min(-(-n // THREADS), _max_blocks(device))
 
@@ -173,13 +180,16 @@ def _blocks(n: int, device: int) -> int:
 def _flat(memory: DeviceMemory) -> Any:
     from numba import cuda
 
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         return memory.owner.reshape(memory.size)
     # A one-dimensional description without the owner's stream: numba would synchronise with that stream.
     return cuda.from_cuda_array_interface(
         {
-            "shape": (memory.size,), "strides": None, "typestr": memory.dtype.str,
-            "data": (memory.pointer, memory.read_only), "version": 3,
+            "shape": (memory.size,),
+            "strides": None,
+            "typestr": memory.dtype.str,
+            "data": (memory.pointer, memory.read_only),
+            "version": 3,
         },
         owner=memory.owner,
         sync=False,
@@ -194,7 +204,7 @@ def _no_overlap(memory: Sequence[tuple[str, DeviceMemory]]) -> None:
 
 
 def _one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:
-    if config.ENABLE_CUDASIM:
+    if SIMULATOR:
         return 0
     devices = {name: _device_of(x.pointer) for name, x in memory}
     if len(set(devices.values())) > 1:

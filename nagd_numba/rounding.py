@@ -47,7 +47,8 @@ def _rounded(python: Callable, build: Callable) -> Any:
     def ternary(typingctx, a, b, c):
         return typing(a, (b, c))
 
-    compiled = intrinsic({2: binary, 3: ternary}[python.__code__.co_argcount])
+    operation: Any = {2: binary, 3: ternary}[python.__code__.co_argcount]
+    compiled = intrinsic(operation)
     # Numba's intrinsics refuse to be called from Python; this one knows how.
     compiled.__class__ = type("Rounded", (type(compiled),), {"__call__": staticmethod(python)})
     functools.update_wrapper(compiled, python)

@@ -19,8 +19,18 @@ _ready: dict[tuple, Any] = {}
 
 
 def step(
-    params, grads, vel, lr=0.01, momentum=0.9, momentum_next=None, convention="torch", nesterov=True,
-    weight_decay=0.0, decoupled=False, maximize=False, stream=None,
+    params,
+    grads,
+    vel,
+    lr=0.01,
+    momentum=0.9,
+    momentum_next=None,
+    convention="torch",
+    nesterov=True,
+    weight_decay=0.0,
+    decoupled=False,
+    maximize=False,
+    stream=None,
 ):
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -96,8 +106,13 @@ def step(
     key = None
     try:
         key = (
-            params.dtype, params.size >= PARALLEL_FROM and use_parallel(params.size),
-            convention, nesterov, decoupled, maximize, weight_decay == 0.0,
+            params.dtype,
+            params.size >= PARALLEL_FROM and use_parallel(params.size),
+            convention,
+            nesterov,
+            decoupled,
+            maximize,
+            weight_decay == 0.0,
         )
         kernel = _ready[key]
         if stream is None and kernel(params, grads, (vel,), (lr, momentum, momentum_next, weight_decay)) == loops.OK:
@@ -121,8 +136,18 @@ def _options(convention, nesterov, weight_decay, decoupled, maximize):
 
 @overload(step, prefer_literal=True)
 def _overload_step(
-    params, grads, vel, lr=0.01, momentum=0.9, momentum_next=None, convention="torch", nesterov=True,
-    weight_decay=0.0, decoupled=False, maximize=False, stream=None,
+    params,
+    grads,
+    vel,
+    lr=0.01,
+    momentum=0.9,
+    momentum_next=None,
+    convention="torch",
+    nesterov=True,
+    weight_decay=0.0,
+    decoupled=False,
+    maximize=False,
+    stream=None,
 ):
     _check_types(params, grads, vel, stream)
     for name, kind in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
@@ -132,7 +157,10 @@ def _overload_step(
     fixed = [
         _constant(name, kind)
         for name, kind in (
-            ("convention", convention), ("nesterov", nesterov), ("decoupled", decoupled), ("maximize", maximize)
+            ("convention", convention),
+            ("nesterov", nesterov),
+            ("decoupled", decoupled),
+            ("maximize", maximize),
         )
     ]
     kinds = (params, grads, vel)
@@ -146,8 +174,18 @@ def _overload_step(
         raise TypingError(f"nagd_numba.step: {error}") from error
 
     def compiled_step(
-        params, grads, vel, lr=0.01, momentum=0.9, momentum_next=None, convention="torch", nesterov=True,
-        weight_decay=0.0, decoupled=False, maximize=False, stream=None,
+        params,
+        grads,
+        vel,
+        lr=0.01,
+        momentum=0.9,
+        momentum_next=None,
+        convention="torch",
+        nesterov=True,
+        weight_decay=0.0,
+        decoupled=False,
+        maximize=False,
+        stream=None,
     ):
         if params.shape != grads.shape or params.shape != vel.shape:
             raise ValueError("nagd_numba.step: params, grads and vel must have one shape")
@@ -166,7 +204,7 @@ def _overload_step(
     return compiled_step
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled_loop(contiguous, options):
     """The rule's loop for a caller's arrays, serial: it may stand inside the caller's `prange`."""
     rule = {"update": RULE.update, "constants": RULE.constants, "OPTIONS": options}
@@ -206,7 +244,7 @@ def _number(name, kind):
 
 
 def _is_none(kind):
-    return kind is None or isinstance(kind, types.NoneType) or isinstance(kind, types.Omitted) and kind.value is None
+    return kind is None or isinstance(kind, types.NoneType) or (isinstance(kind, types.Omitted) and kind.value is None)
 
 
 def _constant(name, kind):

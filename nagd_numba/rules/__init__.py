@@ -9,11 +9,6 @@ from . import nesterov
 from .base import Rule
 from .nesterov import bengio_update, caffe_update, keras_update, nesterov_update
 
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        nesterov.RULE,
-    )
-}
+RULES: dict[str, Rule] = {rule.name: rule for rule in (nesterov.RULE,)}
 
 __all__ = ["RULES", "Rule", "bengio_update", "caffe_update", "keras_update", "nesterov_update"]
