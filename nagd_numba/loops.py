@@ -101,21 +101,27 @@ def all_finite(scalars):
 def memory_status(params, grads, states):
     """`OK` where contiguous arrays have one length and share no memory."""
     nbytes = params.size * params.itemsize
-    p, g = params.ctypes.data, grads.ctypes.data
+    p, g = address(params), address(grads)
     if grads.size != params.size:
         return LENGTH
     if abs(p - g) < nbytes:
         return OVERLAP
     for i in range(len(states)):
-        s = states[i].ctypes.data
+        s = address(states[i])
         if states[i].size != params.size:
             return LENGTH
         if abs(p - s) < nbytes or abs(g - s) < nbytes:
             return OVERLAP
         for j in range(i):
-            if abs(s - states[j].ctypes.data) < nbytes:
+            if abs(s - address(states[j])) < nbytes:
                 return OVERLAP
     return OK
+
+
+@inlined
+def address(array):
+    """Where an array begins, signed: differences of unsigned addresses wrap around."""
+    return np.int64(array.ctypes.data)
 
 
 @inlined
@@ -131,7 +137,7 @@ def strided_overlap(a, b):
         for stride in strides:
             grid = math.gcd(grid, abs(stride))
     if grid > 0:
-        apart = (np.int64(a.ctypes.data) - np.int64(b.ctypes.data)) % grid
+        apart = (address(a) - address(b)) % grid
         if apart >= b.itemsize and grid - apart >= a.itemsize:
             return OK
     return OVERLAP
@@ -140,7 +146,7 @@ def strided_overlap(a, b):
 @inlined
 def extent(array):
     """The addresses between which an array lies."""
-    first = np.int64(array.ctypes.data)
+    first = address(array)
     last = first + array.itemsize
     for stride, length in zip(array.strides, array.shape):  # noqa: B905  (numba knows no strict=)
         if stride < 0:

@@ -122,7 +122,7 @@ def _fma64(a, b, c):
     try:
         return float(exact)
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf if exact > 0 else -math.inf
 
 
 fma = _rounded(_fma, _build_fma)

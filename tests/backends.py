@@ -1,0 +1,98 @@
+"""Every way in which a rule can be run, behind one call: `backend.run(rule, p, g, states, hyper, options)`.
+
+All update NumPy arrays in place, whatever lies between, so that one test holds for all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numba import njit, prange
+
+from nagd_numba import loops
+from nagd_numba.apply import apply, host_kernel, vectors
+from nagd_numba.compile import SIMULATOR
+from nagd_numba.launch import why_no_cuda
+
+
+@dataclass(frozen=True)
+class Backend:
+    name: str
+    run: Callable
+    why_not: Callable = lambda: None
+
+
+def _through_kernel(parallel):
+    def run(rule, p, g, states, hyper, options):
+        kernel = host_kernel(rule, options, vectors(rule, p.dtype), parallel=parallel)
+        status = kernel(p, g, tuple(states), tuple(hyper))
+        assert status == loops.OK
+
+    return run
+
+
+def _through_apply(rule, p, g, states, hyper, options):
+    apply(rule, p, g, states, dict(zip(rule.hyper, hyper, strict=True)), options)
+
+
+def _strided(rule, p, g, states, hyper, options):
+    """Every other element of wider arrays, backwards."""
+    wide = [np.zeros(2 * x.size + 1, x.dtype) for x in (p, g, *states)]
+    views = [x[-2::-2] for x in wide]
+    for view, x in zip(views, (p, g, *states), strict=True):
+        view[...] = x
+    _through_apply(rule, views[0], views[1], views[2:], hyper, options)
+    for view, x in zip(views, (p, g, *states), strict=True):
+        x[...] = view
+
+
+@cache
+def _user_function(rule, options, parallel):
+    """A user's own jitted loop around the scalar rule."""
+    update, constants = rule.update, rule.constants
+    gather, scatter = loops.gather, loops.scatter
+
+    @njit(parallel=parallel)
+    def user(p, g, states, hyper):
+        scalars = constants(hyper, p.dtype.type, options)
+        for i in prange(p.size):
+            p[i], state = update(p[i], g[i], gather(states, i), scalars, options)
+            scatter(states, i, state)
+
+    return user
+
+
+def _in_user_njit(parallel):
+    def run(rule, p, g, states, hyper, options):
+        _user_function(rule, options, parallel)(p, g, tuple(states), tuple(hyper))
+
+    return run
+
+
+def _on_cuda(rule, p, g, states, hyper, options):
+    from numba import cuda
+
+    device = [cuda.to_device(x) for x in (p, g, *states)]
+    _through_apply(rule, device[0], device[1], device[2:], hyper, options)
+    for x, y in zip((p, *states), (device[0], *device[2:]), strict=True):
+        x[...] = y.copy_to_host()
+
+
+def _no_simulator():
+    return None if SIMULATOR else "the simulator runs with NUMBA_ENABLE_CUDASIM=1"
+
+
+def _no_device():
+    return "the CUDA simulator stands in for the device" if SIMULATOR else why_no_cuda()
+
+
+BACKENDS = (
+    Backend("serial", _through_kernel(parallel=False)),
+    Backend("parallel", _through_kernel(parallel=True)),
+    Backend("strided", _strided),
+    Backend("njit", _in_user_njit(parallel=False)),
+    Backend("prange", _in_user_njit(parallel=True)),
+    Backend("simulator", _on_cuda, _no_simulator),
+    Backend("device", _on_cuda, _no_device),
+)

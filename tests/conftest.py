@@ -1,0 +1,33 @@
+"""Shared fixtures: every way to run a rule, as one parameter called `backend`."""
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers: backends.py, driverless.py, oracles.py
+
+from backends import BACKENDS
+
+# Kernels compile inside examples: no deadline.  In CI the same examples are drawn every time.
+common = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+    "print_blob": True,
+}
+hypothesis.settings.register_profile("default", max_examples=40, **common)
+hypothesis.settings.register_profile("ci", max_examples=40, derandomize=True, **common)
+hypothesis.settings.register_profile("slow", max_examples=5, derandomize=True, **common)
+slow = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0" or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+hypothesis.settings.load_profile("slow" if slow else "ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+def backend(request):
+    """A way to run a rule on NumPy arrays in place; skips, with the reason, where it cannot run here."""
+    reason = request.param.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    return request.param
