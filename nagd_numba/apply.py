@@ -65,7 +65,9 @@ def apply(
     if status != loops.OK:
         raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")
     arrays.tell_torch(params, *states)
-    return kernel if flat is not None and signature == vectors(rule, dtype) else None
+    # With the JIT off a kernel is a plain function, which refuses nothing.
+    fit = flat is not None and signature == vectors(rule, dtype) and hasattr(kernel, "signatures")
+    return kernel if fit else None
 
 
 def use_parallel(size: int) -> bool:

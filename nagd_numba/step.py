@@ -14,7 +14,7 @@ from .apply import PARALLEL_FROM, apply, use_parallel
 from .compile import callee, inlined
 from .rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, RULE
 
-# Kernels that `step` may call with no check of its own, by dtype and options.
+# Kernels that `step` may call with no check of its own, by the kind of arrays and the options.
 _ready: dict[tuple, Any] = {}
 
 
@@ -106,6 +106,9 @@ def step(
     key = None
     try:
         key = (
+            type(params),  # numba's dispatcher alone would take a masked array for a plain one
+            type(grads),
+            type(vel),
             params.dtype,
             params.size >= PARALLEL_FROM and use_parallel(params.size),
             convention,
