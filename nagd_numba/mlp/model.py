@@ -1,0 +1,301 @@
+"""`MLP`: a multi-layer perceptron that keeps its parameters outside, in one flat vector."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from ..flat import FlatParams
+from . import checks, cpu, layout
+from .cells import ACTIVATIONS, LOSSES, drop_threshold
+
+_NO_SEED = np.uint64(0)
+
+
+class MLP:
+    """A multi-layer perceptron: what it computes, on parameters that are yours, in one flat vector.
+
+    With `h_0 = X` and dropout (while training) on hidden layers only,
+
+        z_l = h_{l-1} W_l + b_l,    h_l = dropout(activation(z_l)),    outputs = z_L,
+
+    and the loss is the mean below plus `l2/2` times the sum of all squared weights (not biases):
+
+    ======================  =============================================  ==================================
+    loss                    mean over                                      y
+    ======================  =============================================  ==================================
+    `cross_entropy`         samples, of `-log softmax(z)[y]`               integer labels, (n,)
+    `mse`                   samples and outputs, of `(z - y)^2`            (n, outputs); (n,) for one output;
+                                                                           or integer labels (n,), one-hot
+    `binary_cross_entropy`  samples and outputs, of `-y log s(z)           0 or 1, (n, outputs);
+                            - (1-y) log s(-z)`, `s` the sigmoid            (n,) for one output
+    ======================  =============================================  ==================================
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths of all layers, from the inputs to the outputs; at least two.
+    activation : {"relu", "tanh", "sigmoid", "identity"}
+        Of the hidden layers.
+    loss : {"cross_entropy", "mse", "binary_cross_entropy"}
+    dropout : float
+        Share of the hidden units that are dropped while training, in [0, 1); the others are scaled by
+        `1/(1 - dropout)`.
+    l2 : float
+        Weight of the penalty, finite, >= 0.
+    dtype : {"float32", "float64"}
+
+    Attributes
+    ----------
+    sizes, activation, loss_name, dropout, l2, dtype
+        As given.
+    size : int
+        Number of parameters: the length of the flat vector.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arguments.  All methods raise them before anything is written.
+
+    Notes
+    -----
+    All methods run where `params` is: on the CPU for NumPy arrays (matrix products by BLAS), by CUDA kernels for
+    arrays with `__cuda_array_interface__`; `X` and `y` must be in the same place.  On the host `X` and `y` may have
+    any real dtype and strides and are converted; on a device they must be contiguous, and `X` of the model's dtype.
+    CUDA work goes to the default stream.
+
+    Equal inputs give equal bits, on the CPU for a given number of BLAS threads.  For small products BLAS is fastest
+    on one thread: `threadpoolctl.threadpool_limits(1)`.  The first call for a dtype, activation and loss compiles for
+    some seconds; later processes load the kernels from the disk cache.
+
+    Dropout has no hidden state.  Whether unit `j` of hidden layer `l` (from 0) is dropped in row `i` is a function of
+    (`dropout_seed`, `l`, `i * width + j`) alone, the same on every target: see `nagd_numba.mlp.cells`.  Give every
+    step another seed, for example its number.
+
+    References
+    ----------
+    X. Glorot, Y. Bengio, AISTATS 2010; K. He et al., ICCV 2015 (initial weights); N. Srivastava et al., JMLR 15 (2014)
+    1929 (dropout).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = nagd_numba.MLP([2, 8, 2], activation="tanh")
+    >>> params = net.init(0)
+    >>> grads, vel = np.zeros_like(params), np.zeros_like(params)
+    >>> for _ in range(200):
+    ...     loss, _ = net.value_and_grad(params, X, y, out=grads)
+    ...     _ = nagd_numba.step(params, grads, vel, lr=0.3, momentum=0.9)
+    >>> net.predict(params, X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        sizes: Any,
+        activation: str = "relu",
+        loss: str = "cross_entropy",
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        dtype: Any = "float32",
+    ) -> None:
+        self.sizes = layout.checked_sizes(sizes)
+        arrays.choice("activation", activation, tuple(ACTIVATIONS))
+        arrays.choice("loss", loss, tuple(LOSSES))
+        self.activation = activation
+        self.loss_name = loss
+        self.dropout = checks.dropout_rate(dropout)
+        self.dtype = checks.float_type(dtype)
+        (self.l2,) = arrays.hyper_parameters({"l2": l2}, self.dtype)
+        self.size = layout.parameter_count(self.sizes)
+        self._sizes = np.array(self.sizes, np.int64)
+        self._threshold = drop_threshold(self.dropout)
+
+    def __repr__(self) -> str:
+        return (
+            f"MLP({list(self.sizes)}, activation={self.activation!r}, loss={self.loss_name!r}, "
+            f"dropout={self.dropout}, l2={self.l2}, dtype={str(self.dtype)!r})"
+        )
+
+    def init(self, seed: int | None) -> np.ndarray:
+        """New parameters, a NumPy vector of shape (size,).
+
+        The weights of layers that end in relu are normal with variance `2/inputs` (He); all others uniform in
+        `±sqrt(6/(inputs + outputs))` (Glorot).  Biases are 0.  Equal seeds give equal parameters
+        (`numpy.random.default_rng(seed)`, one layer after the other).
+
+        >>> net = MLP([3, 4, 2])
+        >>> net.init(0).shape
+        (26,)
+        """
+        random = np.random.default_rng(seed)
+        params = np.zeros(self.size, self.dtype)
+        stack = list(layout.layers(self.sizes))
+        for layer in stack:
+            shape = layer.inputs * layer.outputs
+            if self.activation == "relu" and layer is not stack[-1]:
+                weights = random.normal(0.0, math.sqrt(2.0 / layer.inputs), shape)
+            else:
+                limit = math.sqrt(6.0 / (layer.inputs + layer.outputs))
+                weights = random.uniform(-limit, limit, shape)
+            params[layer.weights : layer.biases] = weights
+        return params
+
+    def unflatten(self, params: Any) -> FlatParams:
+        """Views on `params` (or on a gradient): `W1` of shape (inputs, outputs), `b1` (outputs,), `W2`, …
+
+        >>> net = MLP([3, 4, 2])
+        >>> net.unflatten(net.init(0))["W2"].shape
+        (4, 2)
+        """
+        return FlatParams(layout.named_shapes(self.sizes), self.dtype, params)
+
+    def forward(self, params: Any, X: Any) -> Any:
+        """The outputs of the last layer, without dropout: logits for the cross entropies.
+
+        Parameters
+        ----------
+        params : array of shape (size,)
+            Of the model's dtype, contiguous.
+        X : array of shape (n, sizes[0])
+            At least one row.
+
+        Returns
+        -------
+        array of shape (n, sizes[-1]) and the model's dtype, where `params` is; a Numba array on a device.
+
+        Examples
+        --------
+        >>> net = MLP([2, 1], loss="mse", dtype="float64")
+        >>> net.forward(np.array([2.0, 3.0, 0.5]), [[1, 1], [0, 1]])
+        array([[5.5],
+               [3.5]])
+        """
+        if self._on_device(params=params, X=X):
+            return _device().forward(self, params, X)
+        params, X = checks.parameters(self, params), checks.inputs(self, X)
+        out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
+        cpu.forward_kernel(self.dtype.name, self.activation)(params, X, self._sizes, out)
+        return out
+
+    def predict_proba(self, params: Any, X: Any) -> Any:
+        """Probabilities of shape (n, sizes[-1]): softmax over the outputs, or for binary_cross_entropy sigmoid of each.
+
+        Parameters as for `forward`.  Raises ValueError for mse, which has no probabilities.
+
+        >>> net = MLP([1, 2])
+        >>> net.predict_proba(np.zeros(4, np.float32), [[1.0]])
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        if self.loss_name == "mse":
+            raise ValueError("loss is 'mse', whose outputs are no probabilities; use predict or forward")
+        if self._on_device(params=params, X=X):
+            return _device().predict_proba(self, params, X)
+        z = self.forward(params, X)
+        cpu.probability_kernel(self.dtype.name, self.loss_name)(z)
+        return z
+
+    def predict(self, params: Any, X: Any) -> Any:
+        """What the network says of each row.
+
+        cross_entropy: the label with the largest output, int64, (n,).  binary_cross_entropy: 1 where the logit is
+        positive, int64, (n, sizes[-1]).  mse: the outputs.  Parameters as for `forward`.
+
+        >>> net = MLP([1, 2])
+        >>> net.predict(np.array([-1, 1, 0, 0], np.float32), [[2.0], [-2.0]])
+        array([1, 0])
+        """
+        if self.loss_name == "mse":
+            return self.forward(params, X)
+        if self._on_device(params=params, X=X):
+            return _device().predict(self, params, X)
+        z = self.forward(params, X)
+        return z.argmax(axis=1) if self.loss_name == "cross_entropy" else (z > 0).astype(np.int64)
+
+    def loss(self, params: Any, X: Any, y: Any) -> float:
+        """The mean loss with the penalty, without dropout, as a Python float.
+
+        `params` and `X` as for `forward`; `y` as in the table of the class: any integer dtype for labels, any real one
+        for the rest (on a device: the model's, or integers).  Raises ValueError for a label out of range.
+
+        >>> net = MLP([1, 2])
+        >>> round(net.loss(np.zeros(4, np.float32), [[1.0]], [1]), 6)
+        0.693147
+        """
+        if self._on_device(params=params, X=X, y=y):
+            return _device().loss(self, params, X, y)
+        params, X = checks.parameters(self, params), checks.inputs(self, X)
+        y = checks.targets(self, y, X.shape[0])
+        kernel = cpu.value_kernel(self.dtype.name, self.activation, self.loss_name)
+        value, bad = kernel(params, X, y, self._sizes, self.l2)
+        if bad >= 0:
+            checks.refuse_targets(self, y, one_hot=False)
+        return value
+
+    def value_and_grad(
+        self, params: Any, X: Any, y: Any, out: Any = None, dropout_seed: int | None = None
+    ) -> tuple[float, Any]:
+        """The loss and its gradient at `params`.
+
+        Parameters
+        ----------
+        params, X, y : array
+            As for `loss`.
+        out : array of shape (size,), optional
+            Where the gradient is written, of the model's dtype and in the same place as `params`; may share memory
+            with none of the others.  By default a new array (on a device: Numba's).
+        dropout_seed : int, optional
+            In [0, 2**64).  Without it nothing is dropped, whatever the model's rate.
+
+        Returns
+        -------
+        loss : float
+        grads : array of shape (size,), laid out like `params`
+
+        Examples
+        --------
+        >>> net = MLP([2, 1], loss="mse", dtype="float64")
+        >>> net.value_and_grad(np.zeros(3), [[1.0, 2.0]], [3.0])
+        (9.0, array([ -6., -12.,  -6.]))
+        """
+        seed = None if dropout_seed is None else checks.seed("dropout_seed", dropout_seed)
+        if self.dropout == 0:
+            seed = None
+        if self._on_device(params=params, X=X, y=y, out=out):
+            return _device().value_and_grad(self, params, X, y, out, seed)
+        params, X = checks.parameters(self, params), checks.inputs(self, X)
+        y = checks.targets(self, y, X.shape[0])
+        if out is None:
+            grads = out = np.empty(self.size, self.dtype)
+        else:
+            grads = checks.parameters(self, out, "out", write=True)
+            checks.apart(grads, params=params, X=X, y=y)
+        kernel = cpu.gradient_kernel(self.dtype.name, self.activation, self.loss_name, seed is not None)
+        value, bad = kernel(
+            *(params, X, y, grads, self._sizes, self.l2),
+            *(_NO_SEED if seed is None else seed, self._threshold, 1.0 - self.dropout),
+        )
+        if bad >= 0:
+            checks.refuse_targets(self, y, one_hot=False)
+        arrays.tell_torch(out)
+        return value, out
+
+    def _on_device(self, params: Any, **others: Any) -> bool:
+        if type(params) is np.ndarray and not any(map(arrays.is_device_array, others.values())):
+            return False
+        named = [("params", params), *((name, x) for name, x in others.items() if x is not None)]
+        return arrays.any_on_device(named)
+
+
+@functools.cache
+def _device() -> Any:
+    from . import device  # imports numba.cuda
+
+    return device
