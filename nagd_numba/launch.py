@@ -66,7 +66,7 @@ def apply_on_device(
     with cuda.gpus[device]:
         handle = stream_of(stream)
         params, grads, *states = [_flat(x) for _, x in memory]
-        kernel = _kernel(rule, options)
+        kernel = device_kernel(rule, options)
         kernel[_blocks(first.size, device), THREADS, handle](params, grads, tuple(states), scalars)
 
 
@@ -151,7 +151,8 @@ def stream_of(stream: Any) -> Any:
 
 
 @functools.cache
-def _kernel(rule: Rule, options: tuple[Any, ...]) -> Any:
+def device_kernel(rule: Rule, options: tuple[Any, ...]) -> Any:
+    """The CUDA kernel of a rule, `kernel(params, grads, states, constants)`, compiled at its first launch."""
     from numba import cuda
 
     return cuda_kernel(

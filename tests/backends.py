@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
+from numba import config, njit, prange
 
 from nagd_numba import loops
 from nagd_numba.apply import apply, host_kernel, vectors
 from nagd_numba.compile import SIMULATOR
 from nagd_numba.launch import why_no_cuda
+
+JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
 
 
 @dataclass(frozen=True)

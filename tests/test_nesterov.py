@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
-from test_rules import LONGEST, assert_same_bits
 
 import nagd_numba
 from nagd_numba.rules import RULES, nesterov
 from nagd_numba.rules.nesterov import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
+from test_rules import LONGEST, assert_same_bits
 
 RULE = RULES["nesterov"]
 DTYPES = [np.float32, np.float64]

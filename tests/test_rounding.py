@@ -4,13 +4,13 @@ import math
 import re
 
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 from numba.core.errors import TypingError
 
+import oracles
 from nagd_numba.compile import PACKAGE
 from nagd_numba.rounding import add, fma, mul
 

@@ -1,22 +1,20 @@
 """What every rule in the registry must do, on every backend: the common suite of a new rule."""
 
-import os
 import re
 
 import numpy as np
 import pytest
-from backends import BACKENDS
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
 
+from backends import BACKENDS, JIT_OFF
 from nagd_numba import loops
 from nagd_numba.apply import apply, host_kernel, vectors
 from nagd_numba.compile import SIMULATOR
 from nagd_numba.rules import RULES
 
 DTYPES = (np.float32, np.float64)
-JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 LONGEST = 40 if SIMULATOR else 300
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends import JIT_OFF
 from nagd_numba import FlatParams, nesterov_update, step
 from nagd_numba.apply import PARALLEL_FROM
+from nagd_numba.compile import SIMULATOR
 
 
 def arrays(n=20, dtype=np.float32, shape=None, seed=0):
@@ -164,6 +166,7 @@ def test_jax_gradients():
         step(jnp.zeros(20), g, v)
 
 
+@pytest.mark.skipif(JIT_OFF, reason="half a million elements need the JIT")
 def test_nothing_of_the_arrays_size_is_allocated():
     import tracemalloc
 
@@ -287,10 +290,7 @@ class OnDevice:
         }
 
 
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
-
-
-@pytest.mark.skipif(SIMULATED, reason="the simulator has its own arrays")
+@pytest.mark.skipif(SIMULATOR, reason="the simulator has its own arrays")
 def test_device_arrays_are_checked_before_the_driver_is_needed():
     far = [OnDevice(pointer=k << 20) for k in (1, 2, 3)]
     with pytest.raises(ValueError, match="params lives on a CUDA device and grads and vel on the host"):
@@ -311,7 +311,7 @@ def test_device_arrays_are_checked_before_the_driver_is_needed():
         step(*far, lr=np.nan)
 
 
-@pytest.mark.skipif(SIMULATED, reason="the simulator stands in for a device")
+@pytest.mark.skipif(SIMULATOR, reason="the simulator stands in for a device")
 def test_no_device_is_said_plainly():
     from nagd_numba.launch import why_no_cuda
 

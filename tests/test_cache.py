@@ -1,0 +1,103 @@
+"""The disk cache: never an old rule, fast second start, read-only installs, and a switch to turn it off."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from backends import JIT_OFF
+from nagd_numba.compile import PACKAGE, SIMULATOR
+
+pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled kernels")
+
+STEP = """
+import numpy as np, nagd_numba
+from nagd_numba.apply import host_kernel, vectors
+from nagd_numba.rules import RULES
+p, g, v = np.ones(3), np.ones(3), np.zeros(3)
+nagd_numba.step(p, g, v, lr=1.0, momentum=0.0)
+rule = RULES["nesterov"]
+kernel = host_kernel(rule, rule.defaults(), vectors(rule, np.float64), parallel=False)
+print(p[0], sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A copy of the package, as if installed."""
+    shutil.copytree(PACKAGE, tmp_path / "site" / "nagd_numba", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "site"
+
+
+def run(site, code=STEP, **environment):
+    inherited = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "NAGD_NUMBA_CACHE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=site,
+        env={**inherited, "PYTHONPATH": str(site), **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def cache_files(folder):
+    return sorted(folder.rglob("*.nbc"))
+
+
+def test_second_process_loads_what_the_first_compiled(installed):
+    assert run(installed) == ["0.0", "0", "1"]
+    assert cache_files(installed)
+    assert run(installed) == ["0.0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "result"),
+    [
+        ("rules/nesterov.py", "return fma(step, direction, p), v", "return fma(step, direction, add(p, p)), v", "1.0"),
+        ("rounding.py", "return builder.fma(*operands)", "return builder.fmul(*operands[:2])", "-1.0"),
+        ("loops.py", "grads[i], gather(states, i), scalars", "-grads[i], gather(states, i), scalars", "2.0"),
+    ],
+)
+def test_a_changed_source_is_never_served_from_the_cache(installed, file, old, new, result):
+    """Also where the change is in a function that the cached kernel only calls."""
+    assert run(installed) == ["0.0", "0", "1"]
+    source = installed / "nagd_numba" / file
+    text = source.read_text()
+    assert old in text
+    stat = source.stat()
+    source.write_text(text.replace(old, new))
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # an upgrade may keep time stamps
+    assert run(installed) == [result, "0", "1"]
+
+
+def test_the_cache_can_be_turned_off(installed):
+    for _ in range(2):
+        value, hits, _ = run(installed, NAGD_NUMBA_CACHE="0")
+        assert (value, hits) == ("0.0", "0")
+    assert not cache_files(installed)
+
+
+def test_the_cache_can_be_moved(installed, tmp_path):
+    run(installed, NUMBA_CACHE_DIR=str(tmp_path / "elsewhere"))
+    assert not cache_files(installed)
+    assert cache_files(tmp_path / "elsewhere")
+
+
+def test_read_only_install_without_a_home(installed, tmp_path):
+    """Where numba finds no place for a cache, kernels compile and run all the same."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    code = (
+        "import numba.core.caching as caching\n"
+        # As root every folder is writable: take the places away instead of the permission.
+        "for locator in list(caching.CacheImpl._locator_classes):\n"
+        "    locator.from_function = classmethod(lambda cls, *a: None)\n" + STEP
+    )
+    value, hits, _ = run(installed, code, HOME=str(blocked), XDG_CACHE_HOME=str(blocked))
+    assert (value, hits) == ("0.0", "0")
+    assert not cache_files(installed)

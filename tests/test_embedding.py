@@ -1,0 +1,178 @@
+"""`step` and the scalar rule inside users' compiled code."""
+
+import numpy as np
+import pytest
+from numba import njit, prange
+from numba.core.errors import TypingError
+
+import nagd_numba
+from backends import JIT_OFF
+from nagd_numba import nesterov_update, step
+from nagd_numba.compile import SIMULATOR
+
+pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
+
+
+def arrays(shape=50, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(dtype) for _ in range(3)]
+
+
+def check(user, p, g, v, **keywords):
+    """The compiled caller must do what `step` does from Python."""
+    a, b = p.copy(), v.copy()
+    step(a, g, b, **keywords)
+    x, y = p.copy(order="K"), v.copy(order="K")
+    user(x, g, y)
+    np.testing.assert_array_equal(x, a)
+    np.testing.assert_array_equal(y, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_step_inside_njit(dtype, parallel):
+    @njit(parallel=parallel)
+    def user(p, g, v):
+        step(p, g, v)
+
+    check(user, *arrays(dtype=dtype))
+    check(user, *arrays((6, 5), dtype))
+    check(user, *(np.asfortranarray(x) for x in arrays((6, 5), dtype)))
+    check(user, *(x[::2] for x in arrays(dtype=dtype)))
+    check(user, *arrays(0, dtype))
+
+
+def test_options_and_schedules_inside_njit():
+    @njit
+    def user(p, g, v, lr, momentum, after, decay):
+        nagd_numba.step(p, g, v, lr, momentum, after, convention="keras", weight_decay=decay, decoupled=True)
+
+    keywords = {"lr": 0.1, "momentum": 0.8, "momentum_next": 0.7, "convention": "keras", "decoupled": True}
+    for decay in (0.0, 0.1):
+        check(lambda p, g, v, w=decay: user(p, g, v, 0.1, 0.8, 0.7, w), *arrays(), weight_decay=decay, **keywords)
+
+    @njit
+    def heavy_ball(p, g, v):
+        step(p, g, v, nesterov=False, maximize=True)
+
+    check(heavy_ball, *arrays(), nesterov=False, maximize=True)
+
+
+def test_step_inside_prange():
+    """Many small problems at once, each with its own vectors: one process, no nested parallel region."""
+
+    @njit(parallel=True)
+    def user(p, g, v):
+        for k in prange(p.shape[0]):
+            step(p[k], g[k], v[k], 0.1)
+
+    check(user, *arrays((64, 33)), lr=0.1)
+
+
+def test_whole_loop_inside_njit():
+    @njit
+    def descend(p, target, steps):
+        v, g = np.zeros_like(p), np.empty_like(p)
+        for _ in range(steps):
+            g[:] = p - target
+            step(p, g, v, 0.2, 0.5)
+        return p
+
+    np.testing.assert_allclose(descend(np.zeros(4), np.arange(4.0), 100), np.arange(4.0), atol=1e-10)
+
+
+@njit
+def plain_caller(p, g, v):
+    step(p, g, v)
+
+
+def test_errors_at_run_time_come_before_any_write():
+    p, g, v = arrays()
+    buffer = np.ones((10, 6))
+    for wrong, message in [
+        ((p, g[:-1], v), "must have one shape"),
+        ((p, p, v), "must not overlap"),
+        ((p, g, p), "must not overlap"),
+        ((buffer[:, 0], buffer[:, 1], buffer[:, 0]), "must not overlap"),
+        ((buffer[::2, 0], buffer[1:, 1][::2], buffer[:6, 0][1:]), "must not overlap"),
+    ]:
+        before = [x.copy() for x in wrong]
+        with pytest.raises(ValueError, match=message):
+            plain_caller(*wrong)
+        for x, y in zip(wrong, before, strict=True):
+            np.testing.assert_array_equal(x, y)
+    plain_caller(buffer[:, 0], buffer[:, 1], buffer[:, 2])  # columns interleave and do not overlap
+    assert (buffer[:, 0] != 1).all()
+
+    @njit
+    def rate(p, g, v, lr):
+        step(p, g, v, lr)
+
+    for lr in (-1.0, np.nan, np.inf, 1e300):
+        with pytest.raises(ValueError, match="must be finite and >= 0"):
+            rate(p, g, v, lr)
+
+
+def test_errors_at_compile_time_name_the_argument():
+    p, g, v = arrays()
+
+    @njit
+    def misspelt(p, g, v):
+        step(p, g, v, convention="Keras")
+
+    @njit
+    def variable(p, g, v, name):
+        step(p, g, v, convention=name)
+
+    @njit
+    def text(p, g, v):
+        step(p, g, v, lr="fast")
+
+    @njit
+    def streamed(p, g, v):
+        step(p, g, v, stream=3)
+
+    read_only = p.copy()
+    read_only.flags.writeable = False
+    for call, message in [
+        (lambda: plain_caller(p, g.astype(np.float64), v), "grads is .*float64.* one dtype"),
+        (lambda: plain_caller(p.astype(int), g, v), "params is .*int64.*; an array of float32 or float64"),
+        (lambda: plain_caller(p, g.reshape(5, 10), v), "grads is .*2d.*number of dimensions"),
+        (lambda: plain_caller(read_only, g, v), "params is read-only"),
+        (lambda: misspelt(p, g, v), "did you mean 'keras'"),
+        (lambda: variable(p, g, v, "keras"), "convention must be a constant inside compiled code"),
+        (lambda: text(p, g, v), "lr is .*; a number is needed"),
+        (lambda: streamed(p, g, v), "stream is for CUDA arrays"),
+    ]:
+        with pytest.raises(TypingError, match=message):
+            call()
+
+
+def test_scalar_rule_casts_the_hyper_parameters():
+    """Python numbers do not turn a float32 rule into float64, nor into an error."""
+
+    @njit
+    def user(p, g, v):
+        return nesterov_update(p, g, v, 0.1, 0.9, 1)
+
+    new_p, new_v = user(np.float32(1), np.float32(2), np.float32(3))
+    want = nesterov_update(np.float32(1), np.float32(2), np.float32(3), np.float32(0.1), np.float32(0.9), np.float32(1))
+    assert (new_p, new_v) == want
+
+
+@pytest.mark.skipif(not SIMULATOR, reason="runs with NUMBA_ENABLE_CUDASIM=1; tests/ptx compiles the same kernel")
+def test_scalar_rule_inside_a_users_cuda_kernel():
+    from numba import cuda
+
+    @cuda.jit
+    def user(p, g, v):
+        i = cuda.grid(1)
+        if i < p.size:
+            p[i], v[i] = nesterov_update(p[i], g[i], v[i], np.float32(0.01), np.float32(0.9), np.float32(0.9))
+
+    def on_device(p, g, v):
+        dp, dg, dv = (cuda.to_device(x) for x in (p, g, v))
+        user[2, 32](dp, dg, dv)
+        p[...], v[...] = dp.copy_to_host(), dv.copy_to_host()
+
+    check(on_device, *arrays())
