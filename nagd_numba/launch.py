@@ -19,7 +19,7 @@ from .compile import SIMULATOR, cuda_kernel, plain
 from .loops import cuda_grid
 from .rules import Rule
 
-THREADS = 256
+THREADS = 32 if SIMULATOR else 256  # the simulator starts a Python thread for each
 BLOCKS_PER_MULTIPROCESSOR = 16
 
 

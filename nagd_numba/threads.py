@@ -11,28 +11,25 @@ import os
 
 import numba
 
-_forked_from_openmp = False
+_allowed: bool | None = None  # not known until numba has chosen its threading layer
 
 
-def _layer() -> str | None:
-    try:
-        return numba.threading_layer()
-    except ValueError:  # no parallel code has run yet
-        return None
+def parallel_allowed() -> bool:
+    """May any thread of this process enter a parallel kernel, and are there threads to gain by it?"""
+    global _allowed
+    if _allowed is None:
+        # Starts numba's threads if nothing has yet: only then is the layer known.
+        _allowed = numba.get_num_threads() > 1 and numba.threading_layer() in ("omp", "tbb")
+    return _allowed
 
 
 def _after_fork_in_child() -> None:
-    global _forked_from_openmp
-    _forked_from_openmp = _forked_from_openmp or _layer() == "omp"
+    global _allowed
+    try:
+        _allowed = False if numba.threading_layer() == "omp" else None
+    except ValueError:  # no parallel code ran before the fork
+        _allowed = None
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def parallel_allowed() -> bool:
-    """May this thread of this process enter a parallel kernel now, and would it gain by it?"""
-    if _forked_from_openmp:
-        return False
-    # get_num_threads starts numba's thread pool, after which its layer is known.
-    return numba.get_num_threads() > 1 and _layer() in ("omp", "tbb")

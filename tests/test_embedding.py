@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numba import njit, prange
+from numba import cuda, njit, prange
 from numba.core.errors import TypingError
 
 import nagd_numba
@@ -162,8 +162,6 @@ def test_scalar_rule_casts_the_hyper_parameters():
 
 @pytest.mark.skipif(not SIMULATOR, reason="runs with NUMBA_ENABLE_CUDASIM=1; tests/ptx compiles the same kernel")
 def test_scalar_rule_inside_a_users_cuda_kernel():
-    from numba import cuda
-
     @cuda.jit
     def user(p, g, v):
         i = cuda.grid(1)

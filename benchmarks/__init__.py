@@ -1,0 +1,1 @@
+"""Speed, as ratios measured in one run: asv suites, and commands that print a table (`benchmarks.compare`)."""

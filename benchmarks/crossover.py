@@ -1,0 +1,32 @@
+"""`python -m benchmarks.crossover`: from which size on the parallel kernel wins (`nagd_numba.apply.PARALLEL_FROM`)."""
+
+import functools
+
+import numpy as np
+
+from nagd_numba.apply import PARALLEL_FROM, host_kernel, vectors
+from nagd_numba.rules import RULES
+
+from . import common
+
+
+def main() -> None:
+    rule = RULES["nesterov"]
+    hyper = (0.01, 0.9, 0.9, 0.0)
+    print(f"PARALLEL_FROM is {PARALLEL_FROM:,}.  Serial time over parallel time:")
+    for dtype in ("float32", "float64"):
+        kernels = {
+            name: host_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=name == "parallel")
+            for name in ("serial", "parallel")
+        }
+        for n in (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 150_000, 200_000):
+            p, g, v = common.vectors(n, dtype)
+            calls = {name: functools.partial(kernel, p, g, (v,), hyper) for name, kernel in kernels.items()}
+            seconds = common.interleaved(calls)
+            serial, parallel = (np.median(seconds[name]) * 1e6 for name in ("serial", "parallel"))
+            gain = common.ratio(seconds, "serial", "parallel")
+            print(f"{dtype} {n:>9,}  serial {serial:8.2f} us  parallel {parallel:8.2f} us  ratio {gain:.2f}")
+
+
+if __name__ == "__main__":
+    main()
