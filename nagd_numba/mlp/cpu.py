@@ -84,8 +84,6 @@ def gradient_kernel(dtype: str, activation: str, loss: str, dropout: bool) -> Ca
     """
     vector, matrix, _ = _array_types(dtype)
     grads = vector.copy(readonly=False)
-    parts = _all_shared(passes.product, passes.column_sums, passes.add_scaled)
-    delta = callee(passes.hidden_delta, slope=ACTIVATIONS[activation].slope, DROPOUT=dropout)
     return cpu_kernel(
         gradient,
         f"mlp_gradient_{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}",
@@ -97,7 +95,7 @@ def gradient_kernel(dtype: str, activation: str, loss: str, dropout: bool) -> Ca
         output=_output(loss),
         penalty=_shared(passes.penalty),
         widths=_shared(widths),
-        backward_layers=callee(backward_layers, hidden_delta=delta, **parts),
+        backward_layers=_backward_layers(activation, dropout),
     )
 
 
@@ -132,6 +130,13 @@ def _forward_layers(activation: str, dropout: bool) -> Callable:
         output_layer=_shared(passes.output_layer),
         product=_shared(passes.product),
     )
+
+
+@functools.cache
+def _backward_layers(activation: str, dropout: bool) -> Callable:
+    parts = _all_shared(passes.product, passes.column_sums, passes.add_scaled)
+    delta = callee(passes.hidden_delta, slope=ACTIVATIONS[activation].slope, DROPOUT=dropout)
+    return callee(backward_layers, hidden_delta=delta, **parts)
 
 
 @functools.cache

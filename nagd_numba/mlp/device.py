@@ -230,9 +230,10 @@ def _backward(model: Any, call: _Call, buffers: _Buffers, grads: Any, seed: np.u
 
 
 def _checked(model: Any, params: Any, X: Any) -> _Call:
-    memory, inputs = describe("params", params, write=False), describe("X", X, write=False)
+    memory = describe("params", params, write=False)
     checks.vector(model, "params", memory.dtype, memory.shape)
-    checks.input_shape(model, inputs.shape)
+    checks.input_shape(model, _describe_any("X", X).shape)
+    inputs = describe("X", X, write=False)
     if inputs.dtype != model.dtype:
         raise TypeError(
             f"X has dtype {inputs.dtype} and the model {model.dtype}; on a CUDA device nothing is converted: "
@@ -265,7 +266,7 @@ def _describe_any(name: str, x: Any) -> DeviceMemory:
         pointer, read_only = interface["data"]
         shape, strides = tuple(interface["shape"]), interface.get("strides")
         memory = DeviceMemory(pointer or 0, shape, strides, np.dtype(interface["typestr"]), read_only, x)
-    if not memory.contiguous:
+    if memory.size > 0 and not memory.contiguous:
         raise ValueError(f"{name} is strided (shape {memory.shape}, strides {memory.strides}); make it contiguous")
     return memory
 

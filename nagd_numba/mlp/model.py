@@ -237,7 +237,7 @@ class MLP:
         value, bad = kernel(params, X, y, self._sizes, self.l2)
         if bad >= 0:
             checks.refuse_targets(self, y, one_hot=False)
-        return value
+        return float(value)
 
     def value_and_grad(
         self, params: Any, X: Any, y: Any, out: Any = None, dropout_seed: int | None = None
@@ -285,7 +285,7 @@ class MLP:
         if bad >= 0:
             checks.refuse_targets(self, y, one_hot=False)
         arrays.tell_torch(out)
-        return value, out
+        return float(value), out
 
     def _on_device(self, params: Any, **others: Any) -> bool:
         if type(params) is np.ndarray and not any(map(arrays.is_device_array, others.values())):

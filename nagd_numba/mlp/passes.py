@@ -91,7 +91,7 @@ def penalty(params, sizes, l2):
     for layer in range(sizes.size - 1):
         end = start + sizes[layer] * sizes[layer + 1]
         weights = params[start:end]
-        squares += np.dot(weights, weights)
+        squares += np.float64(np.dot(weights, weights))
         start = end + sizes[layer + 1]
     return 0.5 * l2 * squares
 

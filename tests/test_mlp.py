@@ -1,0 +1,417 @@
+"""`MLP`: results and their places, dropout, and everything that it refuses."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from numba import config
+
+from nagd_numba import MLP, FlatParams, step
+from nagd_numba.mlp.cells import ACTIVATIONS, drop_threshold, layer_key, splitmix
+from nagd_numba.mlp.layout import layers, named_shapes, parameter_count
+
+JIT = not config.DISABLE_JIT
+
+
+def batch(net, rows, seed=0):
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(rows, net.sizes[0])).astype(net.dtype)
+    if net.loss_name == "cross_entropy":
+        return X, random.integers(0, net.sizes[-1], rows)
+    return X, random.integers(0, 2, (rows, net.sizes[-1])).astype(net.dtype)
+
+
+def test_layout_fills_the_vector_without_gaps():
+    sizes = (5, 7, 3, 2)
+    ends = [0]
+    for layer, (inputs, outputs) in zip(layers(sizes), itertools.pairwise(sizes), strict=True):
+        assert layer.weights == ends[-1]
+        assert layer.biases == layer.weights + inputs * outputs
+        ends.append(layer.biases + outputs)
+    assert ends[-1] == parameter_count(sizes) == MLP(sizes).size == 5 * 7 + 7 + 7 * 3 + 3 + 3 * 2 + 2
+    assert named_shapes(sizes)[:3] == [("W1", (5, 7)), ("b1", (7,)), ("W2", (7, 3))]
+
+
+def test_unflatten_gives_views():
+    net = MLP((3, 4, 2))
+    params = net.init(0)
+    views = net.unflatten(params)
+    assert isinstance(views, FlatParams)
+    assert list(views) == ["W1", "b1", "W2", "b2"]
+    views["b2"][1] = 7
+    assert params[-1] == 7
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_init(activation):
+    net = MLP((200, 300, 100), activation, dtype="float64")
+    params = net.init(3)
+    assert params.dtype == np.float64
+    assert np.array_equal(params, net.init(3))
+    assert not np.array_equal(params, net.init(4))
+    views = net.unflatten(params)
+    assert not views["b1"].any()
+    assert not views["b2"].any()
+    variance = 2 / 200 if activation == "relu" else 2 / (200 + 300)
+    # The variance of a sample variance is below 2/n of its square: 5 deviations.
+    assert views["W1"].var() == pytest.approx(variance, rel=5 * math.sqrt(2 / 60_000))
+    assert views["W2"].var() == pytest.approx(2 / 400, rel=5 * math.sqrt(2 / 30_000))
+    assert MLP((3, 2)).init(0).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_forward(activation, dtype):
+    net = MLP((6, 9, 5, 3), activation, dtype=dtype)
+    params = net.init(0)
+    params += np.random.default_rng(1).normal(scale=0.3, size=net.size).astype(dtype)
+    X, _ = batch(net, 7)
+    p = net.unflatten(params.astype(np.float64))
+    function = {
+        "relu": lambda z: np.maximum(z, 0),
+        "tanh": np.tanh,
+        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+        "identity": lambda z: z,
+    }[activation]
+    h = function(X.astype(np.float64) @ p["W1"] + p["b1"])
+    expected = function(h @ p["W2"] + p["b2"]) @ p["W3"] + p["b3"]
+    got = net.forward(params, X)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, expected, atol=3 * 9 * np.finfo(dtype).eps * max(1, np.abs(expected).max()))
+
+
+def test_predictions_of_classes():
+    net = MLP((4, 6, 3), "tanh", dtype="float64")
+    params, (X, _) = net.init(0), batch(net, 8)
+    z = net.forward(params, X)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(net.predict_proba(params, X), p, rtol=1e-14)
+    assert np.array_equal(net.predict(params, X), z.argmax(axis=1))
+    assert net.predict(params, X).dtype == np.int64
+
+
+def test_predictions_of_binary_targets():
+    net = MLP((4, 6, 2), "relu", "binary_cross_entropy", dtype="float64")
+    params, (X, _) = net.init(0), batch(net, 8)
+    z = net.forward(params, X)
+    np.testing.assert_allclose(net.predict_proba(params, X), 1 / (1 + np.exp(-z)), rtol=1e-14)
+    assert np.array_equal(net.predict(params, X), z > 0)
+    assert net.predict(params, X).dtype == np.int64
+    assert 0 < net.predict(params, X).sum() < 16
+
+
+def test_predictions_of_mse():
+    net = MLP((4, 2), loss="mse")
+    params, (X, _) = net.init(0), batch(net, 3)
+    assert np.array_equal(net.predict(params, X), net.forward(params, X))
+    with pytest.raises(ValueError, match="loss is 'mse', whose outputs are no probabilities"):
+        net.predict_proba(params, X)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_loss_is_that_of_value_and_grad(rows):
+    net = MLP((4, 6, 3), "tanh", l2=0.2)
+    params, (X, y) = net.init(0), batch(net, rows)
+    value, grads = net.value_and_grad(params, X, y)
+    assert type(value) is float
+    assert type(net.loss(params, X, y)) is float
+    assert net.loss(params, X, y) == value
+    assert grads.shape == params.shape
+
+
+def test_equal_inputs_give_equal_bits():
+    net = MLP((20, 33, 10), dropout=0.3, l2=0.01)
+    params, (X, y) = net.init(0), batch(net, 17)
+    first, grads = net.value_and_grad(params, X, y, dropout_seed=9)
+    for _ in range(3):
+        again, more = net.value_and_grad(params, X, y, dropout_seed=9)
+        assert again == first
+        assert more.tobytes() == grads.tobytes()
+    other, _ = net.value_and_grad(params, X, y, dropout_seed=10)
+    assert other != first
+
+
+def test_out_is_written_in_place_and_inputs_are_not():
+    net = MLP((4, 6, 3), dropout=0.2, l2=0.1)
+    params, (X, y) = net.init(0), batch(net, 5)
+    before = [x.copy() for x in (params, X, y)]
+    out = np.full(net.size, np.nan, np.float32)
+    _, grads = net.value_and_grad(params, X, y, out=out, dropout_seed=1)
+    assert grads is out
+    assert np.array_equal(out, net.value_and_grad(params, X, y, dropout_seed=1)[1])
+    net.forward(params, X)
+    for old, now in zip(before, (params, X, y), strict=True):
+        assert np.array_equal(old, now)
+
+
+def test_inputs_of_other_kinds_are_converted():
+    net = MLP((4, 6, 3))
+    params, (X, y) = net.init(0), batch(net, 6)
+    X = np.round(4 * X)
+    expected = net.value_and_grad(params, X, y)[1]
+    wide = np.zeros((12, 8), np.float32)
+    wide[::2, ::2] = X
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    fixed = params.copy()
+    fixed.flags.writeable = False
+    labels = y.copy()
+    labels.flags.writeable = False
+    for other in (X.astype(np.float64), X.astype(np.int16), X.T.copy().T, wide[::2, ::2], X.tolist(), read_only):
+        assert np.array_equal(net.value_and_grad(params, other, y)[1], expected)
+    for other in (
+        y.astype(np.uint8),
+        y.astype(np.int32),
+        y.astype(np.uint64),
+        y.tolist(),
+        np.repeat(y, 2)[::2],
+        labels,
+    ):
+        assert np.array_equal(net.value_and_grad(fixed, X, other)[1], expected)
+        assert net.loss(fixed, X, other) == net.loss(params, X, y)
+
+
+def test_targets_of_one_output_may_be_a_vector():
+    for loss in ("mse", "binary_cross_entropy"):
+        net = MLP((4, 1), loss=loss)
+        params, (X, y) = net.init(0), batch(net, 6)
+        expected = net.value_and_grad(params, X, y)
+        for other in (y[:, 0], y[:, 0].astype(int), y[:, 0].astype(bool), y.astype(np.float64)):
+            value, grads = net.value_and_grad(params, X, other)
+            assert value == expected[0]
+            assert np.array_equal(grads, expected[1])
+
+
+def test_torch_tensors():
+    torch = pytest.importorskip("torch")
+    net = MLP((4, 6, 3))
+    params, (X, y) = net.init(0), batch(net, 6)
+    value, grads = net.value_and_grad(params, X, y)
+    out = torch.zeros(net.size)
+    tensors = [torch.from_numpy(x) for x in (params, X, y)]
+    tensors[0].requires_grad_()
+    got, result = net.value_and_grad(*tensors, out=out)
+    assert result is out
+    assert got == value
+    assert np.array_equal(out.numpy(), grads)
+    assert out._version == 1
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+def test_bias_gradients_over_blocks_of_rows(rows):
+    """The biases of a linear network with mse: mean(2 (z - y))."""
+    net = MLP((2, 3), loss="mse", dtype="float64")
+    params, (X, y) = net.init(0), batch(net, rows)
+    z = net.forward(params, X)
+    gradient = net.unflatten(net.value_and_grad(params, X, y)[1])
+    np.testing.assert_allclose(gradient["b1"], (2 * (z - y)).sum(axis=0) / z.size, rtol=1e-12, atol=1e-15)
+
+
+def test_dropout_of_rate_zero_is_none():
+    plain, zero = MLP((5, 8, 3), l2=0.1), MLP((5, 8, 3), l2=0.1, dropout=0.0)
+    params, (X, y) = plain.init(0), batch(plain, 6)
+    value, grads = plain.value_and_grad(params, X, y)
+    other, more = zero.value_and_grad(params, X, y, dropout_seed=5)
+    assert other == value
+    assert more.tobytes() == grads.tobytes()
+    # and the rate has no effect without a seed
+    some = MLP((5, 8, 3), l2=0.1, dropout=0.6)
+    assert some.value_and_grad(params, X, y)[1].tobytes() == grads.tobytes()
+    assert some.loss(params, X, y) == value
+
+
+def test_dropout_keeps_the_mean():
+    """A linear network: the mean over many masks of its output is the output without dropout.
+
+    Outputs are read off the loss of one sample and one output: mse with target 0 is z^2; here only z = sum of the
+    hidden units matters, so the units are given by X = 1, W1 = 1, W2 = 1 and z has mean `width`, and variance
+    `width rate/(1-rate)`, since each unit is 0 or 1/(1-rate).
+    """
+    width, rate, trials = 40, 0.3, 400 if JIT else 60
+    net = MLP((1, width, 1), "identity", "mse", dropout=rate, dtype="float64")
+    params = np.concatenate([np.ones(width), np.zeros(width), np.ones(width), [0.0]])
+    X, y = np.ones((1, 1)), np.zeros((1, 1))
+    z = np.sqrt([net.value_and_grad(params, X, y, dropout_seed=seed)[0] for seed in range(trials)])
+    variance = width * rate / (1 - rate)
+    assert abs(z.mean() - width) <= 5 * math.sqrt(variance / trials)
+    assert z.var() == pytest.approx(variance, rel=5 * math.sqrt(3 / trials))
+    kept = z * (1 - rate)
+    np.testing.assert_allclose(kept, kept.round(), atol=1e-9)  # each unit is 0 or 1/(1-rate)
+
+
+def test_dropout_masks_differ_between_layers_and_neighbouring_seeds():
+    n = 4000 if JIT else 500
+    threshold = drop_threshold(0.5)
+    masks = []
+    for seed in (0, 1, 2):
+        for layer in (0, 1):
+            key = np.uint64(layer_key(np.uint64(seed), layer))
+            masks.append(np.array([splitmix(key, i) >= threshold for i in range(n)]))
+    for a, b in itertools.combinations(masks, 2):
+        assert abs((a == b).mean() - 0.5) <= 5 * 0.5 / math.sqrt(n)  # as of independent coins
+
+
+def test_splitmix_is_the_published_generator():
+    """The first outputs of SplitMix64 from seed 1234567, as in the tests of other implementations."""
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert [int(splitmix(np.uint64(1234567), i)) for i in range(4)] == expected
+
+
+def test_training_learns_a_function_that_no_linear_model_can():
+    random = np.random.default_rng(0)
+    X = random.uniform(-1, 1, (60, 2))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    net = MLP((2, 12, 2), "tanh", dropout=0.05, l2=1e-5, dtype="float64")
+    params, steps = net.init(1), 400 if JIT else 3
+    grads, vel = np.zeros_like(params), np.zeros_like(params)
+    first = net.loss(params, X, y)
+    for k in range(steps):
+        net.value_and_grad(params, X, y, out=grads, dropout_seed=k)
+        step(params, grads, vel, lr=0.2, momentum=0.9)
+    assert net.loss(params, X, y) < first
+    if JIT:
+        assert (net.predict(params, X) == y).mean() > 0.95
+
+
+NET = {"sizes": (3, 4, 2)}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sizes": (3,)}, ValueError, r"sizes is \(3,\); at least two widths"),
+        ({"sizes": ()}, ValueError, "at least two widths"),
+        ({"sizes": (3, 0, 2)}, ValueError, r"sizes is \(3, 0, 2\); every width must be >= 1"),
+        ({"sizes": (3, -1)}, ValueError, "every width"),
+        ({"sizes": (3, 2.5)}, TypeError, "integer widths"),
+        ({"sizes": 7}, TypeError, "sizes is 7"),
+        ({**NET, "activation": "rleu"}, ValueError, "activation is 'rleu'.*did you mean 'relu'"),
+        ({**NET, "loss": "cross-entropy"}, ValueError, "loss is 'cross-entropy'.*did you mean 'cross_entropy'"),
+        ({**NET, "dropout": 1.0}, ValueError, "dropout is 1.0; .*0 <= dropout < 1"),
+        ({**NET, "dropout": -0.1}, ValueError, "dropout is -0.1"),
+        ({**NET, "dropout": math.nan}, ValueError, "dropout is nan"),
+        ({**NET, "dropout": "x"}, TypeError, "dropout is 'x'; a number"),
+        ({**NET, "l2": -1}, ValueError, "l2 is -1.0; a finite number >= 0"),
+        ({**NET, "l2": math.nan}, ValueError, "l2 is nan"),
+        ({**NET, "l2": 1e39}, ValueError, r"l2 is 1e\+39; .*in float32"),
+        ({**NET, "dtype": "float16"}, TypeError, "dtype is 'float16'; 'float32' or 'float64'"),
+        ({**NET, "dtype": int}, TypeError, "'float32' or 'float64'"),
+        ({**NET, "dtype": "float31"}, TypeError, "dtype is 'float31'"),
+    ],
+)
+def test_unfit_options(options, error, message):
+    with pytest.raises(error, match=message):
+        MLP(**options)
+
+
+def _good():
+    net = MLP((3, 4, 2), l2=0.1)
+    X, y = batch(net, 5)
+    return {"params": net.init(0), "X": X, "y": y, "out": np.full(net.size, 7, np.float32)}
+
+
+def _read_only(x):
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda a: {"params": a["params"][:-1]},
+            ValueError,
+            r"params has shape \(25,\); .*\(3, 4, 2\) has 26 parameters",
+        ),
+        (lambda a: {"params": a["params"].reshape(2, 13)}, ValueError, r"params has shape \(2, 13\)"),
+        (lambda a: {"params": a["params"].astype(float)}, TypeError, "params has dtype float64 and the model float32"),
+        (lambda a: {"params": a["params"].astype(int)}, TypeError, "params has dtype int64"),
+        (lambda a: {"params": list(a["params"])}, TypeError, "params is a list; an array is needed"),
+        (lambda a: {"params": np.repeat(a["params"], 2)[::2]}, ValueError, "params is strided"),
+        (lambda a: {"X": a["X"][0]}, ValueError, r"X has shape \(3,\); .*X\[None, :\] for one sample"),
+        (lambda a: {"X": a["X"][None]}, ValueError, r"X has shape \(1, 5, 3\); a matrix"),
+        (lambda a: {"X": a["X"][:, :2]}, ValueError, r"X has shape \(5, 2\); this network has 3 inputs"),
+        (lambda a: {"X": a["X"][:0]}, ValueError, "X has no rows"),
+        (lambda a: {"X": a["X"].astype(complex)}, TypeError, "X has dtype complex128; real numbers"),
+        (lambda a: {"X": a["X"].astype(str)}, TypeError, "X has dtype <U"),
+        (lambda a: {"X": np.ma.masked_array(a["X"])}, TypeError, "X is a masked array"),
+        (lambda a: {"X": [[1, 2, 3], [1, 2]]}, TypeError, "X cannot be read as an array"),
+        (lambda a: {"y": a["y"][:4]}, ValueError, r"y has shape \(4,\) and X 5 rows"),
+        (lambda a: {"y": a["y"][:, None]}, ValueError, r"y has shape \(5, 1\); cross_entropy needs one label a sample"),
+        (lambda a: {"y": a["y"].astype(float)}, TypeError, r"y has dtype float64; .*integer labels in \[0, 2\)"),
+        (lambda a: {"y": np.array([0, 1, 2, 1, 9])}, ValueError, r"y is 2 in row 2; labels must be in \[0, 2\)"),
+        (lambda a: {"y": np.array([0, 1, 1, -3, 9])}, ValueError, "y is -3 in row 3"),
+        (
+            lambda a: {"y": np.array([0, 2**64 - 1, 1, 0, 0], np.uint64)},
+            ValueError,
+            "y is 18446744073709551615 in row 1",
+        ),
+        (lambda a: {"out": a["out"][:-1]}, ValueError, r"out has shape \(25,\)"),
+        (lambda a: {"out": a["out"].astype(float)}, TypeError, "out has dtype float64"),
+        (lambda a: {"out": _read_only(a["out"])}, ValueError, "out is read-only"),
+        (lambda a: {"out": a["params"]}, ValueError, "out and params are the same memory"),
+        (lambda a: {"out": np.repeat(a["out"], 2)[::2]}, ValueError, "out is strided"),
+        (lambda a: {"dropout_seed": 1.5}, TypeError, "dropout_seed is 1.5; an integer"),
+        (lambda a: {"dropout_seed": -1}, ValueError, "dropout_seed is -1; an integer from 0"),
+        (lambda a: {"dropout_seed": 2**64}, ValueError, "dropout_seed is 18446744073709551616"),
+    ],
+)
+def test_unfit_arrays_are_refused_before_any_write(change, error, message):
+    net, arguments = MLP((3, 4, 2), l2=0.1), _good()
+    out = arguments["out"]
+    arguments.update(change(arguments))
+    with pytest.raises(error, match=message):
+        net.value_and_grad(**arguments)
+    assert (out == 7).all()
+    if not {"out", "dropout_seed"} & set(change(_good())):
+        with pytest.raises(error, match=message):
+            net.loss(arguments["params"], arguments["X"], arguments["y"])
+
+
+def test_out_may_not_share_memory_with_the_inputs():
+    net = MLP((2, 1), loss="mse")
+    memory = np.arange(12, dtype=np.float32)
+    params = np.ones(3, np.float32)
+    X, y = memory[:8].reshape(4, 2), memory[8:].reshape(4, 1)
+    with pytest.raises(ValueError, match="out and X overlap"):
+        net.value_and_grad(params, X, y, out=memory[5:8])
+    with pytest.raises(ValueError, match="out and y overlap"):
+        net.value_and_grad(params, X, y, out=memory[9:12])
+    net.value_and_grad(params, memory[:8].reshape(4, 2), memory[4:8].reshape(4, 1), out=memory[8:11])
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "y", "error", "message"),
+    [
+        ("mse", 2, np.zeros(3), ValueError, r"y has shape \(3,\) and X 3 rows; .*the shape \(3, 2\)"),
+        ("mse", 2, np.zeros((3, 1)), ValueError, r"y has shape \(3, 1\)"),
+        ("mse", 1, np.zeros((4, 1)), ValueError, r"y has shape \(4, 1\) .*\(3, 1\) or \(3,\)"),
+        ("mse", 2, np.array([0, 2, 1]), ValueError, r"y is 2 in row 1; labels must be in \[0, 2\)"),
+        ("mse", 1, np.zeros(3, complex), TypeError, "y has dtype complex128"),
+        ("binary_cross_entropy", 2, np.zeros(3, int), ValueError, r"y has shape \(3,\)"),
+        ("binary_cross_entropy", 2, np.array([[0, 1], [0, 0.5], [3, 0]]), ValueError, "y is 0.5 in row 1; .*0 or 1"),
+        ("binary_cross_entropy", 1, np.array([0, 1, math.nan]), ValueError, "y is nan in row 2"),
+    ],
+)
+def test_unfit_targets(loss, outputs, y, error, message):
+    net = MLP((2, outputs), loss=loss)
+    with pytest.raises(error, match=message):
+        net.value_and_grad(net.init(0), np.zeros((3, 2), np.float32), y)
+    with pytest.raises(error, match=message):
+        net.loss(net.init(0), np.zeros((3, 2), np.float32), y)
+
+
+def test_nan_reaches_the_result():
+    """A diverged network is seen, not hidden by an activation."""
+    for activation in ACTIVATIONS:
+        net = MLP((2, 3, 2), activation)
+        params, (X, y) = net.init(0), batch(net, 4)
+        params[0] = math.nan
+        assert math.isnan(net.loss(params, X, y))
+
+
+def test_repr():
+    net = MLP((2, 3), "tanh", "mse", 0.5, 0.1, "float64")
+    assert repr(net) == "MLP([2, 3], activation='tanh', loss='mse', dropout=0.5, l2=0.1, dtype='float64')"
+    assert repr(eval(repr(net))) == repr(net)
