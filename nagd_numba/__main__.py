@@ -1,0 +1,8 @@
+"""`python -m nagd_numba`: the same as the command `nagd-numba`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

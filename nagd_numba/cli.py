@@ -1,0 +1,272 @@
+"""The command `nagd-numba`.
+
+Exit codes: 0; 1 where a result could not be written; 2 for what the user can correct, told in one line before
+anything is trained; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, Config
+
+if TYPE_CHECKING:
+    from .train import Comparison
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as end:  # --help, --version, or a usage error that argparse has told
+        return int(end.code or 0)
+    try:
+        return int(args.command(args))
+    except KeyboardInterrupt:
+        return _tell(f"nagd-numba {args.name}: interrupted", INTERRUPTED)
+    except MemoryError as error:
+        return _tell(f"nagd-numba {args.name}: error: not enough memory {error}".rstrip(), 2)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _train(args: argparse.Namespace) -> int:
+    with _interrupts() as interrupts:
+        try:
+            config, run = _set_up(args)
+        except (ValueError, OSError) as error:
+            return _tell(f"nagd-numba train: error: {error}", 2)
+        except KeyboardInterrupt:
+            return _tell("interrupted before training began; nothing to save", INTERRUPTED)
+        interrupts.run = run
+        from . import report
+
+        out = report.console()
+        data = run.data
+        print(
+            f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
+            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}",
+            flush=True,
+        )
+        interrupted = False
+        try:
+            with report.progress(out, run) as callbacks:
+                run.run(callbacks.on_epoch, callbacks.on_batch)
+        except KeyboardInterrupt:
+            interrupted = True
+        interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
+        code = _finish(args, config, run, out, interrupted)
+    return INTERRUPTED if interrupted else code
+
+
+def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
+    """Check everything that can be checked before training."""
+    from . import report
+    from .atomic import check_replaceable
+    from .data import load_digits, load_file, split
+    from .train import Comparison
+
+    config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+    if args.label is not None and args.data is None:
+        raise ValueError("--label is for a csv file given with --data")
+    if args.save is not None:
+        if not args.save.lower().endswith(".npz"):
+            raise ValueError(f"--save {args.save}: a name that ends in .npz is needed")
+        check_replaceable(args.save)
+    if args.plot is not None:
+        report.check_plot(args.plot)
+        check_replaceable(args.plot)
+    samples = load_digits() if args.data is None else load_file(args.data, args.label)
+    return config, Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+
+
+def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool) -> int:
+    """Write and show what was reached."""
+    from . import report
+
+    done = [result for result in run.results if result.history]
+    if interrupted:
+        last = done[-1] if done else None
+        reached = f"after epoch {last.history[-1].number} of {last.method}" if last else "before the first epoch ended"
+        print(f"Interrupted {reached}.")
+    code = 0
+    if args.save is not None:
+        code = max(code, _save(args.save, run, out))
+    if done:
+        out.print(report.table(done, run.best, config))
+    if args.plot is not None:
+        if done:
+            try:
+                report.plot(args.plot, done, config)
+                print(f"Plot: {args.plot}")
+            except OSError as error:
+                code = _tell(f"nagd-numba train: error: --plot: {error}", 1)
+        else:
+            print("Nothing to plot.")
+    return code
+
+
+def _save(path: str, run: Comparison, out: Any) -> int:
+    from .model_file import save_model
+
+    best = run.best
+    if best is None:
+        why = "no epoch ended" if not any(result.history for result in run.results) else "every method diverged"
+        print(f"Nothing to save: {why}.")
+        return 0
+    try:
+        save_model(
+            path,
+            run.model,
+            best.params,
+            run.data.preprocessing,
+            method=best.method,
+            epoch=best.epoch.number,
+            accuracy=best.epoch.validation_accuracy,
+        )
+    except OSError as error:
+        return _tell(f"nagd-numba train: error: --save: {error}", 1)
+    print(f"Best model: {path}")
+    return 0
+
+
+class _Interrupts:
+    """Ctrl-C once: `KeyboardInterrupt`, and the run told to stop, should the exception be lost in a callback of C
+    code.  From then on, and after `ignore`, it has no effect."""
+
+    run: Comparison | None = None
+    done = False
+
+    def __call__(self, *_: object) -> None:
+        if not self.done:
+            self.done = True
+            if self.run is not None:
+                self.run.stop = True
+            raise KeyboardInterrupt
+
+    def ignore(self) -> None:
+        self.done = True
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+    handler = _Interrupts()
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may set handlers; a process in the background ignores Ctrl-C, which is left so.
+    mine = threading.current_thread() is threading.main_thread() and before is not signal.SIG_IGN
+    if mine:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield handler
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, before)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from .info import collect
+
+    lines = collect()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+    return 0
+
+
+def _tell(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nagd-numba", description="Nesterov's accelerated gradient in Numba: compare methods, show the set-up."
+    )
+    parser.add_argument("--version", action="version", version=f"nagd-numba {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    info = commands.add_parser("info", help="versions, processor, threads, cache, GPU")
+    info.set_defaults(command=_info, name="info")
+    train = commands.add_parser(
+        "train",
+        help="train a network with several methods and compare them",
+        description="Train a multi-layer perceptron with gradient descent (gd), classical momentum (momentum) and "
+        "Nesterov's accelerated gradient (nag), from the same initial parameters, with the same batches in the same "
+        "order, the same dropout and the same learning rate, and compare them.",
+        epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130.",
+    )
+    train.set_defaults(command=_train, name="train")
+    _add_train_options(train)
+    return parser
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    whole: dict[str, Any] = {"type": int, "metavar": "N"}
+    share: dict[str, Any] = {"type": float, "metavar": "X"}
+    name: dict[str, Any] = {"metavar": "NAME"}
+
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help="an .npz file with arrays X (n, d) and y (n,), or a .csv file with or without a header line; labels are "
+        "integers or text; features are standardised with the mean and standard deviation of the training rows "
+        "(default: 1,797 handwritten digits that come with the package, divided by 16)",
+    )
+    group.add_argument(
+        "--label",
+        metavar="NAME|INDEX",
+        help="the label column of a .csv file, by name or counted from 0, or from -1 backwards (default: the last)",
+    )
+    group.add_argument(
+        "--validation", **share, help="share of the rows held back, the same of each class (%(default)s)"
+    )
+    group.add_argument("--seed", **whole, help="decides rows held back, parameters, batches and dropout (%(default)s)")
+
+    group = parser.add_argument_group("network")
+    group.add_argument("--hidden", type=_widths, metavar="N[,N...]", help="widths of the hidden layers, or none (128)")
+    group.add_argument("--activation", **name, help=f"{', '.join(ACTIVATIONS)} (%(default)s)")
+    group.add_argument("--loss", **name, help=f"{', '.join(LOSSES)} (%(default)s)")
+    group.add_argument("--dropout", **share, help="share of hidden units dropped while training (%(default)s)")
+    group.add_argument("--l2", **share, help="weight of the penalty on squared weights (%(default)s)")
+    group.add_argument("--dtype", **name, help=f"{', '.join(DTYPES)} (%(default)s)")
+
+    group = parser.add_argument_group("training")
+    group.add_argument("--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} (all)")
+    group.add_argument("--epochs", **whole, help="passes over the training rows (%(default)s)")
+    group.add_argument("--batch-size", **whole, help="rows for each step (%(default)s)")
+    group.add_argument("--lr", **share, help="learning rate, the same for all methods (%(default)s)")
+    group.add_argument("--momentum", **share, help="of momentum and nag, from 0 to below 1 (%(default)s)")
+    group.add_argument("--device", **name, help=f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)")
+
+    group = parser.add_argument_group("results")
+    group.add_argument("--target", **share, help="validation accuracy in %% whose first epoch is told (%(default)g)")
+    group.add_argument("--plot", metavar="FILE", help="write the curves as .png, .svg, .pdf, ... (needs matplotlib)")
+    group.add_argument(
+        "--save", metavar="FILE", help="write the best model as .npz: see nagd_numba.model_file.load_model"
+    )
+    parser.set_defaults(**dataclasses.asdict(Config()))
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; widths are needed, such as 128 or 128,64, or none") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

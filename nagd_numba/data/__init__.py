@@ -1,0 +1,12 @@
+"""Labelled samples: the digits that come with the package, or a file of the user's; split and scaled for training.
+
+load_digits()           the 1,797 digits of digits.npz (source and licence: DIGITS.md)
+load_file(path, label)  an .npz or a .csv file
+split(samples, …)       training and validation rows, scaled
+"""
+
+from .samples import DataError, Samples, load_digits
+from .split import Preprocessing, Split, split
+from .tables import load_file
+
+__all__ = ["DataError", "Preprocessing", "Samples", "Split", "load_digits", "load_file", "split"]

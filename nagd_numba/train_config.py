@@ -1,0 +1,84 @@
+"""What `nagd-numba train` can be told, with the defaults, checked."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import choice
+
+METHODS = ("gd", "momentum", "nag")
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
+LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
+DTYPES = ("float32", "float64")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run.  Raises `ValueError` that names the option of the command line."""
+
+    methods: tuple[str, ...] = METHODS
+    epochs: int = 20
+    batch_size: int = 32
+    hidden: tuple[int, ...] = (128,)
+    lr: float = 0.05
+    momentum: float = 0.9
+    dropout: float = 0.2
+    l2: float = 0.0
+    activation: str = "relu"
+    loss: str = "cross_entropy"
+    seed: int = 0
+    validation: float = 0.1
+    target: float = 95.0
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError(f"--methods is empty; some of {', '.join(METHODS)} are needed")
+        for method in self.methods:
+            choice("--methods", method, METHODS)
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"--methods is {','.join(self.methods)}; each method can be there once")
+        for name, low, high in (("epochs", 1, 10**6), ("batch_size", 1, 2**31), ("seed", 0, 2**63)):
+            _whole(name, getattr(self, name), low, high)
+        for width in self.hidden:
+            _whole("hidden", width, 1, 10**6)
+        choice("--dtype", self.dtype, DTYPES)
+        choice("--activation", self.activation, ACTIVATIONS)
+        choice("--loss", self.loss, LOSSES)
+        choice("--device", self.device, DEVICES)
+        largest = float(np.finfo(self.dtype).max)
+        _number("lr", self.lr, lambda x: 0 < x <= largest, f"a number above 0 (finite in {self.dtype})")
+        _number("momentum", self.momentum, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+        _number("dropout", self.dropout, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+        _number("l2", self.l2, lambda x: 0 <= x <= largest, f"a number from 0 on (finite in {self.dtype})")
+        _number("validation", self.validation, lambda x: 0 < x <= 0.5, "a share above 0, at most 0.5")
+        _number("target", self.target, lambda x: 0 < x <= 100, "a percentage above 0, at most 100")
+
+
+def _whole(name: str, x: Any, low: int, high: int) -> None:
+    try:
+        right = not isinstance(x, bool) and low <= operator.index(x) < high
+    except TypeError:
+        right = False
+    if not right:
+        raise ValueError(f"{_flag(name)} is {x!r}; a whole number from {low} to below {high} is needed")
+
+
+def _number(name: str, x: Any, allowed: Callable[[Any], bool], need: str) -> None:
+    try:
+        right = allowed(x)  # NaN is never right
+    except TypeError:
+        right = False
+    if not right:
+        raise ValueError(f"{_flag(name)} is {x!r}; {need} is needed")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
