@@ -11,6 +11,7 @@ from nagd_numba import MLP
 from nagd_numba.compile import SIMULATOR, plain
 from nagd_numba.launch import why_no_cuda
 from nagd_numba.mlp.cells import ACTIVATIONS, LOSSES
+from nagd_numba.rounding import fma
 
 cuda = pytest.importorskip("numba.cuda")
 from nagd_numba.mlp.cuda import kernels  # noqa: E402  (needs numba.cuda)
@@ -177,6 +178,30 @@ def test_logits_of_ten_thousand():
         value, grads = net.value_and_grad(*map(cuda.to_device, (params, X, y)))
         assert value == expected[0]
         assert np.array_equal(grads.copy_to_host(), expected[1])
+
+
+@in_simulator
+@pytest.mark.parametrize(
+    ("name", "rows", "columns", "inner"), [("output", 3, 5, 4), ("delta", 17, 2, 3), ("weights", 2, 3, 18)]
+)
+def test_products_are_chains_of_fma_and_read_nothing_outside(name, rows, columns, inner):
+    """Vectors that end with their matrix: the simulator raises where a kernel reads beyond."""
+    random = np.random.default_rng(0)
+    a = random.normal(size=(inner, rows) if name == "weights" else (rows, inner)).astype(np.float32)
+    b = random.normal(size=(columns, inner) if name == "delta" else (inner, columns)).astype(np.float32)
+    c = cuda.to_device(np.zeros(1 + rows * columns, np.float32))
+    other = np.zeros(rows * columns, np.float32)
+    operands = (cuda.to_device(a.ravel()), 0, cuda.to_device(b.ravel()), 0, c, 1, rows, columns, inner)
+    scalars = (np.float32(0), np.float32(1), np.uint64(0), np.uint64(0))
+    kernel, _ = kernels("float32", "identity", "mse", False)[name]
+    kernel[(-(-rows // 16), -(-columns // 16)), (16, 16)](*operands, cuda.to_device(other), 0, *scalars)
+    left, right = (a.T if name == "weights" else a), (b.T if name == "delta" else b)
+    expected = np.zeros((rows, columns), np.float32)
+    for i in range(rows):
+        for j in range(columns):
+            for k in range(inner):
+                expected[i, j] = fma(left[i, k], right[k, j], expected[i, j])
+    assert np.array_equal(c.copy_to_host()[1:].reshape(rows, columns), expected)
 
 
 @in_simulator
