@@ -91,13 +91,6 @@ def host_kernel(
     parallel: bool = False,
 ) -> Callable:
     """The CPU kernel of a rule, `kernel(params, grads, states, hyper) -> status`, for exactly these argument types."""
-    return cpu_kernel(
-        loop,
-        f"{rule.kernel_name(options)}_{loop.__name__}",
-        signature,
-        parallel,
-        source=rule.update,
-        update=rule.update,
-        constants=rule.constants,
-        OPTIONS=options,
-    )
+    name = f"{rule.kernel_name(options)}_{loop.__name__}"
+    bound = loops.bindings(rule, options)
+    return cpu_kernel(loop, name, signature, parallel, source=rule.update, **bound)

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays
+from . import arrays, loops
 from .compile import SIMULATOR, cuda_kernel, plain
-from .loops import cuda_grid
 from .rules import Rule
 
 THREADS = 32 if SIMULATOR else 256  # the simulator starts a Python thread for each
@@ -155,14 +154,8 @@ def device_kernel(rule: Rule, options: tuple[Any, ...]) -> Any:
     """The CUDA kernel of a rule, `kernel(params, grads, states, constants)`, compiled at its first launch."""
     from numba import cuda
 
-    return cuda_kernel(
-        cuda_grid,
-        rule.kernel_name(options),
-        source=rule.update,
-        cuda=cuda,
-        update=rule.update,
-        OPTIONS=options,
-    )
+    bound = loops.bindings(rule, options)
+    return cuda_kernel(loops.cuda_grid, rule.kernel_name(options), source=rule.update, cuda=cuda, **bound)
 
 
 @functools.cache

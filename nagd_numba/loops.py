@@ -1,7 +1,7 @@
 """The loops that carry a rule over arrays: they move data, the rule does the arithmetic.
 
-Each loop is a template: `compile.py` binds the names `update`, `constants` and `OPTIONS` to one rule and its
-options before compiling.  All of them take
+Each loop is a template: the names in `bindings` are bound to one rule and its options before it is compiled.
+All of them take
 
     params, grads   arrays of one dtype and shape
     states          a tuple of such arrays
@@ -19,13 +19,31 @@ import numpy as np
 from numba import prange
 from numba.extending import overload
 
-from .compile import inlined
+from .compile import callee, inlined
+from .rules import Rule
 
 OK, LENGTH, OVERLAP, HYPER = range(4)
 
 update: Any = None
 constants: Any = None
 OPTIONS: Any = None
+element: Any = None
+
+
+def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
+    """The names that make a loop of this file the loop of a rule."""
+    return {
+        "constants": rule.constants,
+        "OPTIONS": options,
+        # A function of its own, which LLVM inlines: numba's analysis of prange bodies stumbles over tuples.
+        "element": callee(update_element, update=rule.update, OPTIONS=options),
+    }
+
+
+def update_element(params, grads, states, i, scalars):
+    """The rule on element `i`, in place."""
+    params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+    scatter(states, i, state)
 
 
 def contiguous(params, grads, states, hyper):
@@ -37,8 +55,7 @@ def contiguous(params, grads, states, hyper):
     if not (acceptable(hyper) and all_finite(scalars)):
         return HYPER
     for i in prange(params.size):
-        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-        scatter(states, i, state)
+        element(params, grads, states, i, scalars)
     return OK
 
 
@@ -48,8 +65,7 @@ def strided(params, grads, states, hyper):
     if not (acceptable(hyper) and all_finite(scalars)):
         return HYPER
     for i in np.ndindex(params.shape):
-        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-        scatter(states, i, state)
+        element(params, grads, states, i, scalars)
     return OK
 
 
@@ -74,8 +90,7 @@ def cuda_grid(params, grads, states, scalars):
     i = cuda.grid(1)  # noqa: F821  (bound by launch.py: importing numba.cuda costs 0.2 s)
     stride = cuda.gridsize(1)  # noqa: F821
     while i < params.size:
-        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-        scatter(states, i, state)
+        element(params, grads, states, i, scalars)
         i += stride
 
 

@@ -210,7 +210,7 @@ def _overload_step(
 @functools.cache
 def _compiled_loop(contiguous, options):
     """The rule's loop for a caller's arrays, serial: it may stand inside the caller's `prange`."""
-    rule = {"update": RULE.update, "constants": RULE.constants, "OPTIONS": options}
+    rule = loops.bindings(RULE, options)
     if contiguous:
         return callee(loops.contiguous, **rule)
     return callee(loops.strided_checked, strided=callee(loops.strided, **rule))
