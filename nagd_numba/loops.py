@@ -33,6 +33,7 @@ element: Any = None
 def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
     """The names that make a loop of this file the loop of a rule."""
     return {
+        "update": rule.update,
         "constants": rule.constants,
         "OPTIONS": options,
         # A function of its own, which LLVM inlines: numba's analysis of prange bodies stumbles over tuples.
@@ -90,7 +91,8 @@ def cuda_grid(params, grads, states, scalars):
     i = cuda.grid(1)  # noqa: F821  (bound by launch.py: importing numba.cuda costs 0.2 s)
     stride = cuda.gridsize(1)  # noqa: F821
     while i < params.size:
-        element(params, grads, states, i, scalars)
+        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+        scatter(states, i, state)
         i += stride
 
 

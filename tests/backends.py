@@ -55,12 +55,16 @@ def _user_function(rule, options, parallel):
     update, constants = rule.update, rule.constants
     gather, scatter = loops.gather, loops.scatter
 
+    @njit
+    def element(p, g, states, i, scalars):
+        p[i], state = update(p[i], g[i], gather(states, i), scalars, options)
+        scatter(states, i, state)
+
     @njit(parallel=parallel)
     def user(p, g, states, hyper):
         scalars = constants(hyper, p.dtype.type, options)
         for i in prange(p.size):
-            p[i], state = update(p[i], g[i], gather(states, i), scalars, options)
-            scatter(states, i, state)
+            element(p, g, states, i, scalars)
 
     return user
 
