@@ -8,13 +8,15 @@ from typing import Any
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
+from numpy import ndarray
 
 from . import arrays, loops
-from .apply import PARALLEL_FROM, apply, use_parallel
+from .apply import PARALLEL_FROM, apply
 from .compile import callee, inlined
 from .rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, RULE
+from .threads import parallel_allowed
 
-# Kernels that `step` may call with no check of its own, by the kind of arrays and the options.
+# Kernels that `step` may call on plain arrays with no check of its own, by dtype and options.
 _ready: dict[tuple, Any] = {}
 
 
@@ -103,29 +105,20 @@ def step(
     """
     if momentum_next is None:
         momentum_next = momentum
-    key = None
-    try:
-        key = (
-            type(params),  # numba's dispatcher alone would take a masked array for a plain one
-            type(grads),
-            type(vel),
-            params.dtype,
-            params.size >= PARALLEL_FROM and use_parallel(params.size),
-            convention,
-            nesterov,
-            decoupled,
-            maximize,
-            weight_decay == 0.0,
-        )
-        kernel = _ready[key]
-        if stream is None and kernel(params, grads, (vel,), (lr, momentum, momentum_next, weight_decay)) == loops.OK:
-            return params
-    except (AttributeError, KeyError, TypeError):
-        pass
+    # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
+    plain = params.__class__ is ndarray and grads.__class__ is ndarray and vel.__class__ is ndarray and stream is None
+    if plain:
+        parallel = params.size >= PARALLEL_FROM and parallel_allowed()
+        key = (params.dtype, parallel, convention, nesterov, decoupled, maximize, weight_decay == 0.0)
+        try:
+            if _ready[key](params, grads, (vel,), (lr, momentum, momentum_next, weight_decay)) == loops.OK:
+                return params
+        except (KeyError, TypeError):  # not met before, or not for this kernel
+            pass
     hyper = {"lr": lr, "momentum": momentum, "momentum_next": momentum_next, "weight_decay": weight_decay}
     options = _options(convention, nesterov, weight_decay, decoupled, maximize)
     kernel = apply(RULE, params, grads, (vel,), hyper, options, stream)
-    if kernel is not None:
+    if kernel is not None and plain:
         _ready[key] = kernel
     return params
 
