@@ -61,10 +61,10 @@ def apply_on_device(
     if first.size == 0:
         return
     cuda = require_cuda()
-    device = _one_device(memory)
+    device = one_device(memory)
     with cuda.gpus[device]:
         handle = stream_of(stream)
-        params, grads, *states = [_flat(x) for _, x in memory]
+        params, grads, *states = [flat_vector(x) for _, x in memory]
         kernel = device_kernel(rule, options)
         kernel[_blocks(first.size, device), THREADS, handle](params, grads, tuple(states), scalars)
 
@@ -171,7 +171,8 @@ def _blocks(n: int, device: int) -> int:
     return min(-(-n // THREADS), _max_blocks(device))
 
 
-def _flat(memory: DeviceMemory) -> Any:
+def flat_vector(memory: DeviceMemory) -> Any:
+    """An array's memory as a vector of numba's."""
     from numba import cuda
 
     if SIMULATOR:
@@ -197,7 +198,8 @@ def _no_overlap(memory: Sequence[tuple[str, DeviceMemory]]) -> None:
             raise ValueError(f"{name} and {other} overlap in device memory; each needs its own: pass a copy of {other}")
 
 
-def _one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:
+def one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:
+    """The number of the device that holds all of the arrays; raises where they are on several."""
     if SIMULATOR:
         return 0
     devices = {name: _device_of(x.pointer) for name, x in memory}

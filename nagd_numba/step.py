@@ -84,8 +84,9 @@ def step(
     Notes
     -----
     Inside an `@njit` function (also with `parallel=True`, or in a `prange`) the same call compiles to a serial loop
-    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  Inside a
-    `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
+    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  Errors are the same,
+    before any write (in a `prange` numba reports them as `SystemError`).
+    Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
     References
     ----------

@@ -311,6 +311,19 @@ def test_device_arrays_are_checked_before_the_driver_is_needed():
         step(*far, lr=np.nan)
 
 
+@pytest.mark.skipif(SIMULATOR, reason="the simulator has its own arrays")
+def test_arrays_on_different_devices(monkeypatch):
+    """What the driver says of pointers is made up: the check needs no device."""
+    from nagd_numba import launch
+
+    monkeypatch.setattr(launch, "require_cuda", lambda: None)
+    monkeypatch.setattr(launch, "_device_of", lambda pointer: pointer >> 21)
+    with pytest.raises(
+        ValueError, match=r"different devices \(params on device 0, grads on device 1, vel on device 1\)"
+    ):
+        step(*(OnDevice(pointer=k << 20) for k in (1, 2, 3)))
+
+
 @pytest.mark.skipif(SIMULATOR, reason="the simulator stands in for a device")
 def test_no_device_is_said_plainly():
     from nagd_numba.launch import why_no_cuda

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import arrays
 from ..compile import SIMULATOR, plain
-from ..launch import DeviceMemory, _flat, _one_device, describe, require_cuda
+from ..launch import DeviceMemory, describe, flat_vector, one_device, require_cuda
 from . import checks
 from .cells import drop_threshold, layer_key
 from .cuda import THREADS, TILE, kernels
@@ -79,8 +79,8 @@ def value_and_grad(
         checks.vector(model, "out", memory.dtype, memory.shape)
         for name, x in (("params", params), ("X", X), ("y", y)):
             _check_apart(memory, name, _describe_any(name, x))
-        _same_device(call, ("out", _one_device([("out", memory)])))
-        grads = _flat(memory)
+        _same_device(call, ("out", one_device([("out", memory)])))
+        grads = flat_vector(memory)
     with call.cuda.gpus[call.device]:
         buffers = _Buffers(model, call)
         value = _forward_and_loss(model, call, buffers, y, targets, one_hot, dropout_seed)
@@ -240,8 +240,8 @@ def _checked(model: Any, params: Any, X: Any) -> _Call:
             f"X.astype({str(model.dtype)!r})"
         )
     cuda = require_cuda()
-    device = _one_device([("params", memory), ("X", inputs)])
-    return _Call(cuda, device, _flat(memory), _flat(inputs), inputs.shape[0])
+    device = one_device([("params", memory), ("X", inputs)])
+    return _Call(cuda, device, flat_vector(memory), flat_vector(inputs), inputs.shape[0])
 
 
 def _check_apart(out: DeviceMemory, name: str, x: DeviceMemory) -> None:
@@ -281,4 +281,4 @@ def _targets(model: Any, y: Any, rows: int) -> tuple[Any, bool, int]:
             f"y.astype({str(model.dtype)!r})"
         )
     one_hot = checks.implies_one_hot(model, memory.dtype, memory.shape)
-    return _flat(memory), one_hot, _one_device([("y", memory)])
+    return flat_vector(memory), one_hot, one_device([("y", memory)])

@@ -1,0 +1,65 @@
+"""The README's code runs, in its order and one namespace; what it says of files and commands is so."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import JIT_OFF
+from nagd_numba.compile import SIMULATOR
+from nagd_numba.launch import why_no_cuda
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+pytestmark = [
+    pytest.mark.skipif(not README.exists(), reason="needs the source tree"),
+    pytest.mark.skipif(JIT_OFF, reason="the README shows compiled code"),
+]
+
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL) if README.exists() else []
+
+
+def why_not(block):
+    if "# needs torch" in block:
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            return "torch is not installed"
+    if "# needs CUDA" in block:
+        return why_no_cuda()
+    if SIMULATOR:
+        return "runs without the simulator"
+    return None
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_code_block(number):
+    reason = why_not(BLOCKS[number])
+    if reason is not None:
+        pytest.skip(reason)
+    import nagd_numba
+
+    exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {"np": np, "nagd_numba": nagd_numba})
+
+
+def test_commands_are_marked_for_ci():
+    text = README.read_text()
+    for marker in ("run", "test"):
+        assert len(re.findall(rf"<!-- {marker} -->\n```sh\n.+\n```", text)) == 1
+
+
+def test_folder_map_names_what_exists():
+    listing = re.search(r"```\nnagd_numba/\n(.*?)```", README.read_text(), flags=re.DOTALL).group(1)
+    for name in re.findall(r"\b[\w/]+\.py\b|\b\w+/", listing):
+        assert (ROOT / name).exists() or (ROOT / "nagd_numba" / name).exists(), name
+    named = set(re.findall(r"\w+\.py", listing))
+    there = {file.name for file in (ROOT / "nagd_numba").glob("*.py")}
+    small = {"__init__.py", "__main__.py", "atomic.py", "model_file.py", "train_config.py"}
+    assert there - named <= small
+
+
+def test_no_source_file_is_two_ideas_long():
+    for file in (ROOT / "nagd_numba").rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 400, file
