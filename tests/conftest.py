@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Several test processes share the cores: OpenMP's threads must not spin while they wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).parent))  # helpers: backends.py, driverless.py, oracles.py
 
 from backends import BACKENDS

@@ -140,12 +140,13 @@ def test_the_guard_is_what_prevents_it():
     """Without the guard the fork case does end the child: the test above can fail."""
     code = (
         PRELUDE
-        + "import nagd_numba.apply\n"
-        + "nagd_numba.apply.threads.parallel_allowed = lambda: True\n"
+        + "import nagd_numba.threads\n"
         + "assert run() == expected\n"
         + "child = os.fork()\n"
-        + "if child == 0: run(); os._exit(0)\n"
-        + "sys.exit(os.waitpid(child, 0)[1] != 0 and 7)\n"
+        + "if child == 0:\n"
+        + "    nagd_numba.threads._allowed = True\n"
+        + "    run(); os._exit(0)\n"
+        + "sys.exit(7 if os.waitpid(child, 0)[1] != 0 else 0)\n"
     )
     environment = {**os.environ, "NUMBA_THREADING_LAYER": "omp", "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
