@@ -37,28 +37,33 @@ def plain(function: Callable) -> Callable:
 
 def callee(function: Callable, **bindings: Any) -> Callable:
     """Compile `function` for use inside users' compiled code; compiled lazily, cached with its caller."""
-    return njit(nogil=True)(_bind(function, function.__name__, bindings))
+    # Code in the disk cache calls such functions by their names, and a name that two processes gave to different
+    # functions would be resolved to either: a name must say all that decides the code.
+    name = f"{function.__name__}_{_digest(fingerprint(), *map(_identity, bindings.items()))}"
+    return njit(nogil=True)(_bind(function, name, bindings))
 
 
 def cpu_kernel(
     function: Callable,
     name: str,
-    signature: Any = None,
+    signature: Any,
     parallel: bool = False,
     source: Callable | None = None,
     **bindings: Any,
 ) -> Callable:
     """Compile `function`, with the globals in `bindings` bound, as a CPU kernel that is cached on disk under `name`.
 
-    With a `signature` it is compiled now, and refuses any other argument types from then on.
+    It is compiled now, for `signature`, and refuses any other argument types.
     `source` is a function from outside this package whose file belongs to the fingerprint.
     """
-    bound = _bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{fingerprint(source)}", bindings)
+    # One file for each signature: processes that fill one file at once could swap its entries.
+    unique = _digest(fingerprint(source), str(signature))
+    bound = _bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{unique}", bindings)
     return _with_cache(lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(bound))
 
 
 def cuda_kernel(function: Callable, name: str, source: Callable | None = None, **bindings: Any) -> Any:
-    """The same for a CUDA kernel: it is compiled at its first launch."""
+    """The same for a CUDA kernel, compiled at its first launch; `name` must tell argument types apart."""
     from numba import cuda
 
     bound = _bind(function, f"{name}_cuda_{fingerprint(source)}", bindings)
@@ -75,12 +80,27 @@ def fingerprint(source: Callable | None = None) -> str:
         outside = inspect.getsourcefile(plain(source))
         if outside is not None and Path(outside) not in files:
             files.append(Path(outside))
+    contents = [file.name.encode() + b"\0" + file.read_bytes() for file in files]
+    switches = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
+    return _digest(*contents, *(f"{switch}={getattr(_settings, switch)}" for switch in switches))
+
+
+def _digest(*parts: str | bytes) -> str:
     digest = hashlib.blake2b(digest_size=6)
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    for switch in ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT"):
-        digest.update(f"{switch}={getattr(_settings, switch)}".encode())
+    for part in parts:
+        digest.update((part if isinstance(part, bytes) else part.encode()) + b"\0")
     return digest.hexdigest()
+
+
+def _identity(value: Any) -> str:
+    """What tells a bound value from another, the same in every process."""
+    function = plain(value)
+    if isinstance(function, FunctionType):
+        cells = [_identity(cell.cell_contents) for cell in function.__closure__ or ()]
+        return f"{function.__module__}.{function.__qualname__}{cells}"
+    if isinstance(value, tuple):
+        return str([_identity(item) for item in value])
+    return repr(value)
 
 
 def _bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionType:

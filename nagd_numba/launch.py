@@ -65,7 +65,7 @@ def apply_on_device(
     with cuda.gpus[device]:
         handle = stream_of(stream)
         params, grads, *states = [flat_vector(x) for _, x in memory]
-        kernel = device_kernel(rule, options)
+        kernel = device_kernel(rule, options, first.dtype)
         kernel[_blocks(first.size, device), THREADS, handle](params, grads, tuple(states), scalars)
 
 
@@ -150,12 +150,13 @@ def stream_of(stream: Any) -> Any:
 
 
 @functools.cache
-def device_kernel(rule: Rule, options: tuple[Any, ...]) -> Any:
+def device_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype) -> Any:
     """The CUDA kernel of a rule, `kernel(params, grads, states, constants)`, compiled at its first launch."""
     from numba import cuda
 
     bound = loops.bindings(rule, options)
-    return cuda_kernel(loops.cuda_grid, rule.kernel_name(options), source=rule.update, cuda=cuda, **bound)
+    name = f"{rule.kernel_name(options)}_{dtype}"
+    return cuda_kernel(loops.cuda_grid, name, source=rule.update, cuda=cuda, **bound)
 
 
 @functools.cache

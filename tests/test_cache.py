@@ -75,6 +75,30 @@ def test_a_changed_source_is_never_served_from_the_cache(installed, file, old, n
     assert run(installed) == [result, "0", "1"]
 
 
+NETWORKS = """
+import numpy as np, nagd_numba
+X, y = np.linspace(-1, 1, 20, dtype="f4").reshape(4, 5), np.arange(4) % 3
+def network(dropout):
+    net = nagd_numba.MLP((5, 8, 3), dropout=dropout)
+    loss, grads = net.value_and_grad(net.init(0), X, y, dropout_seed=1)
+    print(loss, float(np.abs(grads).sum()))
+"""
+
+
+def test_kernels_of_different_processes_do_not_mix(installed):
+    """Two processes compile different kernels; a third loads both.
+
+    Their inner functions have equal types and, without names of their own, would have equal symbols: one kernel would
+    then run the inner functions of the other.
+    """
+    plain, dropped = run(installed, NETWORKS + "network(0.0)"), run(installed, NETWORKS + "network(0.5)")
+    assert plain != dropped
+    both = run(installed, NETWORKS + "network(0.0); network(0.5)")
+    assert both == [*plain, *dropped]
+    other_order = run(installed, NETWORKS + "network(0.5); network(0.0)")
+    assert other_order == [*dropped, *plain]
+
+
 def test_the_cache_can_be_turned_off(installed):
     for _ in range(2):
         value, hits, _ = run(installed, NAGD_NUMBA_CACHE="0")

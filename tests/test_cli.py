@@ -212,6 +212,8 @@ def start(tmp_path, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        # A script that runs in the background hands its children a SIGINT that is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -31,6 +31,7 @@ KINDS = [
 
 
 def ptx(kernel, signature, cc):
+    driverless.require()
     return driverless.ptx(kernel.py_func, signature, cc)
 
 

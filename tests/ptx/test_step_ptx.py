@@ -36,7 +36,7 @@ def signature(rule, dtype):
 
 
 def step_ptx(rule, options, dtype, capability):
-    return driverless.ptx(device_kernel(rule, options).py_func, signature(rule, dtype), capability)
+    return driverless.ptx(device_kernel(rule, options, np.dtype(dtype)).py_func, signature(rule, dtype), capability)
 
 
 @pytest.mark.parametrize(("rule", "options"), variants)
