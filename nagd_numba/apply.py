@@ -51,6 +51,7 @@ def apply(
     arrays.no_overlap(host, written=("params", *rule.states))
     dtype = host[0][1].dtype
     values = arrays.hyper_parameters(hyper, dtype)
+    rule.scalars(values, dtype, options)
     flat = arrays.flat_views([x for _, x in host])
     p, g, *s = flat if flat is not None else [x for _, x in host]
     if p.size == 0:

@@ -51,30 +51,35 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
         )
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
-    return x
+    return x if x.__class__ is np.ndarray else x.view(np.ndarray)  # np.matrix knows no vectors
 
 
 def _from_dlpack(name: str, x: Any) -> np.ndarray:
-    if hasattr(x, "__dlpack__"):
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(
+            f"{name} is {_a(_type_name(x))}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
+            f"__cuda_array_interface__): np.asarray({name}, dtype=np.float32)"
+        )
+    x = plain_tensor(name, x)
+    try:
         if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) != _DLPACK_CPU:
-            raise TypeError(
-                f"{name} ({_type_name(x)}) is on a device that offers no __cuda_array_interface__; "
-                f"copy it to the host or to a CUDA device"
-            )
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(x, torch.Tensor):
-            x = x.detach()
-        try:
-            return np.from_dlpack(x)
-        except (TypeError, BufferError, RuntimeError) as error:
-            raise TypeError(
-                f"{name} ({_type_name(x)}) cannot be used without a copy: {error}; "
-                f"a dense float32 or float64 array is needed"
-            ) from error
-    raise TypeError(
-        f"{name} is {_a(_type_name(x))}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
-        f"__cuda_array_interface__): np.asarray({name}, dtype=np.float32)"
-    )
+            raise TypeError("it is on a device that offers no __cuda_array_interface__")
+        return np.from_dlpack(x)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:  # NotImplementedError is a RuntimeError
+        raise TypeError(
+            f"{name} ({_type_name(x)}) cannot be used without a copy: {error}; "
+            f"a dense float32 or float64 array on the CPU or a CUDA device is needed"
+        ) from error
+
+
+def plain_tensor(name: str, x: Any) -> Any:
+    """A tensor of PyTorch outside its graph, anything else as it is; raises for one whose memory holds other values."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return x
+    if x.is_neg():
+        raise TypeError(f"{name} is a negated view of other memory; pass {name}.resolve_neg()")
+    return x.detach()
 
 
 def same_kind(named: Sequence[tuple[str, Any]]) -> None:
@@ -118,6 +123,8 @@ def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _overlaps_itself(x: np.ndarray) -> bool:
+    if x.size == 0:
+        return False
     reach = x.itemsize
     for stride, length in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
         if stride < reach:
@@ -140,7 +147,11 @@ def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...
     values = []
     for name, x in named.items():
         try:
+            if isinstance(x, str | bytes):
+                raise TypeError("text")
             value = float(x)
+        except OverflowError:
+            value = math.inf
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} is {x!r}; a number is needed") from error
         with np.errstate(over="ignore"):
@@ -152,7 +163,7 @@ def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...
 
 def choice(name: str, x: Any, allowed: Sequence[str]) -> int:
     """The index of `x` among the allowed names; raises with a suggestion."""
-    if x in allowed:
+    if isinstance(x, str) and x in allowed:
         return allowed.index(x)
     near = difflib.get_close_matches(str(x).lower(), allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -161,7 +172,7 @@ def choice(name: str, x: Any, allowed: Sequence[str]) -> int:
 
 def flag(name: str, x: Any) -> bool:
     """`x` as a bool; raises for anything but a truth value, such as a string."""
-    if isinstance(x, int | np.bool_) and x in (0, 1):
+    if isinstance(x, int | float | np.bool_) and x in (0, 1):
         return bool(x)
     raise TypeError(f"{name} is {x!r}; True or False is needed")
 

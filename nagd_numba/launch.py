@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import arrays, loops
-from .compile import SIMULATOR, cuda_kernel, plain
+from .compile import SIMULATOR, cuda_kernel
 from .rules import Rule
 
 THREADS = 32 if SIMULATOR else 256  # the simulator starts a Python thread for each
@@ -39,7 +39,7 @@ class DeviceMemory:
 
     @property
     def contiguous(self) -> bool:
-        if self.strides is None:
+        if self.strides is None or self.size == 0:
             return True
         expected = self.dtype.itemsize
         for stride, length in zip(reversed(self.strides), reversed(self.shape), strict=True):
@@ -57,7 +57,7 @@ def apply_on_device(
     arrays.same_kind(memory)
     _no_overlap(memory)
     first = memory[0][1]
-    scalars = plain(rule.constants)(arrays.hyper_parameters(hyper, first.dtype), first.dtype.type, options)
+    scalars = rule.scalars(arrays.hyper_parameters(hyper, first.dtype), first.dtype, options)
     if first.size == 0:
         return
     cuda = require_cuda()
@@ -75,7 +75,7 @@ def describe(name: str, x: Any, write: bool) -> DeviceMemory:
         host = x._ary
         memory = DeviceMemory(host.ctypes.data, host.shape, host.strides, host.dtype, not host.flags.writeable, x)
     else:
-        detached = x.detach() if hasattr(x, "detach") else x  # PyTorch refuses the interface while grad is required
+        detached = arrays.plain_tensor(name, x)  # PyTorch refuses the interface while a gradient is required
         interface = detached.__cuda_array_interface__
         if interface.get("mask") is not None:
             raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
@@ -116,7 +116,7 @@ def why_no_cuda() -> str | None:
     try:
         from numba import cuda
     except ImportError as error:
-        return f"CUDA is not available: numba.cuda cannot be imported ({error}); pip install 'nagd-numba[cuda]'"
+        return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
     if SIMULATOR:
         return None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
@@ -84,8 +85,9 @@ def step(
     Notes
     -----
     Inside an `@njit` function (also with `parallel=True`, or in a `prange`) the same call compiles to a serial loop
-    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  Errors are the same,
-    before any write (in a `prange` numba reports them as `SystemError`).
+    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  What the types tell is
+    refused when compiling (numba's `TypingError`), the rest by a `ValueError` before any write (which numba reports as
+    `SystemError` from a `prange`); interleaved views of one array may be taken to overlap.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
     References
@@ -184,10 +186,12 @@ def _overload_step(
         maximize=False,
         stream=None,
     ):
-        if params.shape != grads.shape or params.shape != vel.shape:
-            raise ValueError("nagd_numba.step: params, grads and vel must have one shape")
-        after = momentum if momentum_next is None else momentum_next
-        hyper = (float(lr), float(momentum), float(after), float(weight_decay))
+        if params.shape != grads.shape:
+            raise ValueError("nagd_numba.step: grads must have the shape of params")
+        if params.shape != vel.shape:
+            raise ValueError("nagd_numba.step: vel must have the shape of params")
+        after = momentum if momentum_next is None else 1.0 * momentum_next  # unpacks an optional
+        hyper = (np.float64(lr), np.float64(momentum), np.float64(after), np.float64(weight_decay))
         if weight_decay == 0:
             status = plain(vector(params), vector(grads), (vector(vel),), hyper)
         else:
@@ -195,7 +199,15 @@ def _overload_step(
         if status == loops.OVERLAP:
             raise ValueError("nagd_numba.step: params, grads and vel must not overlap in memory: pass copies")
         if status == loops.HYPER:
-            raise ValueError("nagd_numba.step: lr, momentum, momentum_next and weight_decay must be finite and >= 0")
+            if not (lr >= 0 and lr < np.inf):
+                raise ValueError("nagd_numba.step: lr must be finite and >= 0")
+            if not (momentum >= 0 and momentum < np.inf):
+                raise ValueError("nagd_numba.step: momentum must be finite and >= 0")
+            if not (after >= 0 and after < np.inf):
+                raise ValueError("nagd_numba.step: momentum_next must be finite and >= 0")
+            if not (weight_decay >= 0 and weight_decay < np.inf):
+                raise ValueError("nagd_numba.step: weight_decay must be finite and >= 0")
+            raise ValueError("nagd_numba.step: lr, momentum or weight_decay leave the range of the arrays' dtype")
         return params
 
     return compiled_step
@@ -236,7 +248,10 @@ def _check_types(params, grads, vel, stream):
 
 def _number(name, kind):
     value = kind.value if isinstance(kind, types.Omitted) else kind
-    if not isinstance(types.unliteral(value) if isinstance(value, types.Type) else value, types.Number | float):
+    if isinstance(value, types.Optional):
+        value = value.type
+    known = types.unliteral(value) if isinstance(value, types.Type) else value
+    if not isinstance(known, types.Integer | types.Float | types.Boolean | float):
         raise TypingError(f"nagd_numba.step: {name} is {kind}; a number is needed")
 
 

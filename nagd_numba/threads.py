@@ -8,8 +8,12 @@ false in both cases, and the serial twin, which gives the same bits, runs instea
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numba
+from numba import config
+
+_settings: Any = config  # numba's types do not list its settings
 
 _allowed: bool | None = None  # not known until numba has chosen its threading layer
 
@@ -18,8 +22,11 @@ def parallel_allowed() -> bool:
     """May any thread of this process enter a parallel kernel, and are there threads to gain by it?"""
     global _allowed
     if _allowed is None:
-        # Starts numba's threads if nothing has yet: only then is the layer known.
-        _allowed = numba.get_num_threads() > 1 and numba.threading_layer() in ("omp", "tbb")
+        try:
+            numba.get_num_threads()  # starts numba's threads if nothing has yet: only then is the layer known
+            _allowed = numba.threading_layer() in ("omp", "tbb") and int(_settings.NUMBA_NUM_THREADS) > 1
+        except (ValueError, ImportError, RuntimeError):  # no layer can be loaded here
+            _allowed = False
     return _allowed
 
 

@@ -10,7 +10,7 @@ from backends import JIT_OFF
 from nagd_numba import nesterov_update, step
 from nagd_numba.compile import SIMULATOR
 
-pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
+jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
 
 def arrays(shape=50, dtype=np.float32, seed=0):
@@ -28,6 +28,7 @@ def check(user, p, g, v, **keywords):
     np.testing.assert_array_equal(y, b)
 
 
+@jit
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("parallel", [False, True])
 def test_step_inside_njit(dtype, parallel):
@@ -42,6 +43,7 @@ def test_step_inside_njit(dtype, parallel):
     check(user, *arrays(0, dtype))
 
 
+@jit
 def test_options_and_schedules_inside_njit():
     @njit
     def user(p, g, v, lr, momentum, after, decay):
@@ -58,6 +60,47 @@ def test_options_and_schedules_inside_njit():
     check(heavy_ball, *arrays(), nesterov=False, maximize=True)
 
 
+@jit
+def test_numbers_of_any_type_inside_njit():
+    """float32, integers, and a momentum_next that may be None."""
+
+    @njit
+    def user(p, g, v, lr, momentum):
+        step(p, g, v, lr, momentum)
+
+    for lr, momentum in [(np.float32(0.5), np.float32(0.25)), (1, 0), (np.float32(0.5), 0.25), (True, 0.5)]:
+        check(lambda p, g, v, a=lr, b=momentum: user(p, g, v, a, b), *arrays(), lr=float(lr), momentum=float(momentum))
+
+    @njit
+    def sometimes(p, g, v, flag):
+        after = None
+        if flag:
+            after = 0.5
+        step(p, g, v, 0.1, 0.75, after)
+
+    for flag, after in ((True, 0.5), (False, None)):
+        check(lambda p, g, v, f=flag: sometimes(p, g, v, f), *arrays(), lr=0.1, momentum=0.75, momentum_next=after)
+
+
+def test_strided_arrays_from_python_too():
+    """The loop for compiled callers, called as they call it."""
+    from nagd_numba import loops
+    from nagd_numba.rules import RULES
+    from nagd_numba.step import _compiled_loop
+
+    kernel = _compiled_loop(False, RULES["nesterov"].defaults())
+    buffer = np.ones((10, 6))
+    hyper = (0.1, 0.9, 0.9, 0.0)
+    p, g, v = buffer[:, 0], buffer[:, 1], buffer[:, 2]
+    assert kernel(p, g, (p,), hyper) == loops.OVERLAP
+    assert kernel(p, p[::-1], (v,), hyper) == loops.OVERLAP
+    assert kernel(p, g, (v,), (-1.0, 0.9, 0.9, 0.0)) == loops.HYPER
+    assert (buffer == 1).all()
+    assert kernel(p, g, (v,), hyper) == loops.OK
+    assert kernel(p[:0], g[:0], (v[:0],), hyper) == loops.OK
+
+
+@jit
 def test_step_inside_prange():
     """Many small problems at once, each with its own vectors: one process, no nested parallel region."""
 
@@ -69,6 +112,7 @@ def test_step_inside_prange():
     check(user, *arrays((64, 33)), lr=0.1)
 
 
+@jit
 def test_a_bad_call_inside_prange_writes_nothing():
     """Numba turns an exception in a parallel region into a SystemError; the memory is as it was."""
 
@@ -87,6 +131,7 @@ def test_a_bad_call_inside_prange_writes_nothing():
     assert (v[1] == 1).all()
 
 
+@jit
 def test_whole_loop_inside_njit():
     @njit
     def descend(p, target, steps):
@@ -104,11 +149,12 @@ def plain_caller(p, g, v):
     step(p, g, v)
 
 
+@jit
 def test_errors_at_run_time_come_before_any_write():
     p, g, v = arrays()
     buffer = np.ones((10, 6))
     for wrong, message in [
-        ((p, g[:-1], v), "must have one shape"),
+        ((p, g[:-1], v), "grads must have the shape of params"),
         ((p, p, v), "must not overlap"),
         ((p, g, p), "must not overlap"),
         ((buffer[:, 0], buffer[:, 1], buffer[:, 0]), "must not overlap"),
@@ -126,11 +172,14 @@ def test_errors_at_run_time_come_before_any_write():
     def rate(p, g, v, lr):
         step(p, g, v, lr)
 
-    for lr in (-1.0, np.nan, np.inf, 1e300):
-        with pytest.raises(ValueError, match="must be finite and >= 0"):
+    for lr in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="lr must be finite and >= 0"):
             rate(p, g, v, lr)
+    with pytest.raises(ValueError, match="leave the range of the arrays' dtype"):
+        rate(p, g, v, 1e300)
 
 
+@jit
 def test_errors_at_compile_time_name_the_argument():
     p, g, v = arrays()
 
@@ -166,6 +215,7 @@ def test_errors_at_compile_time_name_the_argument():
             call()
 
 
+@jit
 def test_scalar_rule_casts_the_hyper_parameters():
     """Python numbers do not turn a float32 rule into float64, nor into an error."""
 
@@ -178,6 +228,7 @@ def test_scalar_rule_casts_the_hyper_parameters():
     assert (new_p, new_v) == want
 
 
+@jit
 @pytest.mark.skipif(not SIMULATOR, reason="runs with NUMBA_ENABLE_CUDASIM=1; tests/ptx compiles the same kernel")
 def test_scalar_rule_inside_a_users_cuda_kernel():
     @cuda.jit

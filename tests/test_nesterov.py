@@ -132,6 +132,10 @@ def test_momentum_zero_is_gradient_descent_bit_for_bit(dtype, backend, conventio
 
         descent = np.array([oracles.fma(-dtype(lr), x, y, dtype) for x, y in zip(g, p, strict=True)], dtype)
         np.testing.assert_array_equal(new_p, descent)
+        zeros = new_p == 0  # the oracle does not know their signs: -0 comes of two summands -0 alone
+        both = np.signbit(p[zeros]) & (p[zeros] == 0) & np.signbit(-dtype(lr) * g[zeros])
+        underflow = p[zeros] == 0
+        np.testing.assert_array_equal(np.signbit(new_p[zeros])[underflow], both[underflow])
         assert_same_bits([new_v], [g])
     else:
         with np.errstate(over="ignore"):

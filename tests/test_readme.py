@@ -44,6 +44,10 @@ def test_code_block(number):
     exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {"np": np, "nagd_numba": nagd_numba})
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"\b[A-Z]+_TABLE\b|TODO|XXX", README.read_text())
+
+
 def test_commands_are_marked_for_ci():
     text = README.read_text()
     for marker in ("run", "test"):

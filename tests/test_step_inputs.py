@@ -101,6 +101,19 @@ def test_read_only_gradient_and_unaligned_memory():
         np.testing.assert_array_equal(b, c)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0, 2)])
+def test_no_elements_in_several_dimensions(shape):
+    p, g, v = arrays(shape=shape)
+    assert step(p, g, v) is p
+
+
+def test_matrices_of_numpys_old_kind():
+    p, g, v = arrays(shape=(4, 5))
+    want = expected(p, g, v)
+    step(np.asmatrix(p), np.asmatrix(g), v)
+    np.testing.assert_array_equal(p, want[0])
+
+
 def test_length_zero_and_one():
     for n in (0, 1):
         p, g, v = arrays(n)
@@ -148,6 +161,11 @@ def test_torch_tensors_share_memory_and_autograd_notices():
     np.testing.assert_array_equal(v, want[1])
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+    negated = torch.complex(torch.zeros(20), torch.ones(20)).conj().imag
+    with pytest.raises(TypeError, match=r"grads is a negated view of other memory; pass grads\.resolve_neg\(\)"):
+        step(tensors[0], negated, tensors[2])
+    with pytest.raises(TypeError, match=r"params .*cannot be used without a copy"):
+        step(torch.zeros(20, device="meta"), tensors[1], tensors[2])
     strided = torch.zeros(20, 2)[:, 0]
     step(strided, tensors[1], tensors[2])
     with pytest.raises(TypeError, match="params has dtype float16"):
@@ -254,7 +272,10 @@ def test_hyper_parameters_out_of_range(name, bad):
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
-        ({"lr": "0.1"}, None, None),  # what float() reads is a number
+        ({"nesterov": 1.0}, None, None),
+        ({"lr": "0.1"}, TypeError, "lr is '0.1'; a number is needed"),
+        ({"lr": 10**400}, ValueError, "lr is inf; a finite number >= 0 is needed"),
+        ({"lr": 1e200, "weight_decay": 1e200, "decoupled": True}, ValueError, "lr=.*weight_decay=.*leave the range"),
         ({"lr": "fast"}, TypeError, "lr is 'fast'; a number is needed"),
         ({"momentum": None}, TypeError, "momentum is None; a number is needed"),
         ({"lr": 1j}, TypeError, "lr is 1j; a number is needed"),

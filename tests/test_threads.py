@@ -136,6 +136,17 @@ def test_no_abort(case, layer):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_without_a_threading_layer():
+    """Where numba can load no layer at all, large vectors take the serial kernel."""
+    code = (
+        "import numba.np.ufunc.parallel as parallel\n"
+        "def none(*a): raise ValueError('No threading layer could be loaded.')\n"
+        "parallel._launch_threads = none\n" + PRELUDE + "assert run() == expected\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_the_guard_is_what_prevents_it():
     """Without the guard the fork case does end the child: the test above can fail."""
     code = (

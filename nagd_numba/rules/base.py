@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from ..compile import plain
+
 
 @dataclass(frozen=True, eq=False)
 class Rule:
@@ -37,6 +41,15 @@ class Rule:
     def defaults(self) -> tuple[Any, ...]:
         """The default of each option."""
         return tuple(values[0] for values in self.options.values())
+
+    def scalars(self, hyper: tuple[float, ...], dtype: np.dtype, options: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What `constants` makes of checked hyper-parameters; raises where that leaves the range of `dtype`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = plain(self.constants)(hyper, dtype.type, options)
+        if not all(map(np.isfinite, made)):
+            given = ", ".join(f"{name}={value!r}" for name, value in zip(self.hyper, hyper, strict=True))
+            raise ValueError(f"{given}: together they leave the range of {dtype}; smaller values are needed")
+        return made
 
     def kernel_name(self, options: tuple[Any, ...]) -> str:
         """The rule and its options as one word."""
