@@ -139,7 +139,7 @@ def check_plot(path: str | Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError(f"--plot needs matplotlib ({error}): pip install 'nagd-numba[plot]'") from error
+        raise ValueError(f"--plot needs matplotlib ({error}): pip install matplotlib") from error
     supported = sorted(Figure().canvas.get_supported_filetypes())
     if _suffix(path) not in supported:
         raise ValueError(

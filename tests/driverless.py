@@ -25,7 +25,7 @@ def require():
     if SIMULATOR:
         pytest.skip("the CUDA simulator runs kernels in Python and compiles none")
     if importlib.util.find_spec("numba_cuda") is None:
-        pytest.skip("numba-cuda is not installed: pip install 'nagd-numba[cuda]'")
+        pytest.skip("numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
 
 @contextlib.contextmanager
