@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,9 @@ class FlatParams(Mapping[str, Any]):
 
     Raises
     ------
-    ValueError
-        For a name given twice, a negative dimension, or a `flat` that is not a contiguous vector of the total size.
+    TypeError, ValueError
+        For a shape that is not of whole numbers, a name given twice, a negative dimension, or a `flat` that is not a
+        contiguous vector of the total size.
 
     Examples
     --------
@@ -46,7 +48,7 @@ class FlatParams(Mapping[str, Any]):
     """
 
     def __init__(self, layout: Layout, dtype: Any = np.float32, flat: Any = None) -> None:
-        self.layout = tuple((str(name), tuple(int(n) for n in shape)) for name, shape in layout)
+        self.layout = tuple((str(name), _shape(name, shape)) for name, shape in layout)
         names = [name for name, _ in self.layout]
         for name, shape in self.layout:
             if names.count(name) > 1:
@@ -56,6 +58,8 @@ class FlatParams(Mapping[str, Any]):
         size = sum(math.prod(shape) for _, shape in self.layout)
         if flat is None:
             flat = np.zeros(size, dtype)
+        if not hasattr(flat, "shape") or not hasattr(flat, "dtype"):
+            raise TypeError(f"flat is {type(flat).__name__}; an array is needed: np.asarray(flat, dtype=np.float32)")
         if tuple(flat.shape) != (size,):
             raise ValueError(f"flat has shape {tuple(flat.shape)}; this layout needs a vector of {size} elements")
         if isinstance(flat, np.ndarray) and not flat.flags.c_contiguous:
@@ -83,3 +87,10 @@ class FlatParams(Mapping[str, Any]):
     def like(self, flat: Any = None) -> FlatParams:
         """The same layout on another vector: on `flat`, or on new zeros."""
         return FlatParams(self.layout, self.flat.dtype, flat)
+
+
+def _shape(name: Any, shape: Any) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(n) for n in ([shape] if isinstance(shape, int) else shape))
+    except TypeError as error:
+        raise TypeError(f"layout gives {name!r} the shape {shape!r}; a tuple of whole numbers is needed") from error

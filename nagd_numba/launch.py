@@ -69,8 +69,8 @@ def apply_on_device(
         kernel[_blocks(first.size, device), THREADS, handle](params, grads, tuple(states), scalars)
 
 
-def describe(name: str, x: Any, write: bool) -> DeviceMemory:
-    """Read an array's description; raises for what the kernels cannot use."""
+def describe(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] | None = arrays.DTYPES) -> DeviceMemory:
+    """Read an array's description; raises for what the kernels cannot use.  `dtypes=None` takes any dtype."""
     if SIMULATOR:
         host = x._ary
         memory = DeviceMemory(host.ctypes.data, host.shape, host.strides, host.dtype, not host.flags.writeable, x)
@@ -88,7 +88,7 @@ def describe(name: str, x: Any, write: bool) -> DeviceMemory:
             read_only,
             detached,
         )
-    if memory.dtype not in arrays.DTYPES:
+    if dtypes is not None and memory.dtype not in dtypes:
         raise TypeError(f"{name} has dtype {memory.dtype}; float32 or float64 is needed on a CUDA device")
     if write and memory.read_only:
         raise ValueError(f"{name} is read-only and would be updated in place; pass a copy")

@@ -49,6 +49,17 @@ def test_digits_name_their_source():
             assert part in text
 
 
+def test_a_header_of_numbers_over_numeric_labels(tmp_path):
+    """What pandas writes for unnamed features and a named label."""
+    rows = [[i / 2, -i, i % 2] for i in range(12)]
+    named = load_file(write_csv(tmp_path / "named.csv", [["0", "1", "target"], *rows]))
+    assert len(named.X) == 12
+    assert list(named.classes) == [0, 1]
+    assert len(load_file(write_csv(tmp_path / "bare.csv", rows)).X) == 12
+    text = load_file(write_csv(tmp_path / "text.csv", ROWS))  # a text label in the first row is a label
+    assert len(text.X) == 12
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("header", [None, ["a", "b", "kind"]])
 def test_csv_with_and_without_a_header(tmp_path, header, delimiter):

@@ -373,6 +373,11 @@ def test_flat_params():
         FlatParams([("W", (2, -1))])
     with pytest.raises(ValueError, match=r"flat has shape \(9,\); this layout needs a vector of 10 elements"):
         p.like(np.zeros(9))
+    with pytest.raises(TypeError, match=r"gives 'W' the shape \(2\.7, 3\); a tuple of whole numbers"):
+        FlatParams([("W", (2.7, 3))])
+    with pytest.raises(TypeError, match="flat is list; an array is needed"):
+        p.like([0.0] * 10)
+    assert FlatParams([("b", 3)])["b"].shape == (3,)
     with pytest.raises(ValueError, match="flat is strided"):
         p.like(np.zeros(20)[::2])
 

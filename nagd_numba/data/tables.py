@@ -86,7 +86,7 @@ def _member(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
 
 def _csv(path: Path, label: str | None) -> Samples:
     lines, rows = _read_rows(path)
-    header = rows[0] if _has_header(rows[0], label) else None
+    header = rows[0] if _has_header(rows, label) else None
     if header is not None:
         lines, rows = lines[1:], rows[1:]
     width = len(header if header is not None else rows[0])
@@ -130,10 +130,17 @@ def _read_rows(path: Path) -> tuple[list[int], list[list[str]]]:
     return lines, rows
 
 
-def _has_header(first: Sequence[str], label: str | None) -> bool:
-    """A header is a first row without numbers, or one that has the label column's name."""
-    named = label is not None and not _is_int(label) and label in [cell.strip() for cell in first]
-    return named or not any(_is_float(cell) for cell in first)
+def _has_header(rows: Sequence[Sequence[str]], label: str | None) -> bool:
+    """A header is a first row without numbers, or with the label column's name, or with text over numeric labels."""
+    first, *rest = rows
+    if not any(_is_float(cell) for cell in first):
+        return True
+    if label is not None and not _is_int(label):
+        return label in [cell.strip() for cell in first]
+    column = -1 if label is None else int(label)
+    if not -len(first) <= column < len(first) or _is_float(first[column]):
+        return False
+    return bool(rest) and all(_is_float(row[column]) for row in rest if -len(row) <= column < len(row))
 
 
 def _label_column(path: Path, label: str | None, header: Sequence[str] | None, width: int) -> int:

@@ -14,6 +14,7 @@ from .cells import drop_threshold, layer_key
 from .cuda import THREADS, TILE, kernels
 from .layout import layers
 
+SIZES_KEPT = 4
 _spare: dict[tuple[int, Any, int], list[Any]] = {}
 
 
@@ -78,7 +79,7 @@ def value_and_grad(
         memory = describe("out", out, write=True)
         checks.vector(model, "out", memory.dtype, memory.shape)
         for name, x in (("params", params), ("X", X), ("y", y)):
-            _check_apart(memory, name, _describe_any(name, x))
+            _check_apart(memory, name, describe(name, x, write=False, dtypes=None))
         _same_device(call, ("out", one_device([("out", memory)])))
         grads = flat_vector(memory)
     with call.cuda.gpus[call.device]:
@@ -116,9 +117,11 @@ class _Buffers:
             self.work = call.cuda.device_array(self.end, model.dtype)
 
     def give_back(self) -> None:
-        spare = _spare[self._key]
+        spare = _spare.setdefault(self._key, [])
         if len(spare) < 2:
             spare.append(self.work)
+        while len(_spare) > SIZES_KEPT:  # many batch sizes must not fill the device
+            _spare.pop(next(iter(_spare)))
 
 
 def _table(model: Any, dropout: bool = False, one_hot: bool = False) -> dict[str, tuple[Any, Any]]:
@@ -232,7 +235,7 @@ def _backward(model: Any, call: _Call, buffers: _Buffers, grads: Any, seed: np.u
 def _checked(model: Any, params: Any, X: Any) -> _Call:
     memory = describe("params", params, write=False)
     checks.vector(model, "params", memory.dtype, memory.shape)
-    checks.input_shape(model, _describe_any("X", X).shape)
+    checks.input_shape(model, describe("X", X, write=False, dtypes=None).shape)
     inputs = describe("X", X, write=False)
     if inputs.dtype != model.dtype:
         raise TypeError(
@@ -256,24 +259,9 @@ def _same_device(call: _Call, *others: tuple[str, int]) -> None:
             raise ValueError(f"params is on device {call.device} and {name} on device {device}; copy them to one")
 
 
-def _describe_any(name: str, x: Any) -> DeviceMemory:
-    """`launch.describe` for arrays of integers as well."""
-    if SIMULATOR:
-        host = x._ary
-        memory = DeviceMemory(host.ctypes.data, host.shape, host.strides, host.dtype, not host.flags.writeable, x)
-    else:
-        interface = x.__cuda_array_interface__ if not hasattr(x, "detach") else x.detach().__cuda_array_interface__
-        pointer, read_only = interface["data"]
-        shape, strides = tuple(interface["shape"]), interface.get("strides")
-        memory = DeviceMemory(pointer or 0, shape, strides, np.dtype(interface["typestr"]), read_only, x)
-    if memory.size > 0 and not memory.contiguous:
-        raise ValueError(f"{name} is strided (shape {memory.shape}, strides {memory.strides}); make it contiguous")
-    return memory
-
-
 def _targets(model: Any, y: Any, rows: int) -> tuple[Any, bool, int]:
     """The targets as a flat device vector, whether they are labels for the mean squared error, and their device."""
-    memory = _describe_any("y", y)
+    memory = describe("y", y, write=False, dtypes=None)
     checks.target_kind(model, memory.dtype, memory.shape, rows)
     if memory.dtype.kind == "f" and memory.dtype != model.dtype:
         raise TypeError(
