@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from numba import config, njit
+from numba.extending import register_jitable
 
 PACKAGE = Path(__file__).parent
 
@@ -27,12 +28,21 @@ SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # numba.cuda runs kernels in P
 
 def inlined(function: Callable) -> Callable:
     """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
+    if SIMULATOR:  # its kernels are Python, where a compiled function would turn float32 into Python's float
+        return register_jitable(inline="always")(function)
     return njit(inline="always")(function)
 
 
 def plain(function: Callable) -> Callable:
     """The Python form of a function made with `inlined` (which is the function itself when the JIT is off)."""
     return getattr(function, "py_func", function)
+
+
+def python_callable(compiled: Any, python: Callable) -> Any:
+    """A Numba intrinsic that Python can call as well: `python` then runs (the simulator, and with the JIT off)."""
+    compiled.__class__ = type(type(compiled).__name__, (type(compiled),), {"__call__": staticmethod(python)})
+    functools.update_wrapper(compiled, python)
+    return compiled
 
 
 def callee(function: Callable, **bindings: Any) -> Callable:

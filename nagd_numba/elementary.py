@@ -29,7 +29,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .compile import inlined
+from .compile import inlined, python_callable
 from .rounding import add, fma, mul
 
 __all__ = ["exp", "log", "log1p", "sigmoid", "tanh"]
@@ -87,11 +87,7 @@ def _operation(python: Callable, build: Callable) -> Any:
         with np.errstate(all="ignore"):
             return layout.scalar(python(layout, *operands))
 
-    compiled: Any = intrinsic(unary if count == 1 else binary)
-    # As in rounding.py: an intrinsic that can also be called from Python.
-    compiled.__class__ = type("Elementary", (type(compiled),), {"__call__": staticmethod(call)})
-    functools.update_wrapper(compiled, python)
-    return compiled
+    return python_callable(intrinsic(unary if count == 1 else binary), functools.update_wrapper(call, python))
 
 
 def _polynomial(name: str, single: tuple[float, ...], double: tuple[float, ...]) -> Any:

@@ -14,7 +14,6 @@ code, one instruction: on the CPU LLVM's `fma`, `fmul` and `fadd`, which LLVM ne
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -25,6 +24,8 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
+
+from .compile import python_callable
 
 __all__ = ["add", "fma", "mul"]
 
@@ -48,11 +49,7 @@ def _rounded(python: Callable, build: Callable) -> Any:
         return typing(a, (b, c))
 
     operation: Any = {2: binary, 3: ternary}[python.__code__.co_argcount]
-    compiled = intrinsic(operation)
-    # Numba's intrinsics refuse to be called from Python; this one knows how.
-    compiled.__class__ = type("Rounded", (type(compiled),), {"__call__": staticmethod(python)})
-    functools.update_wrapper(compiled, python)
-    return compiled
+    return python_callable(intrinsic(operation), python)
 
 
 def _on_cuda(builder: Any) -> bool:

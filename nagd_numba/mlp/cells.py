@@ -14,7 +14,6 @@ Reference: G. Steele, D. Lea, C. Flood, OOPSLA 2014 (SplitMix64).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from ..compile import inlined
+from ..compile import inlined, python_callable
 from ..elementary import copysign, exp, log, log1p, sigmoid, tanh
 from ..rounding import add, fma, mul
 
@@ -173,11 +172,7 @@ def _splitmix_intrinsic() -> Any:
 
         return types.uint64(types.uint64, types.uint64), build
 
-    compiled: Any = intrinsic(splitmix)
-    # As in rounding.py: an intrinsic that can also be called from Python.
-    compiled.__class__ = type("SplitMix", (type(compiled),), {"__call__": staticmethod(_splitmix)})
-    functools.update_wrapper(compiled, _splitmix)
-    return compiled
+    return python_callable(intrinsic(splitmix), _splitmix)
 
 
 splitmix = _splitmix_intrinsic()

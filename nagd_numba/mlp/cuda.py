@@ -9,14 +9,13 @@ addition, so equal inputs give equal bits.  float32 kernels compute in float32 t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ..compile import SIMULATOR, cuda_kernel
+from ..compile import cuda_kernel
 from ..elementary import div, sigmoid
 from ..rounding import add, fma, mul
 from .cells import ACTIVATIONS, LOSSES, drop, drop_delta, softmax_loss, softmax_slope, softmax_term
@@ -57,7 +56,7 @@ def kernels(dtype: str, activation: str, loss: str, dropout: bool, one_hot: bool
     targets = ONE_HOT if one_hot else BINARY if target.binary else REAL
     vector, integer, word = scalar[::1], types.int64, types.uint64
     y = types.int64[::1] if target.labels or one_hot else vector
-    common = {"cuda": cuda, "SCALAR": scalar, **{cell.__name__: _as_called(cell) for cell in _CELLS}}
+    common = {"cuda": cuda, "SCALAR": scalar, **{cell.__name__: cell for cell in _CELLS}}
     table: dict[str, tuple[Any, Any]] = {}
 
     def define(name: str, template: Any, signature: tuple[Any, ...], **bindings: Any) -> None:
@@ -75,13 +74,13 @@ def kernels(dtype: str, activation: str, loss: str, dropout: bool, one_hot: bool
         # The others do not depend on the options: one kernel serves all networks of a dtype.
         inner = name in ("hidden", "delta")
         used, drops = (chosen, dropout) if inner else (ACTIVATIONS["identity"], False)
-        functions = {"activate": _as_called(used.value), "slope": _as_called(used.slope)}
+        functions = {"activate": used.value, "slope": used.slope}
         define(name, product, product_types, **functions, PURPOSE=purpose, DROPOUT=drops)
     loss_types = (vector, integer, vector, integer, integer, integer, y, integer, integer, scalar)
     if target.labels:
         define("loss", cross_entropy_rows, loss_types)
     else:
-        functions = {"loss_value": _as_called(target.value), "loss_slope": _as_called(target.slope)}
+        functions = {"loss_value": target.value, "loss_slope": target.slope}
         define("loss", element_rows, loss_types, **functions, TARGETS=targets)
     define("column_sums", column_sums, (vector, integer, integer, integer, vector, integer))
     for name, squares in (("sum", False), ("sum_of_squares", True)):
@@ -89,13 +88,6 @@ def kernels(dtype: str, activation: str, loss: str, dropout: bool, one_hot: bool
     define("probabilities", probabilities, (vector, integer, integer), LABELS=target.labels)
     define("classes", classes, (vector, types.int64[::1], integer, integer), LABELS=target.labels)
     return table
-
-
-def _as_called(cell: Callable) -> Callable:
-    """A scalar function as kernels call it: in the simulator its result, a Python float, keeps its type."""
-    if not SIMULATOR:
-        return cell
-    return functools.wraps(cell)(lambda x, *others: type(x)(cell(x, *others)))
 
 
 def product(a, a_start, b, b_start, c, c_start, rows, columns, inner, other, other_start, factor, keep, key, threshold):

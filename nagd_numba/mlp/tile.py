@@ -1,0 +1,278 @@
+"""Small matrix products in vector registers: the ground under the passes on the CPU.
+
+A tile is a block of `ROWS` × `COLUMNS` elements of a matrix, worked on in a *buffer*: a short vector that holds several
+tiles, one after the other, each row by row.  Three operations move data, written in LLVM's vectors because no loop
+that LLVM could vectorise by itself keeps a tile in registers:
+
+    multiply   sums `sum_k a[i, k] b[k, j]` for a tile, into tile 0 of the buffer
+    fetch      a tile of a matrix into the buffer; with a row pitch of 0 the same row for each (biases)
+    put        a tile of the buffer into a matrix
+
+Whatever else is to be done to the elements is plain code over the buffer: loops of a known length over one array,
+which LLVM vectorises without checks.  At the edges of a matrix a tile has fewer rows and columns: nothing outside is
+read or written, and what then lies in the rest of the buffer has no meaning.
+
+Every sum is a chain of `fma` from the first term to the last, in blocks of `BLOCK` terms whose sums are added in
+order.  It depends neither on the shape of a tile nor on which thread computes it, so equal inputs give equal bits on
+every processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..compile import python_callable
+from ..rounding import add, fma
+
+BLOCK = 128  # terms summed in one chain: rounding errors grow with n/128 + 128 instead of n
+
+_settings: Any = config
+_LONG = ir.IntType(64)
+_INDEX = ir.IntType(32)
+
+
+def _vector_bytes() -> int:
+    """The width of a vector register of the processor that Numba compiles for."""
+    if _settings.CPU_FEATURES is not None:
+        features = set(_settings.CPU_FEATURES.split(","))
+        wide, middle = "+avx512f" in features, "+avx" in features
+    elif _settings.CPU_NAME not in (None, "", "host"):
+        wide = middle = False  # some other processor, of which little is known
+    else:
+        host = binding.get_host_cpu_features()
+        wide, middle = host.get("avx512f", False), host.get("avx", False)
+    return 64 if wide else 32 if middle else 16
+
+
+_BYTES = _vector_bytes()
+ROWS = 8 if _BYTES == 64 else 4  # two vectors a row: as many sums as fit the registers (32 with AVX-512, else 16)
+
+
+class Tile(NamedTuple):
+    """The operations on tiles of one width."""
+
+    columns: int
+    multiply: Callable
+    fetch: Callable
+    put: Callable
+
+
+def tiles(dtype: Any) -> tuple[Tile, Tile]:
+    """Wide tiles, and narrow ones of half the width for what is left of a matrix."""
+    lanes = _BYTES // np.dtype(dtype).itemsize
+    return _operations(lanes, 2), _operations(lanes, 1)
+
+
+def _operations(lanes: int, vectors: int) -> Tile:
+    columns = lanes * vectors
+
+    def emitter(builder: Any, kind: ir.Type) -> _Vectors:
+        return _Vectors(builder, kind, lanes, vectors)
+
+    def multiply(a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first):
+        for r in range(height):
+            for q in range(width):
+                total = type(buffer[0])(0)
+                for k in range(inner):
+                    total = fma(a[a_start + r * a_row + k * a_inner], b[b_start + k * b_inner + q], total)
+                at = r * columns + q
+                buffer[at] = total if first else add(buffer[at], total)
+
+    def fetch(x, start, pitch, height, width, buffer, place):
+        for r in range(height):
+            for q in range(width):
+                buffer[place * ROWS * columns + r * columns + q] = x[start + r * pitch + q]
+
+    def put(buffer, place, x, start, pitch, height, width):
+        for r in range(height):
+            for q in range(width):
+                x[start + r * pitch + q] = buffer[place * ROWS * columns + r * columns + q]
+
+    def multiply_typing(
+        typingctx, a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first
+    ):
+        long = types.int64
+        signature = types.void(a, long, long, long, b, long, long, long, long, long, buffer, types.boolean)
+        return signature, lambda *given: _build_multiply(emitter, columns, *given)
+
+    def fetch_typing(typingctx, x, start, pitch, height, width, buffer, place):
+        long = types.int64
+        signature = types.void(x, long, long, long, long, buffer, long)
+        return signature, lambda *given: _build_fetch(emitter, columns, *given)
+
+    def put_typing(typingctx, buffer, place, x, start, pitch, height, width):
+        long = types.int64
+        signature = types.void(buffer, long, x, long, long, long, long)
+        return signature, lambda *given: _build_put(emitter, columns, *given)
+
+    made = (
+        python_callable(intrinsic(typing), python)
+        for typing, python in ((multiply_typing, multiply), (fetch_typing, fetch), (put_typing, put))
+    )
+    return Tile(columns, *made)
+
+
+class _Vectors:
+    """The rows of a tile as vectors, in the code that `builder` writes."""
+
+    def __init__(self, builder: Any, kind: ir.Type, lanes: int, vectors: int) -> None:
+        self.builder, self.lanes, self.vectors = builder, lanes, vectors
+        self.kind = ir.VectorType(kind, lanes)
+        self.name = f"v{lanes}f{32 if kind == ir.FloatType() else 64}"
+        self.bits = ir.VectorType(ir.IntType(1), lanes)
+        self.zero = ir.Constant(self.kind, [0.0] * lanes)
+        self.align = ir.Constant(_INDEX, 4 if kind == ir.FloatType() else 8)
+
+    def splat(self, value: Any) -> Any:
+        """`value` in every lane."""
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.Constant(_INDEX, 0))
+        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), None))
+
+    def masks(self, width: Any) -> list[Any]:
+        """For each vector of a row, which lanes lie in the first `width` columns."""
+        return [
+            self.builder.icmp_signed(
+                "<",
+                ir.Constant(ir.VectorType(_LONG, self.lanes), list(range(v * self.lanes, (v + 1) * self.lanes))),
+                self.splat(width),
+            )
+            for v in range(self.vectors)
+        ]
+
+    def pointer(self, base: Any, *offsets: Any) -> Any:
+        """`base` plus the offsets, in elements."""
+        for offset in offsets:
+            base = self.builder.gep(base, [offset if isinstance(offset, ir.Value) else ir.Constant(_LONG, offset)])
+        return base
+
+    def _vector_pointer(self, pointer: Any) -> Any:
+        return self.builder.bitcast(pointer, self.kind.as_pointer())
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        pointer = self._vector_pointer(pointer)
+        if mask is None:
+            return self._aligned(self.builder.load(pointer))
+        return self._call("llvm.masked.load", [pointer, self.align, mask, self.zero], self.kind, ".p0")
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        pointer = self._vector_pointer(pointer)
+        if mask is None:
+            self._aligned(self.builder.store(value, pointer))
+        else:
+            self._call("llvm.masked.store", [value, pointer, self.align, mask], ir.VoidType(), ".p0")
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self._call("llvm.fma", [a, b, c], self.kind)
+
+    def _call(self, name: str, operands: list[Any], result: ir.Type, suffix: str = "") -> Any:
+        signature = ir.FunctionType(result, [operand.type for operand in operands])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.{self.name}{suffix}")
+        return self.builder.call(function, operands)
+
+    def _aligned(self, instruction: Any) -> Any:
+        instruction.align = self.align.constant
+        return instruction
+
+
+def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    return context.make_array(kind)(context, builder, array).data
+
+
+def _rows(builder: Any, base: Any, pitch: Any, height: Any) -> list[Any]:
+    """A pointer to each row of a tile; those below the last row of the matrix point to that row."""
+    last = builder.sub(height, ir.Constant(_LONG, 1))
+    rows = []
+    for r in range(ROWS):
+        row = ir.Constant(_LONG, r)
+        row = builder.select(builder.icmp_signed("<", row, last), row, last) if r else row
+        rows.append(builder.gep(base, [builder.mul(row, pitch)]))
+    return rows
+
+
+def _build_multiply(emitter, columns, context, builder, signature, operands):
+    a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first = operands
+    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
+    base = builder.gep(_data(context, builder, signature.args[0], a), [a_start])
+    rows = _rows(builder, base, a_row, height)
+    below = builder.gep(_data(context, builder, signature.args[4], b), [b_start])
+    out = _data(context, builder, signature.args[10], buffer)
+    masks = vectors.masks(width)
+
+    entry = builder.block
+    loop, done, whole, more, end = (
+        builder.append_basic_block(name) for name in ("term", "summed", "first_block", "later_block", "end")
+    )
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(_LONG)
+    k.add_incoming(ir.Constant(_LONG, 0), entry)
+    sums = [builder.phi(vectors.kind) for _ in range(ROWS * vectors.vectors)]
+    line = builder.gep(below, [builder.mul(k, b_inner)])
+    b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
+    shift = builder.mul(k, a_inner)
+    results = []
+    for r, row in enumerate(rows):
+        factor = vectors.splat(builder.load(builder.gep(row, [shift])))
+        for v in range(vectors.vectors):
+            results.append(vectors.fma(factor, b_row[v], sums[r * vectors.vectors + v]))
+    for sum_, result in zip(sums, results, strict=True):
+        sum_.add_incoming(vectors.zero, entry)
+        sum_.add_incoming(result, loop)
+    following = builder.add(k, ir.Constant(_LONG, 1))
+    k.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, inner), loop, done)
+
+    builder.position_at_end(done)
+    builder.cbranch(first, whole, more)
+    places = [vectors.pointer(out, i * vectors.lanes) for i in range(len(results))]
+    builder.position_at_end(whole)
+    for result, place in zip(results, places, strict=True):
+        vectors.store(result, place)
+    builder.branch(end)
+    builder.position_at_end(more)
+    for result, place in zip(results, places, strict=True):
+        vectors.store(builder.fadd(vectors.load(place), result), place)
+    builder.branch(end)
+    builder.position_at_end(end)
+    return context.get_dummy_value()
+
+
+def _tile_of_buffer(builder, columns, data, place):
+    return builder.gep(data, [builder.mul(place, ir.Constant(_LONG, ROWS * columns))])
+
+
+def _build_fetch(emitter, columns, context, builder, signature, operands):
+    x, start, pitch, height, width, buffer, place = operands
+    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
+    masks = vectors.masks(width)
+    base = builder.gep(_data(context, builder, signature.args[0], x), [start])
+    out = _tile_of_buffer(builder, columns, _data(context, builder, signature.args[5], buffer), place)
+    for r, row in enumerate(_rows(builder, base, pitch, height)):
+        for v, mask in enumerate(masks):
+            value = vectors.load(vectors.pointer(row, v * vectors.lanes), mask)
+            vectors.store(value, vectors.pointer(out, r * columns + v * vectors.lanes))
+    return context.get_dummy_value()
+
+
+def _build_put(emitter, columns, context, builder, signature, operands):
+    buffer, place, x, start, pitch, height, width = operands
+    vectors = emitter(builder, context.get_value_type(signature.args[2].dtype))
+    masks = vectors.masks(width)
+    base = builder.gep(_data(context, builder, signature.args[2], x), [start])
+    values = _tile_of_buffer(builder, columns, _data(context, builder, signature.args[0], buffer), place)
+    for r, row in enumerate(_rows(builder, base, pitch, height)):
+        inside = vectors.splat(builder.icmp_signed("<", ir.Constant(_LONG, r), height))
+        for v, mask in enumerate(masks):
+            value = vectors.load(vectors.pointer(values, r * columns + v * vectors.lanes))
+            place_ = vectors.pointer(row, v * vectors.lanes)
+            vectors.store(value, place_, builder.and_(mask, inside))
+    return context.get_dummy_value()
