@@ -1,15 +1,8 @@
-"""The forward and backward passes on the CPU: matrix products by BLAS, the rest in loops that LLVM vectorises.
+"""The kernels on the CPU: outputs, loss and gradient of a network on one flat vector of parameters.
 
-All kernels are templates, whose global names `forward_kernel`, `value_kernel` and `gradient_kernel` bind to one
-activation and loss before compiling.  With layer inputs `h_0 = X`, `z_l = h_{l-1} W_l + b_l`, `h_l = activation(z_l)`
-and the loss `f(z_L, y)`:
-
-    delta_L = df/dz_L,    delta_l = (delta_{l+1} W_{l+1}^T) * slope(h_l),
-    dW_l = h_{l-1}^T delta_l + l2 W_l,    db_l = column sums of delta_l.
-
-Depth and sizes are arguments: one compilation serves every network of a dtype, activation and loss.  Every pass is a
-function of its own, so that LLVM sees few pointers at a time.  The summation orders depend on nothing but the shapes
-(and on the number of threads that BLAS is given).
+Depth and sizes are arguments: one compilation serves every network of a dtype, activation and loss.  Each kernel
+compiles for its options when first asked, is cached on disk, and can be called from compiled code as well.  Every
+order of summation is fixed (see `tile`): equal inputs give equal bits, on any number of threads.
 """
 
 from __future__ import annotations
@@ -19,43 +12,49 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import prange, types
 from numba.np.numpy_support import from_dtype
 
 from ..compile import callee, cpu_kernel
-from . import passes
-from .cells import ACTIVATIONS, LOSSES, layer_key
+from . import bindings, passes
+from .cells import LOSSES
+from .tile import ROWS, tiles
 
 # Bound below.
+forward_rows: Any = None
+backward_rows: Any = None
+gradients_share: Any = None
 output: Any = None
-hidden_layer: Any = None
-output_layer: Any = None
-hidden_delta: Any = None
-product: Any = None
-column_sums: Any = None
-add_scaled: Any = None
+allowed: Any = None
 penalty: Any = None
+space: Any = None
+LABELS: Any = None
+BUFFER: Any = None
+COLUMNS: Any = None
 
-_SIZES = types.Array(types.int64, 1, "C")
+ROWS_AT_ONCE = 64  # of `forward`: their activations stay in the cache, and threads share the work by them
+
+_SIZES = types.Array(types.int64, 1, "C", readonly=True)
 _RESULT = types.Tuple((types.float64, types.int64))
 
 
 @functools.cache
-def forward_kernel(dtype: str, activation: str) -> Callable:
+def forward_kernel(dtype: str, activation: str, parallel: bool = False) -> Callable:
     """`kernel(params, X, sizes, out)`: the outputs of the last layer, without dropout.
 
-    This and the next two compile for their options when first asked, and are cached on disk.  `X`, `y` and `out` are
-    C-contiguous matrices of the dtype of `params` (`y` of cross entropy: int64, one label a row), `sizes` is int64.
-    Compiled code can call the kernels as well.
+    `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of cross entropy: int64, one label a
+    row), `sizes` is int64.
     """
     vector, matrix, written = _array_types(dtype)
-    return cpu_kernel(
-        forward,
-        f"mlp_forward_{activation}_{dtype}",
-        types.void(vector, matrix, _SIZES, written),
-        forward_layers=_forward_layers(activation, False),
-        widths=_shared(widths),
+    part = callee(
+        forward_part,
+        forward_rows=bindings.forward_rows(dtype, activation, False),
+        widths=callee(widths),
+        space=callee(space_),
+        **_sizes(dtype),
     )
+    name = f"mlp_forward_{activation}_{dtype}"
+    return cpu_kernel(forward, name, types.void(vector, matrix, _SIZES, written), parallel, forward_part=part)
 
 
 @functools.cache
@@ -69,10 +68,8 @@ def value_kernel(dtype: str, activation: str, loss: str) -> Callable:
         value,
         f"mlp_value_{activation}_{loss}_{dtype}",
         _RESULT(vector, matrix, _target_type(loss, matrix), _SIZES, types.float64),
-        forward_layers=_forward_layers(activation, False),
-        output=_output(loss),
-        penalty=_shared(passes.penalty),
-        widths=_shared(widths),
+        forward_rows=bindings.forward_rows(dtype, activation, False),
+        **_common(dtype, loss),
     )
 
 
@@ -91,11 +88,10 @@ def gradient_kernel(dtype: str, activation: str, loss: str, dropout: bool) -> Ca
             *(vector, matrix, _target_type(loss, matrix), grads),
             *(_SIZES, types.float64, types.uint64, types.uint64, types.float64),
         ),
-        forward_layers=_forward_layers(activation, dropout),
-        output=_output(loss),
-        penalty=_shared(passes.penalty),
-        widths=_shared(widths),
-        backward_layers=_backward_layers(activation, dropout),
+        forward_rows=bindings.forward_rows(dtype, activation, dropout),
+        backward_rows=bindings.backward_rows(dtype, activation, dropout),
+        gradients_share=bindings.gradients_share(dtype),
+        **_common(dtype, loss),
     )
 
 
@@ -106,8 +102,25 @@ def probability_kernel(dtype: str, loss: str) -> Callable:
     template = passes.sigmoids
     if LOSSES[loss].labels:
         template = passes.softmax_rows
-        parts = _all_shared(passes.shift_rows, passes.exponentials)
+        parts = bindings.shared(passes.shift_rows, passes.exponentials)
     return cpu_kernel(template, f"mlp_{template.__name__}_{dtype}", types.void(_array_types(dtype)[2]), **parts)
+
+
+def _common(dtype: str, loss: str) -> dict[str, Any]:
+    return {
+        "output": bindings.output(loss),
+        "allowed": bindings.allowed(loss),
+        "penalty": bindings.penalty(),
+        "space": callee(space_),
+        "widths": callee(widths),
+        "LABELS": LOSSES[loss].labels,
+        **_sizes(dtype),
+    }
+
+
+def _sizes(dtype: str) -> dict[str, int]:
+    wide, _ = tiles(dtype)
+    return {"BUFFER": 3 * ROWS * wide.columns, "COLUMNS": wide.columns}
 
 
 def _array_types(dtype: str) -> tuple[Any, Any, Any]:
@@ -122,137 +135,97 @@ def _target_type(loss: str, matrix: Any) -> Any:
     return types.Array(types.int64, 1, "C", readonly=True) if LOSSES[loss].labels else matrix
 
 
-@functools.cache
-def _forward_layers(activation: str, dropout: bool) -> Callable:
-    return callee(
-        forward_layers,
-        hidden_layer=callee(passes.hidden_layer, activate=ACTIVATIONS[activation].value, DROPOUT=dropout),
-        output_layer=_shared(passes.output_layer),
-        product=_shared(passes.product),
-    )
-
-
-@functools.cache
-def _backward_layers(activation: str, dropout: bool) -> Callable:
-    parts = _all_shared(passes.product, passes.column_sums, passes.add_scaled)
-    delta = callee(passes.hidden_delta, slope=ACTIVATIONS[activation].slope, DROPOUT=dropout)
-    return callee(backward_layers, hidden_delta=delta, **parts)
-
-
-@functools.cache
-def _output(loss: str) -> Callable:
-    """`output(z, y, delta) -> (loss, bad)`, with the slope of the loss in `delta`; `z` is overwritten."""
-    chosen = LOSSES[loss]
-    if chosen.labels:
-        parts = _all_shared(passes.labels_allowed, passes.shift_rows, passes.exponentials, passes.normalise)
-        return callee(passes.cross_entropy_output, **parts)
-    return callee(
-        passes.element_output,
-        element_pass=callee(passes.element_pass, loss_value=chosen.value, loss_slope=chosen.slope),
-        targets_allowed=callee(passes.targets_allowed, BINARY=chosen.binary),
-        total=_shared(passes.total),
-    )
-
-
-@functools.cache
-def _shared(function: Callable) -> Callable:
-    """A pass that depends on no option: compiled once for all kernels."""
-    return callee(function)
-
-
-def _all_shared(*functions: Callable) -> dict[str, Any]:
-    return {function.__name__: _shared(function) for function in functions}
+def space_(size, like):
+    """`size` elements of the dtype of `like`, where vectors begin at a line of the cache."""
+    block = np.empty(size + 64 // like.itemsize, like.dtype)
+    start = -block.ctypes.data % 64 // like.itemsize
+    return block[start : start + size]
 
 
 def forward(params, X, sizes, out):
     """Write the outputs of the last layer to `out`."""
-    total_width, _ = widths(sizes)
-    hidden = np.empty(X.shape[0] * total_width, params.dtype)
-    forward_layers(params, X, sizes, hidden, out, np.uint64(0), np.uint64(0), 1.0)
+    parts = (X.shape[0] + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE
+    for part in prange(parts):
+        forward_part(params, X, sizes, out, part * ROWS_AT_ONCE)
+
+
+def forward_part(params, X, sizes, out, first):
+    """The rows from `first` on."""
+    rows = min(ROWS_AT_ONCE, X.shape[0] - first)
+    hidden_width, widest = widths(sizes)
+    hidden = space(rows * hidden_width, params)
+    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
+    x, z = X[first : first + rows].reshape(rows * sizes[0]), out[first : first + rows].reshape(rows * sizes[-1])
+    zero = np.uint64(0)
+    forward_rows(params, x, sizes, rows, hidden, z, 0, rows, buffer, panel, zero, zero, 1.0)
 
 
 def value(params, X, y, sizes, l2):
     """The mean loss, without dropout, with the penalty."""
-    total_width, _ = widths(sizes)
-    hidden = np.empty(X.shape[0] * total_width, params.dtype)
-    z = np.empty((X.shape[0], sizes[-1]), params.dtype)
-    forward_layers(params, X, sizes, hidden, z, np.uint64(0), np.uint64(0), 1.0)
-    loss, bad = output(z, y, np.empty(z.shape, z.dtype))
+    rows, outputs = X.shape[0], sizes[-1]
+    bad = allowed(y, outputs)
+    if bad >= 0:
+        return 0.0, bad
+    hidden_width, widest = widths(sizes)
+    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
+    parts = min(rows, ROWS_AT_ONCE)
+    hidden, z, delta = (
+        space(parts * hidden_width, params),
+        space(parts * outputs, params),
+        space(parts * outputs, params),
+    )
+    losses = np.empty(parts)
+    zero = np.uint64(0)
+    count = rows if LABELS else rows * outputs
+    total = 0.0
+    for first in range(0, rows, ROWS_AT_ONCE):
+        part = min(ROWS_AT_ONCE, rows - first)
+        x = X[first : first + part].reshape(part * sizes[0])
+        forward_rows(params, x, sizes, part, hidden, z, 0, part, buffer, panel, zero, zero, 1.0)
+        z2, delta2 = z[: part * outputs].reshape((part, outputs)), delta[: part * outputs].reshape((part, outputs))
+        output(z2, y[first : first + part], delta2, losses, params.dtype.type(1))
+        for i in range(part):
+            total += losses[i]
+    loss = total / count
     if l2 != 0:
-        loss += penalty(params, sizes, l2)
+        loss += penalty(params, sizes, l2, np.empty(64))
     return loss, bad
 
 
 def gradient(params, X, y, grads, sizes, l2, seed, threshold, keep):
     """The mean loss with the penalty; its gradient goes to `grads`."""
-    rows = X.shape[0]
-    total_width, widest = widths(sizes)
-    hidden = np.empty(rows * total_width, params.dtype)
-    z = np.empty((rows, sizes[-1]), params.dtype)
-    forward_layers(params, X, sizes, hidden, z, seed, threshold, keep)
-    deltas = np.empty((2, rows * widest), params.dtype)
-    loss, bad = output(z, y, deltas[0, : z.size].reshape(z.shape))
+    T = params.dtype.type
+    rows, outputs = X.shape[0], sizes[-1]
+    bad = allowed(y, outputs)
     if bad >= 0:
-        return loss, bad
+        return 0.0, bad
+    hidden_width, widest = widths(sizes)
+    buffer, panel = space(BUFFER, params), space((max(widest, rows) + ROWS) * COLUMNS, params)
+    hidden, z = space(rows * hidden_width, params), space(rows * outputs, params)
+    deltas = space(rows * (hidden_width + outputs), params)
+    losses = np.empty(rows)
+    x = X.reshape(X.size)
+    forward_rows(params, x, sizes, rows, hidden, z, 0, rows, buffer, panel, seed, threshold, keep)
+    count = rows if LABELS else rows * outputs
+    delta = deltas[rows * hidden_width :].reshape((rows, outputs))
+    output(z.reshape((rows, outputs)), y, delta, losses, T(1.0 / count))
+    loss = 0.0
+    for i in range(rows):
+        loss += losses[i]
+    loss /= count
     if l2 != 0:
-        loss += penalty(params, sizes, l2)
-    backward_layers(params, X, grads, sizes, hidden, deltas, l2, seed, threshold, keep)
+        loss += penalty(params, sizes, l2, np.empty(64))
+    backward_rows(params, sizes, rows, hidden, deltas, 0, rows, buffer, panel, seed, threshold, keep)
+    one = np.ones(1, params.dtype)
+    gradients_share(params, x, one, sizes, rows, hidden, deltas, 0, 1, buffer, panel, T(l2), grads, False)
     return loss, bad
 
 
 def widths(sizes):
-    """The widths of all hidden layers together, and the largest width above the inputs."""
-    hidden, widest = 0, 0
+    """The widths of all hidden layers together, and the largest width."""
+    hidden, widest = 0, sizes[0]
     for layer in range(1, sizes.size):
         if layer < sizes.size - 1:
             hidden += sizes[layer]
         widest = max(widest, sizes[layer])
     return hidden, widest
-
-
-def forward_layers(params, X, sizes, hidden, out, seed, threshold, keep):
-    """Every layer: the activations of the hidden ones go to `hidden`, one after the other, the outputs to `out`."""
-    rows = X.shape[0]
-    below = X
-    start, place = 0, 0
-    for layer in range(sizes.size - 1):
-        inputs, outputs = sizes[layer], sizes[layer + 1]
-        weights = params[start : start + inputs * outputs].reshape((inputs, outputs))
-        start += inputs * outputs
-        biases = params[start : start + outputs]
-        start += outputs
-        if layer == sizes.size - 2:
-            product(below, weights, out)
-            output_layer(out, biases)
-        else:
-            here = hidden[place : place + rows * outputs].reshape((rows, outputs))
-            place += rows * outputs
-            product(below, weights, here)
-            hidden_layer(here, biases, layer_key(seed, layer), threshold, keep)
-            below = here
-
-
-def backward_layers(params, X, grads, sizes, hidden, deltas, l2, seed, threshold, keep):
-    """The gradient of every layer, from the last to the first; `deltas[0]` holds the loss's slope at the outputs."""
-    rows = X.shape[0]
-    end, place, which = params.size, hidden.size, 0
-    for layer in range(sizes.size - 2, -1, -1):
-        inputs, outputs = sizes[layer], sizes[layer + 1]
-        start = end - outputs
-        delta = deltas[which, : rows * outputs].reshape((rows, outputs))
-        column_sums(delta, grads[start:end])
-        end = start - inputs * outputs
-        weights = params[end:start].reshape((inputs, outputs))
-        slopes = grads[end:start].reshape((inputs, outputs))
-        if layer == 0:
-            product(X.T, delta, slopes)
-        else:
-            place -= rows * inputs
-            below = hidden[place : place + rows * inputs].reshape((rows, inputs))
-            product(below.T, delta, slopes)
-            which = 1 - which
-            delta_below = deltas[which, : rows * inputs].reshape((rows, inputs))
-            product(delta, weights.T, delta_below)
-            hidden_delta(delta_below, below, layer_key(seed, layer - 1), threshold, keep)
-        if l2 != 0:
-            add_scaled(slopes, weights, l2)

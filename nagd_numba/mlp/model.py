@@ -113,6 +113,7 @@ class MLP:
         self.loss_name = loss
         self.dropout = checks.dropout_rate(dropout)
         self.dtype = checks.float_type(dtype)
+        self._dtype = self.dtype.name
         (self.l2,) = arrays.hyper_parameters({"l2": l2}, self.dtype)
         self.size = layout.parameter_count(self.sizes)
         self._sizes = np.array(self.sizes, np.int64)
@@ -182,7 +183,7 @@ class MLP:
             return _device().forward(self, params, X)
         params, X = checks.parameters(self, params), checks.inputs(self, X)
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        cpu.forward_kernel(self.dtype.name, self.activation)(params, X, self._sizes, out)
+        cpu.forward_kernel(self._dtype, self.activation)(params, X, self._sizes, out)
         return out
 
     def predict_proba(self, params: Any, X: Any) -> Any:
@@ -199,7 +200,7 @@ class MLP:
         if self._on_device(params=params, X=X):
             return _device().predict_proba(self, params, X)
         z = self.forward(params, X)
-        cpu.probability_kernel(self.dtype.name, self.loss_name)(z)
+        cpu.probability_kernel(self._dtype, self.loss_name)(z)
         return z
 
     def predict(self, params: Any, X: Any) -> Any:
@@ -233,7 +234,7 @@ class MLP:
             return _device().loss(self, params, X, y)
         params, X = checks.parameters(self, params), checks.inputs(self, X)
         y = checks.targets(self, y, X.shape[0])
-        kernel = cpu.value_kernel(self.dtype.name, self.activation, self.loss_name)
+        kernel = cpu.value_kernel(self._dtype, self.activation, self.loss_name)
         value, bad = kernel(params, X, y, self._sizes, self.l2)
         if bad >= 0:
             checks.refuse_targets(self, y, one_hot=False)
@@ -277,7 +278,7 @@ class MLP:
         else:
             grads = checks.parameters(self, out, "out", write=True)
             checks.apart(grads, params=params, X=X, y=y)
-        kernel = cpu.gradient_kernel(self.dtype.name, self.activation, self.loss_name, seed is not None)
+        kernel = cpu.gradient_kernel(self._dtype, self.activation, self.loss_name, seed is not None)
         value, bad = kernel(
             *(params, X, y, grads, self._sizes, self.l2),
             *(_NO_SEED if seed is None else seed, self._threshold, 1.0 - self.dropout),

@@ -1,7 +1,7 @@
-"""The passes between the matrix products: bias, activation, dropout, losses, sums, each a loop that LLVM vectorises.
+"""The output layer's passes: losses and their slopes, probabilities, penalties; loops that LLVM vectorises.
 
-Templates, like those of `cpu.py`, which binds the names below.  `z`, `delta` and `h` are contiguous matrices with one
-sample a row.
+Templates, bound to one loss by `bindings.py`.  `z` and `delta` are contiguous matrices with one sample a row.
+`losses` takes the loss of each row in float64; its order of summation is the caller's.
 """
 
 from __future__ import annotations
@@ -12,86 +12,40 @@ import numpy as np
 
 from ..elementary import div, sigmoid
 from ..rounding import add, fma, mul
-from .cells import drop, drop_delta, softmax_loss, softmax_slope, softmax_term
+from .cells import softmax_loss, softmax_slope, softmax_term
 
-# Bound by `cpu.py`: options, and the compiled forms of the functions below of the same name.
-activate: Any = None
-slope: Any = None
+# Bound when a pass is compiled.
 loss_value: Any = None
 loss_slope: Any = None
-DROPOUT: Any = None
 BINARY: Any = None
 
-ROWS_PER_BLOCK = 64  # column sums are formed in blocks: the rounding error grows with n/64 + 64 instead of n
+LANES = 64  # sums of squares are formed in so many independent chains
 
 
-def product(a, b, out):
-    """`out = a b`."""
-    np.dot(a, b, out)
+def sum_of_squares(x, first, last, lanes):
+    """The sum of `x[first:last]^2` in float64, in a fixed order; `lanes` is a vector of LANES float64."""
+    for e in range(LANES):
+        lanes[e] = 0.0
+    whole = first + (last - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        for e in range(LANES):
+            value = np.float64(x[i + e])
+            lanes[e] = fma(value, value, lanes[e])
+    for i in range(whole, last):
+        value = np.float64(x[i])
+        lanes[i - whole] = fma(value, value, lanes[i - whole])
+    total = 0.0
+    for e in range(LANES):
+        total = add(total, lanes[e])
+    return total
 
 
-def hidden_layer(z, biases, key, threshold, keep):
-    """Biases, activation and dropout, in place."""
-    scale = z.dtype.type(1.0 / keep)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            a = activate(add(z[i, j], biases[j]))
-            if DROPOUT:
-                a = drop(a, key, i * z.shape[1] + j, threshold, scale)
-            z[i, j] = a
-
-
-def output_layer(z, biases):
-    """Biases, in place."""
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            z[i, j] = add(z[i, j], biases[j])
-
-
-def hidden_delta(delta, h, key, threshold, keep):
-    """Multiply by the derivative of activation and dropout, in place; `h` is their output."""
-    T = delta.dtype.type
-    scale, unscale = T(1.0 / keep), T(keep)
-    for i in range(delta.shape[0]):
-        for j in range(delta.shape[1]):
-            if DROPOUT:
-                d = mul(delta[i, j], slope(mul(h[i, j], unscale)))
-                delta[i, j] = drop_delta(d, key, i * delta.shape[1] + j, threshold, scale)
-            else:
-                delta[i, j] = mul(delta[i, j], slope(h[i, j]))
-
-
-def column_sums(delta, out):
-    """`out[j] = sum_i delta[i, j]`, in blocks of rows."""
-    rows, columns = delta.shape
-    block = np.empty(columns, delta.dtype)
-    for j in range(columns):
-        out[j] = 0
-    for first in range(0, rows, ROWS_PER_BLOCK):
-        for j in range(columns):
-            block[j] = delta[first, j]
-        for i in range(first + 1, min(first + ROWS_PER_BLOCK, rows)):
-            for j in range(columns):
-                block[j] = add(block[j], delta[i, j])
-        for j in range(columns):
-            out[j] = add(out[j], block[j])
-
-
-def add_scaled(out, x, factor):
-    """`out += factor x`."""
-    T = out.dtype.type
-    a, b, f = out.reshape(out.size), x.reshape(x.size), T(factor)
-    for i in range(a.size):
-        a[i] = fma(f, b[i], a[i])
-
-
-def penalty(params, sizes, l2):
+def penalty(params, sizes, l2, lanes):
     """`l2/2` times the sum of the squared weights."""
     squares, start = 0.0, 0
     for layer in range(sizes.size - 1):
         end = start + sizes[layer] * sizes[layer + 1]
-        weights = params[start:end]
-        squares += np.float64(np.dot(weights, weights))
+        squares += sum_of_squares(params, start, end, lanes)
         start = end + sizes[layer + 1]
     return 0.5 * l2 * squares
 
@@ -104,14 +58,21 @@ def labels_allowed(y, classes):
     return -1
 
 
-def cross_entropy_output(z, y, delta):
-    """The mean of `-log softmax(z)[y]`, and `(softmax(z) - onehot(y))/rows` in `delta`; `z` is overwritten."""
-    bad = labels_allowed(y, z.shape[1])
-    if bad >= 0:
-        return 0.0, bad
+def targets_allowed(y, outputs):
+    """The first row with a target other than 0 and 1, where only these are allowed, or -1."""
+    if BINARY:
+        for i in range(y.shape[0]):
+            for j in range(outputs):
+                if y[i, j] != 0 and y[i, j] != 1:
+                    return i
+    return -1
+
+
+def cross_entropy_output(z, y, delta, losses, factor):
+    """Each row's `-log softmax(z)[y]`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
     shift_rows(z)
     exponentials(z, delta)
-    return normalise(z, y, delta), bad
+    normalise(z, y, delta, losses, factor)
 
 
 def shift_rows(z):
@@ -131,21 +92,19 @@ def exponentials(z, out):
         b[i] = softmax_term(a[i], b.dtype.type(0))
 
 
-def normalise(z, y, delta):
-    """The mean loss, from the shifted logits `z` and their exponentials in `delta`, which becomes the slope."""
+def normalise(z, y, delta, losses, factor):
+    """The losses, from the shifted logits `z` and their exponentials in `delta`, which becomes the slope."""
     T = z.dtype.type
-    losses, factor = 0.0, T(1.0 / z.shape[0])
     for i in range(z.shape[0]):
         terms = T(0)
         for j in range(z.shape[1]):
             terms = add(terms, delta[i, j])
         inverse = div(T(1), terms)
-        losses += np.float64(softmax_loss(z[i, y[i]], T(0), terms))
+        losses[i] = np.float64(softmax_loss(z[i, y[i]], T(0), terms))
         at_label = softmax_slope(delta[i, y[i]], inverse, T(1), factor)
         for j in range(z.shape[1]):
             delta[i, j] = softmax_slope(delta[i, j], inverse, T(0), factor)
         delta[i, y[i]] = at_label
-    return losses / z.shape[0]
 
 
 def softmax_rows(z):
@@ -168,37 +127,27 @@ def sigmoids(z):
         a[i] = sigmoid(a[i])
 
 
-def element_output(z, y, delta):
-    """The mean over all elements of a loss, and its slope in `delta`; `z` is overwritten."""
-    bad = targets_allowed(y)
-    if bad >= 0:
-        return 0.0, bad
-    element_pass(z, y, delta)
-    return total(z) / z.size, bad
+def element_output(z, y, delta, losses, factor):
+    """Each row's sum of a loss of elements, and its slope times `factor` in `delta`; `z` is overwritten."""
+    element_pass(z, y, delta, factor)
+    for i in range(z.shape[0]):
+        total = 0.0
+        for j in range(z.shape[1]):
+            total += np.float64(z[i, j])
+        losses[i] = total
 
 
-def targets_allowed(y):
-    """The first row with a target other than 0 and 1, where only these are allowed, or -1."""
-    if BINARY:
-        for i in range(y.shape[0]):
-            for j in range(y.shape[1]):
-                if y[i, j] != 0 and y[i, j] != 1:
-                    return i
-    return -1
-
-
-def element_pass(z, y, delta):
-    """Each element's loss in `z`, its slope over the number of elements in `delta`."""
+def element_pass(z, y, delta, factor):
+    """Each element's loss in `z`, its slope times `factor` in `delta`."""
     a, t, d = z.reshape(z.size), y.reshape(y.size), delta.reshape(delta.size)
-    factor = z.dtype.type(1.0 / z.size)
     for i in range(a.size):
         d[i] = mul(loss_slope(a[i], t[i]), factor)
         a[i] = loss_value(a[i], t[i])
 
 
-def total(x):
-    """The sum of all elements, in float64."""
-    sum_ = 0.0
-    for v in x.reshape(x.size):
-        sum_ += np.float64(v)
-    return sum_
+def weigh(delta, losses, weights):
+    """Multiply each row by its sample's weight."""
+    for i in range(delta.shape[0]):
+        losses[i] *= np.float64(weights[i])
+        for j in range(delta.shape[1]):
+            delta[i, j] = mul(delta[i, j], weights[i])

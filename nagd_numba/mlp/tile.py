@@ -1,12 +1,17 @@
 """Small matrix products in vector registers: the ground under the passes on the CPU.
 
 A tile is a block of `ROWS` × `COLUMNS` elements of a matrix, worked on in a *buffer*: a short vector that holds several
-tiles, one after the other, each row by row.  Three operations move data, written in LLVM's vectors because no loop
+tiles, one after the other, each row by row.  Four operations move data, written in LLVM's vectors because no loop
 that LLVM could vectorise by itself keeps a tile in registers:
 
     multiply   sums `sum_k a[i, k] b[k, j]` for a tile, into tile 0 of the buffer
     fetch      a tile of a matrix into the buffer; with a row pitch of 0 the same row for each (biases)
     put        a tile of the buffer into a matrix
+
+    gather     the same from the transposed matrix
+
+Matrices are given by `pointer(x)` of the flat vector that they lie in and an offset in elements: bare addresses, since
+arrays would be counted at each call.  The vector must outlive their use.
 
 Whatever else is to be done to the elements is plain code over the buffer: loops of a known length over one array,
 which LLVM vectorises without checks.  At the edges of a matrix a tile has fewer rows and columns: nothing outside is
@@ -60,7 +65,9 @@ class Tile(NamedTuple):
 
     columns: int
     multiply: Callable
+    multiply_across: Callable
     fetch: Callable
+    gather: Callable
     put: Callable
 
 
@@ -76,36 +83,55 @@ def _operations(lanes: int, vectors: int) -> Tile:
     def emitter(builder: Any, kind: ir.Type) -> _Vectors:
         return _Vectors(builder, kind, lanes, vectors)
 
-    def multiply(a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first):
+    def sums(a, a_start, a_row, a_inner, b, b_start, b_pitch, inner, height, width, buffer, first):
         for r in range(height):
             for q in range(width):
                 total = type(buffer[0])(0)
                 for k in range(inner):
-                    total = fma(a[a_start + r * a_row + k * a_inner], b[b_start + k * b_inner + q], total)
+                    total = fma(a[a_start + r * a_row + k * a_inner], b[b_start + k * b_pitch + q], total)
                 at = r * columns + q
                 buffer[at] = total if first else add(buffer[at], total)
+
+    def multiply(a, a_start, a_pitch, *others):
+        sums(a, a_start, a_pitch, 1, *others)
+
+    def multiply_across(a, a_start, a_pitch, *others):
+        sums(a, a_start, 1, a_pitch, *others)
 
     def fetch(x, start, pitch, height, width, buffer, place):
         for r in range(height):
             for q in range(width):
                 buffer[place * ROWS * columns + r * columns + q] = x[start + r * pitch + q]
 
+    def gather(x, start, pitch, height, width, buffer, place):
+        for r in range(height):
+            for q in range(width):
+                buffer[place * ROWS * columns + r * columns + q] = x[start + r + q * pitch]
+
     def put(buffer, place, x, start, pitch, height, width):
         for r in range(height):
             for q in range(width):
                 x[start + r * pitch + q] = buffer[place * ROWS * columns + r * columns + q]
 
-    def multiply_typing(
-        typingctx, a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first
-    ):
+    def multiply_typing(typingctx, a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first):
+        return multiply_signature(a, b, buffer), lambda *given: _build_multiply(emitter, columns, False, *given)
+
+    def across_typing(typingctx, a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first):
+        return multiply_signature(a, b, buffer), lambda *given: _build_multiply(emitter, columns, True, *given)
+
+    def multiply_signature(a, b, buffer):
         long = types.int64
-        signature = types.void(a, long, long, long, b, long, long, long, long, long, buffer, types.boolean)
-        return signature, lambda *given: _build_multiply(emitter, columns, *given)
+        return types.void(a, long, long, b, long, long, long, long, long, buffer, types.boolean)
 
     def fetch_typing(typingctx, x, start, pitch, height, width, buffer, place):
         long = types.int64
         signature = types.void(x, long, long, long, long, buffer, long)
         return signature, lambda *given: _build_fetch(emitter, columns, *given)
+
+    def gather_typing(typingctx, x, start, pitch, height, width, buffer, place):
+        long = types.int64
+        signature = types.void(x, long, long, long, long, buffer, long)
+        return signature, lambda *given: _build_gather(emitter, columns, *given)
 
     def put_typing(typingctx, buffer, place, x, start, pitch, height, width):
         long = types.int64
@@ -114,7 +140,13 @@ def _operations(lanes: int, vectors: int) -> Tile:
 
     made = (
         python_callable(intrinsic(typing), python)
-        for typing, python in ((multiply_typing, multiply), (fetch_typing, fetch), (put_typing, put))
+        for typing, python in (
+            (multiply_typing, multiply),
+            (across_typing, multiply_across),
+            (fetch_typing, fetch),
+            (gather_typing, gather),
+            (put_typing, put),
+        )
     )
     return Tile(columns, *made)
 
@@ -169,6 +201,15 @@ class _Vectors:
         else:
             self._call("llvm.masked.store", [value, pointer, self.align, mask], ir.VoidType(), ".p0")
 
+    def gather(self, base: Any, pitch: Any, first: int, mask: Any) -> Any:
+        """The elements `base[(first + lane) pitch]`."""
+        lanes = ir.Constant(ir.VectorType(_LONG, self.lanes), list(range(first, first + self.lanes)))
+        step = self.builder.mul(pitch, ir.Constant(_LONG, self.align.constant))  # elements are aligned to their size
+        places = self.builder.mul(lanes, self.splat(step))
+        places = self.builder.add(places, self.splat(self.builder.ptrtoint(base, _LONG)))
+        pointers = self.builder.inttoptr(places, ir.VectorType(base.type, self.lanes))
+        return self._call("llvm.masked.gather", [pointers, self.align, mask, self.zero], self.kind, f".v{self.lanes}p0")
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self._call("llvm.fma", [a, b, c], self.kind)
 
@@ -182,8 +223,18 @@ class _Vectors:
         return instruction
 
 
-def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    return context.make_array(kind)(context, builder, array).data
+def _pointer(typingctx, x):
+    def build(context, builder, signature, operands):
+        return context.make_array(signature.args[0])(context, builder, operands[0]).data
+
+    return types.CPointer(x.dtype)(x), build
+
+
+def _pointer_python(x):
+    return x.reshape(-1)
+
+
+pointer = python_callable(intrinsic(_pointer), _pointer_python)
 
 
 def _rows(builder: Any, base: Any, pitch: Any, height: Any) -> list[Any]:
@@ -197,48 +248,56 @@ def _rows(builder: Any, base: Any, pitch: Any, height: Any) -> list[Any]:
     return rows
 
 
-def _build_multiply(emitter, columns, context, builder, signature, operands):
-    a, a_start, a_row, a_inner, b, b_start, b_inner, inner, height, width, buffer, first = operands
+def _build_multiply(emitter, columns, across, context, builder, signature, operands):
+    a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first = operands
     vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
-    base = builder.gep(_data(context, builder, signature.args[0], a), [a_start])
-    rows = _rows(builder, base, a_row, height)
-    below = builder.gep(_data(context, builder, signature.args[4], b), [b_start])
-    out = _data(context, builder, signature.args[10], buffer)
+    one = ir.Constant(_LONG, 1)
+    row_pitch, inner_pitch = (one, a_pitch) if across else (a_pitch, one)
+    corner, below = builder.gep(a, [a_start]), builder.gep(b, [b_start])
     masks = vectors.masks(width)
-
-    entry = builder.block
-    loop, done, whole, more, end = (
-        builder.append_basic_block(name) for name in ("term", "summed", "first_block", "later_block", "end")
+    some = _rows(builder, corner, row_pitch, height)
+    every = [builder.gep(corner, [builder.mul(row_pitch, ir.Constant(_LONG, r))]) for r in range(ROWS)]
+    whole, part, done, first_block, later_block, end = (
+        builder.append_basic_block(name) for name in ("whole", "part", "summed", "first_block", "later_block", "end")
     )
-    builder.branch(loop)
+    entry = builder.block
+    # Addresses of whole tiles are regular, which saves registers.
+    builder.cbranch(builder.icmp_signed("==", height, ir.Constant(_LONG, ROWS)), whole, part)
 
-    builder.position_at_end(loop)
-    k = builder.phi(_LONG)
-    k.add_incoming(ir.Constant(_LONG, 0), entry)
-    sums = [builder.phi(vectors.kind) for _ in range(ROWS * vectors.vectors)]
-    line = builder.gep(below, [builder.mul(k, b_inner)])
-    b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
-    shift = builder.mul(k, a_inner)
-    results = []
-    for r, row in enumerate(rows):
-        factor = vectors.splat(builder.load(builder.gep(row, [shift])))
-        for v in range(vectors.vectors):
-            results.append(vectors.fma(factor, b_row[v], sums[r * vectors.vectors + v]))
-    for sum_, result in zip(sums, results, strict=True):
-        sum_.add_incoming(vectors.zero, entry)
-        sum_.add_incoming(result, loop)
-    following = builder.add(k, ir.Constant(_LONG, 1))
-    k.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed("<", following, inner), loop, done)
+    def loop(block: Any, rows: list[Any]) -> list[Any]:
+        builder.position_at_end(block)
+        k = builder.phi(_LONG)
+        k.add_incoming(ir.Constant(_LONG, 0), entry)
+        sums = [builder.phi(vectors.kind) for _ in range(ROWS * vectors.vectors)]
+        line = builder.gep(below, [builder.mul(k, b_pitch)])
+        b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
+        shift = builder.mul(k, inner_pitch)
+        results = []
+        for r, row in enumerate(rows):
+            factor = vectors.splat(builder.load(builder.gep(row, [shift])))
+            for v in range(vectors.vectors):
+                results.append(vectors.fma(factor, b_row[v], sums[r * vectors.vectors + v]))
+        for sum_, result in zip(sums, results, strict=True):
+            sum_.add_incoming(vectors.zero, entry)
+            sum_.add_incoming(result, block)
+        following = builder.add(k, one)
+        k.add_incoming(following, block)
+        builder.cbranch(builder.icmp_signed("<", following, inner), block, done)
+        return results
 
+    of_whole, of_part = loop(whole, every), loop(part, some)
     builder.position_at_end(done)
-    builder.cbranch(first, whole, more)
-    places = [vectors.pointer(out, i * vectors.lanes) for i in range(len(results))]
-    builder.position_at_end(whole)
+    results = [builder.phi(vectors.kind) for _ in of_whole]
+    for result, x, y in zip(results, of_whole, of_part, strict=True):
+        result.add_incoming(x, whole)
+        result.add_incoming(y, part)
+    places = [vectors.pointer(buffer, i * vectors.lanes) for i in range(len(results))]
+    builder.cbranch(first, first_block, later_block)
+    builder.position_at_end(first_block)
     for result, place in zip(results, places, strict=True):
         vectors.store(result, place)
     builder.branch(end)
-    builder.position_at_end(more)
+    builder.position_at_end(later_block)
     for result, place in zip(results, places, strict=True):
         vectors.store(builder.fadd(vectors.load(place), result), place)
     builder.branch(end)
@@ -254,11 +313,24 @@ def _build_fetch(emitter, columns, context, builder, signature, operands):
     x, start, pitch, height, width, buffer, place = operands
     vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
     masks = vectors.masks(width)
-    base = builder.gep(_data(context, builder, signature.args[0], x), [start])
-    out = _tile_of_buffer(builder, columns, _data(context, builder, signature.args[5], buffer), place)
+    base = builder.gep(x, [start])
+    out = _tile_of_buffer(builder, columns, buffer, place)
     for r, row in enumerate(_rows(builder, base, pitch, height)):
         for v, mask in enumerate(masks):
             value = vectors.load(vectors.pointer(row, v * vectors.lanes), mask)
+            vectors.store(value, vectors.pointer(out, r * columns + v * vectors.lanes))
+    return context.get_dummy_value()
+
+
+def _build_gather(emitter, columns, context, builder, signature, operands):
+    x, start, pitch, height, width, buffer, place = operands
+    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
+    masks = vectors.masks(width)
+    base = builder.gep(x, [start])
+    out = _tile_of_buffer(builder, columns, buffer, place)
+    for r, line in enumerate(_rows(builder, base, ir.Constant(_LONG, 1), height)):
+        for v, mask in enumerate(masks):
+            value = vectors.gather(line, pitch, v * vectors.lanes, mask)
             vectors.store(value, vectors.pointer(out, r * columns + v * vectors.lanes))
     return context.get_dummy_value()
 
@@ -267,8 +339,8 @@ def _build_put(emitter, columns, context, builder, signature, operands):
     buffer, place, x, start, pitch, height, width = operands
     vectors = emitter(builder, context.get_value_type(signature.args[2].dtype))
     masks = vectors.masks(width)
-    base = builder.gep(_data(context, builder, signature.args[2], x), [start])
-    values = _tile_of_buffer(builder, columns, _data(context, builder, signature.args[0], buffer), place)
+    base = builder.gep(x, [start])
+    values = _tile_of_buffer(builder, columns, buffer, place)
     for r, row in enumerate(_rows(builder, base, pitch, height)):
         inside = vectors.splat(builder.icmp_signed("<", ir.Constant(_LONG, r), height))
         for v, mask in enumerate(masks):

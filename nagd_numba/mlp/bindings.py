@@ -1,0 +1,98 @@
+"""Binds the templates of the passes to one dtype, activation, loss and rule."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ..compile import callee
+from . import layers, passes, products
+from .cells import ACTIVATIONS, LOSSES
+from .tile import ROWS, tiles
+
+
+def _product(dtype: str, finish: Callable, across: bool = False, transposed: bool = False, **bound: Any) -> Callable:
+    """A product that ends with `finish`, over wide tiles and a last column of narrow ones."""
+    wide, narrow = tiles(dtype)
+    columns = {}
+    for name, tile in (("column", wide), ("last_column", narrow)):
+        common = {
+            **{name: operation for name, operation in tile._asdict().items() if name != "columns"},
+            "ROWS": ROWS,
+            "COLUMNS": tile.columns,
+            "TILE": ROWS * tile.columns,
+        }
+        last = callee(finish, inline="always", **common, **bound)
+        columns[name] = callee(
+            *(products.tile_column, "always"), finish=last, ACROSS=across, TRANSPOSED=transposed, **common
+        )
+    return callee(products.product, COLUMNS=wide.columns, **columns)
+
+
+def buffer_sizes(dtype: str, widest: int) -> tuple[int, int]:
+    """Elements of the buffer and of the panel of one thread; `widest` is the largest inner dimension of a product."""
+    wide, _ = tiles(dtype)
+    return 3 * ROWS * wide.columns, (widest + ROWS) * wide.columns
+
+
+@functools.cache
+def forward_rows(dtype: str, activation: str, dropout: bool) -> Callable:
+    value = ACTIVATIONS[activation].value
+    return callee(
+        layers.forward_rows,
+        hidden_product=_product(dtype, products.finish_hidden, activate=value, DROPOUT=dropout),
+        output_product=_product(dtype, products.finish_output),
+    )
+
+
+@functools.cache
+def backward_rows(dtype: str, activation: str, dropout: bool) -> Callable:
+    slope = ACTIVATIONS[activation].slope
+    product = _product(dtype, products.finish_delta, transposed=True, slope=slope, DROPOUT=dropout)
+    return callee(layers.backward_rows, delta_product=product)
+
+
+@functools.cache
+def gradients_share(dtype: str) -> Callable:
+    """`gradients_share(..., target, last)`: writes gradients to `target`, or adds them if `last`."""
+    return callee(layers.gradients_share, weights_product=_product(dtype, products.finish_gradient, across=True))
+
+
+@functools.cache
+def update_share(dtype: str, rule: Any, options: tuple[Any, ...]) -> Callable:
+    """`gradients_share(..., target, last)`: steps the parameters with the state `target`, the rule's scalars `last`."""
+    product = _product(dtype, products.finish_update, across=True, update=rule.update, OPTIONS=options)
+    return callee(layers.gradients_share, weights_product=product)
+
+
+@functools.cache
+def output(loss: str) -> Callable:
+    """`output(z, y, delta, losses, factor)`."""
+    chosen = LOSSES[loss]
+    if chosen.labels:
+        return callee(passes.cross_entropy_output, **shared(passes.shift_rows, passes.exponentials, passes.normalise))
+    element_pass = callee(passes.element_pass, loss_value=chosen.value, loss_slope=chosen.slope)
+    return callee(passes.element_output, element_pass=element_pass)
+
+
+@functools.cache
+def allowed(loss: str) -> Callable:
+    """`allowed(y, outputs)`: the first row of targets that the loss does not allow, or -1."""
+    chosen = LOSSES[loss]
+    return callee(passes.labels_allowed) if chosen.labels else callee(passes.targets_allowed, BINARY=chosen.binary)
+
+
+@functools.cache
+def penalty() -> Callable:
+    return callee(passes.penalty, **shared(passes.sum_of_squares))
+
+
+@functools.cache
+def _shared(function: Callable) -> Callable:
+    """A pass that depends on no option: compiled once for all kernels."""
+    return callee(function)
+
+
+def shared(*functions: Callable) -> dict[str, Any]:
+    return {function.__name__: _shared(function) for function in functions}

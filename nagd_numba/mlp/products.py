@@ -1,0 +1,156 @@
+"""The matrix products of the passes, each with what is done to its elements while they are in a tile.
+
+Templates, bound to one dtype, activation and rule by `bindings.py`.  Matrices are given by a pointer to the flat vector
+they lie in (`tile.pointer`), the offset of their first element and a pitch.  `to` holds what `finish` needs:
+
+    finish_hidden    out = dropout(activation(sum + bias))
+    finish_output    out = sum + bias
+    finish_delta     out = sum * derivative of dropout and activation at h
+    finish_gradient  out = sum + l2 w, added to what is there if `more`
+    finish_update    the same gradient, given to the update rule at once
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..rounding import add, fma, mul
+from .cells import drop, drop_delta
+from .tile import BLOCK, pointer
+
+# Bound when a product is compiled.
+multiply: Any = None
+multiply_across: Any = None
+fetch: Any = None
+gather: Any = None
+put: Any = None
+finish: Any = None
+column: Any = None
+last_column: Any = None
+activate: Any = None
+slope: Any = None
+update: Any = None
+OPTIONS: Any = None
+DROPOUT: Any = None
+ACROSS: Any = None
+TRANSPOSED: Any = None
+ROWS: Any = None
+COLUMNS: Any = None
+TILE: Any = None
+
+FAR = 512  # elements from one row of B to the next, from which on the rows of a column of tiles crowd the same places
+# of the cache
+
+
+def product(a, a_start, a_pitch, b, b_start, b_pitch, first, last, columns, inner, buffer, panel, to):
+    """Rows `first` to `last` of `A B`, or of `A^T B` with ACROSS, or of `A B^T` with TRANSPOSED, tile by tile.
+
+    `A[i, k]` is `a[a_start + i a_pitch + k]`, and so for B.  `buffer` and `panel` are vectors of this thread's own.
+    """
+    j = 0
+    while columns - j > COLUMNS // 2:
+        width = min(COLUMNS, columns - j)
+        column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to)
+        j += COLUMNS
+    if j < columns:
+        width = columns - j
+        last_column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to)
+
+
+def tile_column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to):
+    """The tiles of one column, from the top to the bottom."""
+    sums = pointer(buffer)
+    if TRANSPOSED or (b_pitch >= FAR and last - first > 2 * ROWS):
+        packed = pointer(panel)
+        for k in range(0, inner, ROWS):
+            lines = min(ROWS, inner - k)
+            if TRANSPOSED:
+                gather(b, b_start + j * b_pitch + k, b_pitch, lines, width, packed, k // ROWS)
+            else:
+                fetch(b, b_start + k * b_pitch + j, b_pitch, lines, width, packed, k // ROWS)
+        b, b_start, b_pitch = packed, 0, COLUMNS
+    else:
+        b_start += j
+    for i in range(first, last, ROWS):
+        height = min(ROWS, last - i)
+        corner = a_start + (i if ACROSS else i * a_pitch)
+        for k in range(0, inner, BLOCK):
+            terms = min(BLOCK, inner - k)
+            start = corner + (k * a_pitch if ACROSS else k)
+            line = b_start + k * b_pitch
+            if ACROSS:
+                multiply_across(a, start, a_pitch, b, line, b_pitch, terms, height, width, sums, k == 0)
+            else:
+                multiply(a, start, a_pitch, b, line, b_pitch, terms, height, width, sums, k == 0)
+        finish(buffer, i, j, height, width, to)
+
+
+def finish_hidden(buffer, i, j, height, width, to):
+    params, biases, out, start, pitch, key, threshold, keep = to
+    fetch(params, biases + j, 0, height, width, pointer(buffer), 1)
+    for e in range(TILE):
+        buffer[e] = activate(add(buffer[e], buffer[TILE + e]))
+    if DROPOUT:
+        scale = buffer.dtype.type(1.0 / keep)
+        for r in range(ROWS):
+            line = (i + r) * pitch + j
+            for q in range(COLUMNS):
+                e = r * COLUMNS + q
+                buffer[e] = drop(buffer[e], key, line + q, threshold, scale)
+    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
+
+
+def finish_output(buffer, i, j, height, width, to):
+    params, biases, out, start, pitch = to
+    fetch(params, biases + j, 0, height, width, pointer(buffer), 1)
+    for e in range(TILE):
+        buffer[e] = add(buffer[e], buffer[TILE + e])
+    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
+
+
+def finish_delta(buffer, i, j, height, width, to):
+    h, h_start, out, start, pitch, key, threshold, keep = to
+    fetch(h, h_start + i * pitch + j, pitch, height, width, pointer(buffer), 1)
+    if DROPOUT:
+        T = buffer.dtype.type
+        scale, unscale = T(1.0 / keep), T(keep)
+        for r in range(ROWS):
+            line = (i + r) * pitch + j
+            for q in range(COLUMNS):
+                e = r * COLUMNS + q
+                d = mul(buffer[e], slope(mul(buffer[TILE + e], unscale)))
+                buffer[e] = drop_delta(d, key, line + q, threshold, scale)
+    else:
+        for e in range(TILE):
+            buffer[e] = mul(buffer[e], slope(buffer[TILE + e]))
+    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
+
+
+def finish_gradient(buffer, i, j, height, width, to):
+    params, out, start, pitch, l2, more = to
+    corner = start + i * pitch + j
+    if l2 != 0:
+        fetch(params, corner, pitch, height, width, pointer(buffer), 1)
+        for e in range(TILE):
+            buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
+    if more:
+        fetch(out, corner, pitch, height, width, pointer(buffer), 1)
+        for e in range(TILE):
+            buffer[e] = add(buffer[TILE + e], buffer[e])
+    put(pointer(buffer), 0, out, corner, pitch, height, width)
+
+
+def finish_update(buffer, i, j, height, width, to):
+    params, vel, start, pitch, l2, scalars = to
+    corner = start + i * pitch + j
+    fetch(params, corner, pitch, height, width, pointer(buffer), 1)
+    fetch(vel, corner, pitch, height, width, pointer(buffer), 2)
+    if l2 != 0:
+        for e in range(TILE):
+            buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
+    for e in range(TILE):
+        p, state = update(buffer[TILE + e], buffer[e], (buffer[2 * TILE + e],), scalars, OPTIONS)
+        buffer[TILE + e] = p
+        buffer[2 * TILE + e] = state[0]
+    put(pointer(buffer), 1, params, corner, pitch, height, width)
+    put(pointer(buffer), 2, vel, corner, pitch, height, width)
