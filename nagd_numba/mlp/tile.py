@@ -255,19 +255,17 @@ def _build_multiply(emitter, columns, across, context, builder, signature, opera
     row_pitch, inner_pitch = (one, a_pitch) if across else (a_pitch, one)
     corner, below = builder.gep(a, [a_start]), builder.gep(b, [b_start])
     masks = vectors.masks(width)
+    plain = [None] * vectors.vectors
     some = _rows(builder, corner, row_pitch, height)
     every = [builder.gep(corner, [builder.mul(row_pitch, ir.Constant(_LONG, r))]) for r in range(ROWS)]
-    whole, part, done, first_block, later_block, end = (
-        builder.append_basic_block(name) for name in ("whole", "part", "summed", "first_block", "later_block", "end")
-    )
-    entry = builder.block
-    # Addresses of whole tiles are regular, which saves registers.
-    builder.cbranch(builder.icmp_signed("==", height, ir.Constant(_LONG, ROWS)), whole, part)
 
-    def loop(block: Any, rows: list[Any]) -> list[Any]:
-        builder.position_at_end(block)
+    def terms(rows: list[Any], masks: list[Any]) -> list[Any]:
+        """The sums over all terms."""
+        before = builder.block
+        body, after = (builder.append_basic_block(name) for name in ("term", "after"))
+        builder.branch(body)
+        builder.position_at_end(body)
         k = builder.phi(_LONG)
-        k.add_incoming(ir.Constant(_LONG, 0), entry)
         sums = [builder.phi(vectors.kind) for _ in range(ROWS * vectors.vectors)]
         line = builder.gep(below, [builder.mul(k, b_pitch)])
         b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
@@ -277,20 +275,34 @@ def _build_multiply(emitter, columns, across, context, builder, signature, opera
             factor = vectors.splat(builder.load(builder.gep(row, [shift])))
             for v in range(vectors.vectors):
                 results.append(vectors.fma(factor, b_row[v], sums[r * vectors.vectors + v]))
-        for sum_, result in zip(sums, results, strict=True):
-            sum_.add_incoming(vectors.zero, entry)
-            sum_.add_incoming(result, block)
         following = builder.add(k, one)
-        k.add_incoming(following, block)
-        builder.cbranch(builder.icmp_signed("<", following, inner), block, done)
+        builder.cbranch(builder.icmp_signed("<", following, inner), body, after)
+        k.add_incoming(ir.Constant(_LONG, 0), before)
+        k.add_incoming(following, body)
+        for phi, value in zip(sums, results, strict=True):
+            phi.add_incoming(vectors.zero, before)
+            phi.add_incoming(value, body)
+        builder.position_at_end(after)
         return results
 
-    of_whole, of_part = loop(whole, every), loop(part, some)
+    whole, part, done, first_block, later_block, end = (
+        builder.append_basic_block(name) for name in ("whole", "part", "summed", "first_block", "later_block", "end")
+    )
+    # Whole tiles need no masks, and the addresses of their rows are regular, which saves registers.
+    all_rows = builder.icmp_signed("==", height, ir.Constant(_LONG, ROWS))
+    all_columns = builder.icmp_signed("==", width, ir.Constant(_LONG, columns))
+    builder.cbranch(builder.and_(all_rows, all_columns), whole, part)
+    builder.position_at_end(whole)
+    of_whole, whole_end = terms(every, plain), builder.block
+    builder.branch(done)
+    builder.position_at_end(part)
+    of_part, part_end = terms(some, masks), builder.block
+    builder.branch(done)
     builder.position_at_end(done)
     results = [builder.phi(vectors.kind) for _ in of_whole]
     for result, x, y in zip(results, of_whole, of_part, strict=True):
-        result.add_incoming(x, whole)
-        result.add_incoming(y, part)
+        result.add_incoming(x, whole_end)
+        result.add_incoming(y, part_end)
     places = [vectors.pointer(buffer, i * vectors.lanes) for i in range(len(results))]
     builder.cbranch(first, first_block, later_block)
     builder.position_at_end(first_block)

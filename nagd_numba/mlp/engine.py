@@ -1,0 +1,312 @@
+"""Training steps, compiled: gather a batch, forward, loss, backward, update; as many as are asked for in one call.
+
+Templates, bound by `training_kernels`.  A step has two phases, each a loop over `shares` that threads can take: the
+rows of the batch (outputs, loss, deltas), then the weights (gradient and update).  Nothing is allocated here: `space`
+is a `Space` (see `workspace.py`) of flat arrays.
+
+Batch `s` of an epoch is rows `order[s b : (s+1) b]` of X.  With `accumulate = k` the gradients of k batches make one
+update, as if they were one batch.  Without accumulation and clipping each tile of the weights is updated while its
+gradient is in the cache, which gives the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from .. import loops
+from ..compile import callee, cpu_kernel
+from ..rounding import mul
+from ..rules import Rule
+from . import bindings, passes
+from .cells import LOSSES, splitmix
+
+# Bound below.
+share_of_rows: Any = None
+share_of_weights: Any = None
+share_of_updates: Any = None
+forward_rows: Any = None
+backward_rows: Any = None
+output: Any = None
+weigh: Any = None
+gather_inputs: Any = None
+gather_targets: Any = None
+measure_rows: Any = None
+penalty: Any = None
+sum_of_squares: Any = None
+apply_all: Any = None
+element: Any = None
+constants: Any = None
+train_steps: Any = None
+OPTIONS: Any = None
+BINARY: Any = None
+ROWS: Any = None
+
+LOSS, WEIGHT, PENALTY, HIT, ABSOLUTE, SQUARE = range(6)  # what `sums` adds up
+SUMS = 6
+_SHUFFLE = np.uint64(1 << 63)
+
+
+@functools.cache
+def training_kernel(
+    dtype: str,
+    activation: str,
+    loss: str,
+    dropout: bool,
+    rule: Rule,
+    options: tuple[Any, ...],
+    signature: tuple[Any, ...],
+    form: str = "serial",
+) -> Callable:
+    """`train_steps` for these options; `form` is "serial", "parallel", "many" or "many_serial" (`many` networks)."""
+    rows = callee(
+        rows_share,
+        forward_rows=bindings.forward_rows(dtype, activation, dropout),
+        backward_rows=bindings.backward_rows(dtype, activation, dropout),
+        output=bindings.output(loss),
+        gather_inputs=callee(gather_rows),
+        gather_targets=callee(gather_labels if LOSSES[loss].labels else gather_matrix),
+        measure_rows=callee(measure_labels if LOSSES[loss].labels else measure_elements, BINARY=LOSSES[loss].binary),
+        weigh=bindings.shared(passes.weigh)["weigh"],
+        ROWS=bindings.ROWS,
+    )
+    parts: dict[str, Any] = {
+        "share_of_rows": rows,
+        "share_of_weights": bindings.gradients_share(dtype),
+        "share_of_updates": bindings.update_share(dtype, rule, options),
+        "penalty": bindings.penalty(),
+        "sum_of_squares": bindings.shared(passes.sum_of_squares)["sum_of_squares"],
+        "apply_all": callee(apply_to_all, element=loops.bindings(rule, options)["element"]),
+        "constants": rule.constants,
+        "OPTIONS": options,
+    }
+    kind = f"{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}"
+    name = f"mlp_train_{form}_{kind}_{rule.kernel_name(options)}"
+    parallel = form in ("parallel", "many")
+    if form in ("many", "many_serial"):
+        return cpu_kernel(many, name, signature, parallel, source=rule.update, train_steps=callee(steps, **parts))
+    return cpu_kernel(steps, name, signature, parallel, source=rule.update, **parts)
+
+
+@functools.cache
+def shuffle_kernel(signature: tuple[Any, ...]) -> Callable:
+    return cpu_kernel(shuffle, "mlp_shuffle", signature)
+
+
+def shuffle(order, rows, seed, epoch):
+    """`order` becomes a permutation of `rows`, a function of the seed and the epoch (Fisher and Yates)."""
+    key = splitmix(splitmix(seed, _SHUFFLE), epoch)
+    half = np.uint64(32)
+    for i in range(order.size):
+        order[i] = rows[i]
+    for i in range(order.size - 1, 0, -1):
+        # A number below i + 1 from the upper 32 bits: fewer than 2^32 rows are needed.
+        k = np.int64(((splitmix(key, i) >> half) * np.uint64(i + 1)) >> half)
+        order[i], order[k] = order[k], order[i]
+
+
+def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, sums, shares):
+    """Steps `plan[0]` to `plan[1]` of an epoch.
+
+    data     X (n, inputs), targets, weights of the samples (n,) or ()
+    plan     first, last, batch size, accumulate, measure
+    hyper    for each update of the epoch: lr, momentum, momentum_next, weight decay
+    numbers  l2, whether it is divided by the samples of a batch, clip, keep, factors of slope and loss, scale of X
+    words    seed of the dropout, number of the epoch's first step, threshold of the dropout
+    """
+    X, y, weights = data
+    first, last, batch, accumulate, measure = plan
+    l2, by_samples, clip, keep = numbers[0], numbers[1], numbers[2], numbers[3]
+    slope_factor, loss_factor, scale = numbers[4], numbers[5], numbers[6]
+    seed, step_number, threshold = words[0], words[1], words[2]
+    x, targets, batch_weights, hidden, deltas, z, losses, measures, buffers, panels, grads, lanes, one = space
+    T = params.dtype.type
+    n = order.size
+    together = batch * accumulate
+    fused = accumulate == 1 and clip == math.inf
+    for s in range(first, last):
+        begin, end = s * batch, min(n, (s + 1) * batch)
+        rows = end - begin
+        update = s // accumulate
+        group_begin, group_end = update * together, min(n, (update + 1) * together)
+        samples = np.float64(group_end - group_begin)
+        if weights.size > 0:
+            samples = 0.0
+            for i in range(group_begin, group_end):
+                samples += np.float64(weights[order[i]])
+        factor = T(slope_factor / samples)
+        decay = l2 / samples if by_samples != 0 else l2
+        key = splitmix(seed, step_number + np.uint64(s))
+        for share in prange(shares):
+            share_of_rows(
+                *(params, X, y, weights, order, begin, rows, sizes, share, shares, x, targets, batch_weights),
+                *(hidden, deltas, z, losses, measures, buffers[share], panels[share]),
+                *(key, threshold, keep, factor, scale, measure),
+            )
+        total, mass = 0.0, np.float64(rows)
+        for i in range(rows):
+            total += losses[i]
+        if weights.size > 0:
+            mass = 0.0
+            for i in range(rows):
+                mass += np.float64(batch_weights[i])
+        sums[LOSS] += loss_factor * total
+        sums[WEIGHT] += mass
+        if measure:
+            for i in range(rows):
+                sums[HIT] += measures[i, 0]
+                sums[ABSOLUTE] += measures[i, 1]
+                sums[SQUARE] += measures[i, 2]
+        if decay != 0:
+            sums[PENALTY] += mass * penalty(params, sizes, decay, lanes)
+        rates = hyper[update]
+        scalars = constants((rates[0], rates[1], rates[2], rates[3]), T, OPTIONS)
+        if fused:
+            for share in prange(shares):
+                share_of_updates(
+                    *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
+                    *(T(decay), vel, scalars),
+                )
+            continue
+        more = begin > group_begin
+        added = T(0) if more else T(decay)
+        for share in prange(shares):
+            share_of_weights(
+                *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
+                *(added, grads, more),
+            )
+        if end == group_end:
+            if clip < math.inf:
+                norm = math.sqrt(sum_of_squares(grads, 0, grads.size, lanes))
+                if norm > clip:
+                    shrink = T(clip / norm)
+                    for i in range(grads.size):
+                        grads[i] = mul(grads[i], shrink)
+            apply_all(params, grads, vel, scalars)
+
+
+def many(params, vel, data, order, plan, sizes, hyper, numbers, words, space, sums, shares):
+    """The same steps of many networks: row `m` of `params`, `vel`, `order`, `hyper`, `numbers`, `words` and `sums`.
+
+    Thread `t` of `shares` trains networks t, t + shares, ... in its own row of the space.
+    """
+    x, targets, batch_weights, hidden, deltas, z, losses, measures, buffers, panels, grads, lanes, one = space
+    networks = params.shape[0]
+    for share in prange(shares):
+        for m in range(share, networks, shares):
+            own = (
+                *(x[share], targets[share], batch_weights[share], hidden[share], deltas[share], z[share]),
+                *(losses[share], measures[share], buffers[share : share + 1], panels[share : share + 1]),
+                *(grads[share], lanes[share], one[share]),
+            )
+            train_steps(
+                *(params[m], vel[m], data, order[m], plan, sizes, hyper[m], numbers[m], words[m], own, sums[m], 1),
+            )
+
+
+def rows_share(
+    params,
+    X,
+    y,
+    weights,
+    order,
+    begin,
+    rows,
+    sizes,
+    share,
+    shares,
+    x,
+    targets,
+    batch_weights,
+    hidden,
+    deltas,
+    z,
+    losses,
+    measures,
+    buffer,
+    panel,
+    key,
+    threshold,
+    keep,
+    factor,
+    scale,
+    measure,
+):
+    """Everything up to the deltas for one of `shares` equal portions of the rows of a batch."""
+    size = (rows + shares - 1) // shares
+    size = (size + ROWS - 1) // ROWS * ROWS
+    first, last = min(rows, share * size), min(rows, (share + 1) * size)
+    if first >= last:
+        return
+    outputs, count = sizes[sizes.size - 1], last - first
+    gather_inputs(X, order, begin, first, last, x, scale)
+    gather_targets(y, order, begin, first, last, targets)
+    hidden_here = hidden[: rows * (hidden.size // losses.size)]
+    deltas_here = deltas[: rows * (deltas.size // losses.size)]
+    forward_rows(params, x, sizes, rows, hidden_here, z, first, last, buffer, panel, key, threshold, keep)
+    here = z[first * outputs : last * outputs].reshape((count, outputs))
+    top = deltas_here.size - rows * outputs
+    slopes = deltas_here[top + first * outputs : top + last * outputs].reshape((count, outputs))
+    if measure:
+        measure_rows(here, targets[first:last], measures[first:last])
+    output(here, targets[first:last], slopes, losses[first:last], factor)
+    if weights.size > 0:
+        for i in range(first, last):
+            batch_weights[i] = weights[order[begin + i]]
+        weigh(slopes, losses[first:last], batch_weights[first:last])
+    backward_rows(params, sizes, rows, hidden_here, deltas_here, first, last, buffer, panel, key, threshold, keep)
+
+
+def gather_rows(X, order, begin, first, last, x, scale):
+    """Rows `order[begin + first : begin + last]` of X, times `scale`, into the batch `x`."""
+    T = x.dtype.type
+    inputs, factor = X.shape[1], T(scale)
+    for i in range(first, last):
+        row, place = X[order[begin + i]], x[i * inputs : (i + 1) * inputs]
+        for q in range(inputs):
+            place[q] = mul(T(row[q]), factor)
+
+
+def gather_labels(y, order, begin, first, last, targets):
+    for i in range(first, last):
+        targets[i] = y[order[begin + i]]
+
+
+def gather_matrix(y, order, begin, first, last, targets):
+    for i in range(first, last):
+        for q in range(y.shape[1]):
+            targets[i, q] = y[order[begin + i], q]
+
+
+def measure_labels(z, labels, measures):
+    """Is the largest output that of the label?"""
+    for i in range(z.shape[0]):
+        best = 0
+        for j in range(1, z.shape[1]):
+            best = j if z[i, j] > z[i, best] else best
+        measures[i, 0] = 1.0 if best == labels[i] else 0.0
+
+
+def measure_elements(z, targets, measures):
+    """Right ones (logits with the right sign, else the largest output where the largest target is); errors."""
+    for i in range(z.shape[0]):
+        hits, absolute, square, best, label = 0.0, 0.0, 0.0, 0, 0
+        for j in range(z.shape[1]):
+            error = np.float64(z[i, j]) - np.float64(targets[i, j])
+            absolute += abs(error)
+            square += error * error
+            hits += 1.0 if (z[i, j] > 0) == (targets[i, j] > 0.5) else 0.0
+            best = j if z[i, j] > z[i, best] else best
+            label = j if targets[i, j] > targets[i, label] else label
+        measures[i, 0] = hits if BINARY else 1.0 if best == label else 0.0
+        measures[i, 1], measures[i, 2] = absolute, square
+
+
+def apply_to_all(params, grads, vel, scalars):
+    for i in range(params.size):
+        element(params, grads, (vel,), i, scalars)

@@ -1,0 +1,178 @@
+"""Drives the compiled training steps of one network, or of many: memory, calls of about 100 ms, evaluation.
+
+What is to be trained and when it ends is decided above (`fit.py`, the adapters); here an epoch is an order of the rows
+and the rates of its updates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from numba import typeof
+
+from .. import threads
+from ..rules import RULES, Rule
+from . import bindings, engine
+from .cells import LOSSES
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+CALL_SECONDS = 0.08  # of one call of a kernel: the wait for Ctrl-C
+PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples in host memory: X as given, C-contiguous, of any real dtype; targets as the kernels take them."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+    scale: float = 1.0
+
+    def views(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The arrays, read-only: one type for the kernels."""
+        return _read_only(self.X), _read_only(self.y), _read_only(self.weights)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How steps are made."""
+
+    batch: int
+    rule: Rule = RULES["nesterov"]
+    options: tuple[Any, ...] = RULES["nesterov"].defaults()
+    accumulate: int = 1
+    clip: float = np.inf
+    measure: bool = False
+    by_samples: bool = False  # the penalty is divided by the samples of a batch
+    slope_factor: float | None = None  # of the gradient, times the samples; None: of the mean that MLP.loss is
+    loss_factor: float | None = None
+
+
+class Trainer:
+    """The kernels and the memory to train the networks in the rows of `params`, or the one in a vector `params`.
+
+    `params` and `vel` are changed in place.
+    """
+
+    def __init__(self, model: MLP, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
+        self.model, self.plan, self.data = model, plan, data
+        self.params, self.vel = params, vel
+        self.networks = None if params.ndim == 1 else len(params)
+        rows = min(plan.batch, len(data.X))
+        flop = 6.0 * rows * model.size
+        # One network's steps have threads of their own if they are long; many networks share the threads.
+        wide = threads.parallel_allowed()
+        if self.networks is not None:
+            self.form = "many" if wide else "many_serial"
+            self.shares = min(self.networks, numba.get_num_threads()) if wide else 1
+        else:
+            self.form = "parallel" if wide and flop >= PARALLEL_FLOP else "serial"
+            self.shares = numba.get_num_threads() if self.form == "parallel" else 1
+        self._space = workspace(model, rows, len(data.y.shape), self.shares, self.networks is not None)
+        self._seconds = flop * (self.networks or 1) / self.shares / 2e10  # of a step; measured from the first call on
+        self._kernel: Callable | None = None
+
+    def steps(self, rows: int) -> int:
+        """Batches in an epoch over so many rows."""
+        return -(-rows // self.plan.batch)
+
+    def updates(self, rows: int) -> int:
+        """Updates in an epoch over so many rows."""
+        return -(-self.steps(rows) // self.plan.accumulate)
+
+    def epoch(
+        self,
+        order: np.ndarray,
+        hyper: np.ndarray,
+        seed: Any,
+        first_step: int,
+        on_call: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Train over the rows in `order`; returns the sums (see `engine.steps`).
+
+        `hyper` has a row for each update; with many networks `order`, `hyper` and `seed` have one entry for each.
+        `on_call(steps done)` follows every call of a kernel.
+        """
+        many = self.networks is not None
+        model, plan = self.model, self.plan
+        sums = np.zeros((self.networks, engine.SUMS) if many else engine.SUMS)
+        outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+        numbers = np.array(
+            [
+                *(model.l2, plan.by_samples, plan.clip, 1.0 - model.dropout),
+                1.0 / outputs if plan.slope_factor is None else plan.slope_factor,
+                1.0 / outputs if plan.loss_factor is None else plan.loss_factor,
+                self.data.scale,
+            ],
+            np.float64,
+        )
+        words = np.array([0, first_step, model._threshold], np.uint64)
+        if many:
+            numbers, words = np.tile(numbers, (self.networks, 1)), np.tile(words, (self.networks, 1))
+        words[..., 0] = seed
+        total = self.steps(order.shape[-1])
+        first = 0
+        while first < total:
+            count = max(1, min(total - first, int(CALL_SECONDS / self._seconds)))
+            start = time.perf_counter()
+            arguments = (
+                *(self.params, self.vel, self.data.views(), order),
+                (first, first + count, plan.batch, plan.accumulate, int(plan.measure)),
+                *(model._sizes, hyper, numbers, words, self._space, sums, self.shares),
+            )
+            if self._kernel is None:
+                self._kernel = engine.training_kernel(
+                    *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
+                    *(plan.rule, plan.options, tuple(map(typeof, arguments)), self.form),
+                )
+                start = time.perf_counter()
+            self._kernel(*arguments)
+            first += count
+            self._seconds = max(1e-7, (time.perf_counter() - start) / count)
+            if on_call is not None:
+                on_call(first)
+        return sums
+
+
+def workspace(model: MLP, rows: int, target_dimensions: int, shares: int, many: bool) -> tuple[np.ndarray, ...]:
+    """The memory of the training steps with batches of so many rows; see `engine.steps` for its parts."""
+    hidden, outputs = sum(model.sizes[1:-1]), model.sizes[-1]
+    buffer, panel = bindings.buffer_sizes(model._dtype, max(*model.sizes, rows))
+    lead = (shares,) if many else ()
+
+    def space(*shape: int, dtype: Any = model.dtype) -> np.ndarray:
+        return aligned((*lead, *shape), dtype)
+
+    targets = space(rows, dtype=np.int64) if target_dimensions == 1 else space(rows, outputs)
+    buffers, panels = (aligned((shares, size), model.dtype) for size in (buffer, panel))
+    one = space(1)
+    one[...] = 1
+    return (
+        *(space(rows * model.sizes[0]), targets, space(rows), space(rows * hidden)),
+        *(space(rows * (hidden + outputs)), space(rows * outputs)),
+        *(space(rows, dtype=np.float64), space(rows, 3, dtype=np.float64), buffers, panels),
+        *(space(model.size), space(64, dtype=np.float64), one),
+    )
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that begin at a line of the cache."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    block = np.zeros(size + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    return block[start : start + size].view(kind).reshape(shape)
+
+
+def _read_only(x: np.ndarray) -> np.ndarray:
+    view = x.view()
+    view.flags.writeable = False
+    return view
