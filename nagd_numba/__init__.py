@@ -3,13 +3,16 @@
     nagd_numba.step(params, grads, vel)     one step, in place
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.FlatParams(layout)           named views on one flat vector
-    nagd_numba.MLP(sizes)                   a small network on one flat vector
+    nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
+    nagd_numba.fit_many(mlp, params2d, …)   many of them at once: sweeps, ensembles
+    nagd_numba.schedules                    schedules of the learning rate and the momentum
 
 Nothing compiles and no device is touched when this package is imported.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .flat import FlatParams
@@ -17,15 +20,19 @@ from .rules import nesterov_update
 from .step import step
 
 if TYPE_CHECKING:
+    from . import schedules as schedules
     from .mlp import MLP as MLP
+    from .mlp import fit_many as fit_many
 
 __version__ = "0.1.0"
-__all__ = ["MLP", "FlatParams", "__version__", "nesterov_update", "step"]
+__all__ = ["MLP", "FlatParams", "__version__", "fit_many", "nesterov_update", "schedules", "step"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "MLP":  # its kernels are many: imported when asked for
-        from .mlp import MLP
+    if name in ("MLP", "fit_many"):  # the kernels are many: imported when asked for
+        from . import mlp
 
-        return MLP
+        return getattr(mlp, name)
+    if name == "schedules":
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

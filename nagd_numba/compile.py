@@ -45,12 +45,21 @@ def python_callable(compiled: Any, python: Callable) -> Any:
     return compiled
 
 
-def callee(function: Callable, inline: str = "never", **bindings: Any) -> Callable:
+def callee(function: Callable, **bindings: Any) -> Callable:
     """Compile `function` for use inside other compiled code; compiled lazily, cached with its caller."""
+    return njit(nogil=True)(_callee(function, bindings))
+
+
+def merged(function: Callable, **bindings: Any) -> Callable:
+    """`callee`, merged into its caller by Numba: compiled with it in one go, and not called."""
+    return njit(nogil=True, inline="always")(_callee(function, bindings))
+
+
+def _callee(function: Callable, bindings: dict[str, Any]) -> FunctionType:
     # Code in the disk cache calls such functions by their names, and a name that two processes gave to different
     # functions would be resolved to either: a name must say all that decides the code.
     name = f"{function.__name__}_{_digest(fingerprint(), *map(_identity, bindings.items()))}"
-    return njit(nogil=True, inline=inline)(_bind(function, name, bindings))
+    return _bind(function, name, bindings)
 
 
 def cpu_kernel(

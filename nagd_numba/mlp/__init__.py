@@ -1,15 +1,24 @@
-"""A multi-layer perceptron on one flat parameter vector: forward and backward passes, CPU and CUDA.
+"""A multi-layer perceptron on one flat parameter vector: forward and backward passes, CPU and CUDA, and training.
 
-layout    where the weights and biases of each layer lie in the vector
-cells     the scalar pieces that both targets share: activations, losses, dropout
-passes    the loops between the matrix products on the CPU
-cpu       the CPU kernels; matrix products by BLAS
-cuda      their twins as CUDA kernels
-device    checks, buffers and launches for these
-checks    what is accepted, and the messages about what is not
-model     the class `MLP`
+layout     where the weights and biases of each layer lie in the vector
+cells      the scalar pieces that both targets share: activations, losses, dropout
+tile       small matrix products in vector registers
+products   products of matrices, with what is done to their elements while they are in a tile
+passes     losses, probabilities, penalties
+layers     the passes over all layers
+bindings   binds these templates to a dtype, an activation, a loss, a rule
+cpu        the kernels on the CPU: outputs, loss, gradient
+engine     the kernels of training: steps, evaluation, the order of the rows
+trainer    memory and calls of these
+samples    what training takes as data
+fit many   `MLP.fit` and `fit_many`: epochs, rates, when to stop
+cuda       outputs, loss, gradient as CUDA kernels
+device     checks, buffers and launches for these
+checks     what is accepted, and the messages about what is not
+model      the class `MLP`
 """
 
+from .many import fit_many
 from .model import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "fit_many"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .model import MLP
 
 
+UINT8_SCALE = 1 / 255
+
+
 def dropout_rate(rate: Any) -> float:
     """A number in [0, 1)."""
     (value,) = arrays.hyper_parameters({"dropout": rate}, np.dtype(np.float64))
@@ -74,13 +77,19 @@ def apart(out: np.ndarray, **others: np.ndarray) -> None:
 
 
 def inputs(model: MLP, X: Any) -> np.ndarray:
-    """`X` as a contiguous host matrix of the model's dtype: itself, or a copy where it is something else."""
-    x = X if type(X) is np.ndarray else _as_array("X", X)
+    """`X` as a contiguous host matrix of the model's dtype: itself, or a copy where it is something else.
+
+    uint8 is taken for pictures: divided by 255.
+    """
+    x = X if type(X) is np.ndarray else as_array("X", X)
     input_shape(model, x.shape)
     if x.dtype != model.dtype:
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X has dtype {x.dtype}; real numbers are needed: X.astype({str(model.dtype)!r})")
+        scaled = x.dtype == np.uint8
         x = x.astype(model.dtype)
+        if scaled:
+            x *= model.dtype.type(UINT8_SCALE)
     return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
@@ -101,7 +110,7 @@ def targets(model: MLP, y: Any, rows: int) -> np.ndarray:
 
     The values are left to the kernels, except those of labels that are made one-hot here.
     """
-    t = y if type(y) is np.ndarray else _as_array("y", y)
+    t = y if type(y) is np.ndarray else as_array("y", y)
     target_kind(model, t.dtype, t.shape, rows)
     if model.loss_name == "cross_entropy":
         if t.dtype != np.int64:
@@ -165,7 +174,7 @@ def _disagree() -> NoReturn:
     raise RuntimeError("a kernel refused targets that pass every check: please report this")
 
 
-def _as_array(name: str, x: Any) -> np.ndarray:
+def as_array(name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
     try:

@@ -25,6 +25,9 @@ from ..rounding import mul
 from ..rules import Rule
 from . import bindings, passes
 from .cells import LOSSES, splitmix
+from .cpu import space_
+from .cpu import widths as widths_
+from .tile import ROWS
 
 # Bound below.
 share_of_rows: Any = None
@@ -45,10 +48,17 @@ constants: Any = None
 train_steps: Any = None
 OPTIONS: Any = None
 BINARY: Any = None
-ROWS: Any = None
+one_part: Any = None
+new_targets: Any = None
+space: Any = None
+widths: Any = None
+BUFFER: Any = None
+COLUMNS: Any = None
 
-LOSS, WEIGHT, PENALTY, HIT, ABSOLUTE, SQUARE = range(6)  # what `sums` adds up
-SUMS = 6
+PART = 64  # rows evaluated at once
+
+LOSS, WEIGHT, PENALTY, ROWS_SEEN, HIT, ABSOLUTE, SQUARE = range(7)  # what `sums` adds up
+SUMS = 7
 _SHUFFLE = np.uint64(1 << 63)
 
 
@@ -69,11 +79,8 @@ def training_kernel(
         forward_rows=bindings.forward_rows(dtype, activation, dropout),
         backward_rows=bindings.backward_rows(dtype, activation, dropout),
         output=bindings.output(loss),
-        gather_inputs=callee(gather_rows),
-        gather_targets=callee(gather_labels if LOSSES[loss].labels else gather_matrix),
-        measure_rows=callee(measure_labels if LOSSES[loss].labels else measure_elements, BINARY=LOSSES[loss].binary),
         weigh=bindings.shared(passes.weigh)["weigh"],
-        ROWS=bindings.ROWS,
+        **_gathering(loss),
     )
     parts: dict[str, Any] = {
         "share_of_rows": rows,
@@ -91,6 +98,37 @@ def training_kernel(
     if form in ("many", "many_serial"):
         return cpu_kernel(many, name, signature, parallel, source=rule.update, train_steps=callee(steps, **parts))
     return cpu_kernel(steps, name, signature, parallel, source=rule.update, **parts)
+
+
+@functools.cache
+def evaluation_kernel(
+    dtype: str, activation: str, loss: str, signature: tuple[Any, ...], parallel: bool = False
+) -> Callable:
+    """`evaluate` for these options."""
+    labels = LOSSES[loss].labels
+    part = callee(
+        evaluate_part,
+        forward_rows=bindings.forward_rows(dtype, activation, False),
+        output=bindings.output(loss),
+        new_targets=callee(new_labels if labels else new_matrix),
+        space=callee(space_),
+        widths=callee(widths_),
+        BUFFER=bindings.buffer_sizes(dtype, 0)[0],
+        COLUMNS=bindings.columns(dtype),
+        **_gathering(loss),
+    )
+    name = f"mlp_evaluate_{activation}_{loss}_{dtype}"
+    return cpu_kernel(evaluate, name, signature, parallel, one_part=part)
+
+
+def _gathering(loss: str) -> dict[str, Any]:
+    labels = LOSSES[loss].labels
+    return {
+        "gather_inputs": callee(gather_rows),
+        "gather_targets": callee(gather_labels if labels else gather_matrix),
+        "measure_rows": callee(measure_labels if labels else measure_elements, BINARY=LOSSES[loss].binary),
+        "ROWS": ROWS,
+    }
 
 
 @functools.cache
@@ -139,6 +177,8 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
             samples = 0.0
             for i in range(group_begin, group_end):
                 samples += np.float64(weights[order[i]])
+        if samples == 0:
+            samples = 1.0  # every weight is 0, and so is the gradient
         factor = T(slope_factor / samples)
         decay = l2 / samples if by_samples != 0 else l2
         key = splitmix(seed, step_number + np.uint64(s))
@@ -157,6 +197,7 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
                 mass += np.float64(batch_weights[i])
         sums[LOSS] += loss_factor * total
         sums[WEIGHT] += mass
+        sums[ROWS_SEEN] += np.float64(rows)
         if measure:
             for i in range(rows):
                 sums[HIT] += measures[i, 0]
@@ -262,6 +303,38 @@ def rows_share(
     backward_rows(params, sizes, rows, hidden_here, deltas_here, first, last, buffer, panel, key, threshold, keep)
 
 
+def evaluate(params, data, order, sizes, scale, results):
+    """Without dropout and penalty: `results[part]` holds what `steps` sums up, of part `part` of the rows `order`."""
+    for part in prange(results.shape[0]):
+        one_part(params, data, order, sizes, scale, part * PART, results[part])
+
+
+def evaluate_part(params, data, order, sizes, scale, begin, result):
+    X, y, weights = data
+    rows, outputs = min(PART, order.size - begin), sizes[sizes.size - 1]
+    hidden_width, widest = widths(sizes)
+    x, hidden = space(rows * sizes[0], params), space(rows * hidden_width, params)
+    z = space(rows * outputs, params).reshape((rows, outputs))
+    slopes = space(rows * outputs, params).reshape((rows, outputs))
+    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
+    targets = new_targets(y, rows)
+    losses, measures = np.empty(rows), np.zeros((rows, 3))
+    zero = np.uint64(0)
+    gather_inputs(X, order, begin, 0, rows, x, scale)
+    gather_targets(y, order, begin, 0, rows, targets)
+    forward_rows(params, x, sizes, rows, hidden, z.reshape(rows * outputs), 0, rows, buffer, panel, zero, zero, 1.0)
+    measure_rows(z, targets, measures)
+    output(z, targets, slopes, losses, params.dtype.type(1))
+    for i in range(rows):
+        weight = np.float64(weights[order[begin + i]]) if weights.size > 0 else 1.0
+        result[LOSS] += weight * losses[i]
+        result[WEIGHT] += weight
+        result[ROWS_SEEN] += 1.0
+        result[HIT] += measures[i, 0]
+        result[ABSOLUTE] += measures[i, 1]
+        result[SQUARE] += measures[i, 2]
+
+
 def gather_rows(X, order, begin, first, last, x, scale):
     """Rows `order[begin + first : begin + last]` of X, times `scale`, into the batch `x`."""
     T = x.dtype.type
@@ -281,6 +354,14 @@ def gather_matrix(y, order, begin, first, last, targets):
     for i in range(first, last):
         for q in range(y.shape[1]):
             targets[i, q] = y[order[begin + i], q]
+
+
+def new_labels(y, rows):
+    return np.empty(rows, y.dtype)
+
+
+def new_matrix(y, rows):
+    return np.empty((rows, y.shape[1]), y.dtype)
 
 
 def measure_labels(z, labels, measures):

@@ -65,18 +65,18 @@ class Trainer:
     def __init__(self, model: MLP, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
         self.model, self.plan, self.data = model, plan, data
         self.params, self.vel = params, vel
-        self.networks = None if params.ndim == 1 else len(params)
+        self.networks = 0 if params.ndim == 1 else len(params)  # 0: one, and no first dimension
         rows = min(plan.batch, len(data.X))
         flop = 6.0 * rows * model.size
         # One network's steps have threads of their own if they are long; many networks share the threads.
         wide = threads.parallel_allowed()
-        if self.networks is not None:
+        if self.networks > 0:
             self.form = "many" if wide else "many_serial"
             self.shares = min(self.networks, numba.get_num_threads()) if wide else 1
         else:
             self.form = "parallel" if wide and flop >= PARALLEL_FLOP else "serial"
             self.shares = numba.get_num_threads() if self.form == "parallel" else 1
-        self._space = workspace(model, rows, len(data.y.shape), self.shares, self.networks is not None)
+        self._space = workspace(model, rows, len(data.y.shape), self.shares, self.networks > 0)
         self._seconds = flop * (self.networks or 1) / self.shares / 2e10  # of a step; measured from the first call on
         self._kernel: Callable | None = None
 
@@ -101,7 +101,7 @@ class Trainer:
         `hyper` has a row for each update; with many networks `order`, `hyper` and `seed` have one entry for each.
         `on_call(steps done)` follows every call of a kernel.
         """
-        many = self.networks is not None
+        many = self.networks > 0
         model, plan = self.model, self.plan
         sums = np.zeros((self.networks, engine.SUMS) if many else engine.SUMS)
         outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
@@ -140,6 +140,32 @@ class Trainer:
             if on_call is not None:
                 on_call(first)
         return sums
+
+
+def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
+    """`order` becomes a permutation of `rows`: a function of the seed and the epoch."""
+    arguments = order, _read_only(rows), np.uint64(seed), np.uint64(epoch)
+    engine.shuffle_kernel(tuple(map(typeof, arguments)))(*arguments)
+
+
+def evaluate(model: MLP, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
+    """The sums of `engine.steps` over these rows, without dropout and penalty."""
+    results = np.zeros((-(-len(rows) // engine.PART), engine.SUMS))
+    flop = 2.0 * engine.PART * model.size
+    parallel = threads.parallel_allowed() and flop * len(results) >= PARALLEL_FLOP
+    at_once = max(1, int(CALL_SECONDS * 2e10 / flop))  # parts
+    for first in range(0, len(results), at_once):
+        arguments = (
+            *(params, data.views(), _read_only(rows[first * engine.PART : (first + at_once) * engine.PART])),
+            *(model._sizes, data.scale, results[first : first + at_once]),
+        )
+        signature = tuple(map(typeof, arguments))
+        kernel = engine.evaluation_kernel(model._dtype, model.activation, model.loss_name, signature, parallel)
+        kernel(*arguments)
+    sums = results.sum(axis=0)
+    outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+    sums[engine.LOSS] /= outputs
+    return sums
 
 
 def workspace(model: MLP, rows: int, target_dimensions: int, shares: int, many: bool) -> tuple[np.ndarray, ...]:

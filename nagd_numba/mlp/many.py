@@ -1,0 +1,190 @@
+"""`fit_many`: many networks of one shape trained at once, one to a core."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from ..history import History
+from ..schedules import Progress
+from . import checks
+from .fit import (
+    DIVERGED,
+    OPTIMIZERS,
+    ProgressBar,
+    Rates,
+    checked_metrics,
+    described,
+    positive,
+    rule_options,
+    validated,
+    whole,
+)
+from .model import MLP
+from .samples import samples, split
+from .trainer import Plan, Trainer, shuffled
+
+
+def fit_many(
+    mlp: MLP,
+    params2d: Any,
+    X: Any,
+    y: Any,
+    epochs: int = 20,
+    batch_size: int = 32,
+    lr: Any = 0.05,
+    momentum: Any = 0.9,
+    progress: bool = False,
+    optimizer: str = "nag",
+    *,
+    vel: Any = None,
+    seed: Any = 0,
+    shuffle: bool = True,
+    sample_weight: Any = None,
+    validation: Any = None,
+    metrics: Sequence[str] = (),
+    clip: float | None = None,
+    accumulate: int = 1,
+    callback: Callable[[list[History]], Any] | None = None,
+) -> list[History]:
+    """Train many networks of one shape at once, in place, each as `MLP.fit` would alone, to the last bit.
+
+    Network `m` is row `m` of `params2d`, with its own `lr[m]`, `momentum[m]` and `seed[m]`: a sweep over rates, or an
+    ensemble.  Each core trains a network of its own, and all read the same data.
+
+    Parameters
+    ----------
+    mlp : MLP
+    params2d : array of shape (M, mlp.size)
+        Modified in place; of the model's dtype, C-contiguous, in host memory.
+    lr, momentum : what `MLP.fit` takes, or a sequence of M of that
+    seed : int, or a sequence of M ints
+        With a share of the rows for validation the seeds must be equal: all networks have the same rows.
+    vel : array of shape (M, mlp.size), optional
+        The velocities, modified in place; zeros by default.
+    callback : function of the list of histories, optional
+        Called after every epoch; stops the training if it returns a true value.
+    X, y, epochs, batch_size, optimizer, shuffle, sample_weight, validation, metrics, clip, accumulate, progress
+        As for `MLP.fit`, the same for all networks.
+
+    Returns
+    -------
+    list of M `History`
+        `stopped` is "diverged" for a network whose loss was not finite at the end.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arguments, before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> net = MLP([1, 8, 1], activation="tanh", loss="mse")
+    >>> params = np.stack([net.init(seed) for seed in range(3)])
+    >>> histories = fit_many(net, params, X, X[:, 0] ** 2, epochs=5, lr=[0.01, 0.03, 0.1])
+    >>> [round(h.last("lr"), 2) for h in histories]
+    [0.01, 0.03, 0.1]
+    """
+    start = time.perf_counter()
+    if arrays.is_device_array(params2d) or arrays.is_device_array(X):
+        raise TypeError("fit_many trains in host memory, and these arrays are on a CUDA device: copy them to the host")
+    flat = _matrix(mlp, "params2d", params2d)
+    state = np.zeros_like(flat) if vel is None else _matrix(mlp, "vel", vel)
+    networks = len(flat)
+    if state.shape != flat.shape:
+        raise ValueError(f"vel has shape {state.shape} and params2d {flat.shape}; one shape is needed")
+    arrays.no_overlap([("params2d", flat), ("vel", state)], written=("params2d", "vel"))
+    whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
+    arrays.choice("optimizer", optimizer, OPTIMIZERS)
+    wanted = checked_metrics(mlp, metrics)
+    seeds = [int(checks.seed("seed", x)) for x in _each("seed", seed, networks)]
+    rates = [
+        Rates(own_lr, own_momentum, optimizer, mlp.dtype)
+        for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
+    ]
+    largest = math.inf if clip is None else positive("clip", clip)
+    if isinstance(validation, float | int) and len(set(seeds)) > 1:
+        raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
+    parts = split(mlp, samples(mlp, X, y, sample_weight), validation, seeds[0])
+    if networks == 0:
+        return []
+
+    plan = Plan(
+        min(batch_size, len(parts.rows)),
+        options=rule_options(optimizer),
+        accumulate=accumulate,
+        clip=largest,
+        measure=bool(wanted),
+    )
+    trainer = Trainer(mlp, flat, state, parts.data, plan)
+    orders = np.tile(parts.rows, (networks, 1))
+    updates, steps = trainer.updates(len(parts.rows)), trainer.steps(len(parts.rows))
+    words = np.array(seeds, np.uint64)
+    histories = [History() for _ in range(networks)]
+    with ProgressBar(progress, epochs * steps, epochs) as told:
+        for epoch in range(epochs):
+            if shuffle:
+                for order, number in zip(orders, seeds, strict=True):
+                    shuffled(order, parts.rows, number, epoch)
+            hyper = np.stack(
+                [
+                    own.of_epoch(epoch * updates, Progress(updates, len(parts.rows), past["loss"] if epoch else ()))
+                    for own, past in zip(rates, histories, strict=True)
+                ]
+            )
+            sums = trainer.epoch(orders, hyper, words, epoch * steps, told.steps)
+            for m, past in enumerate(histories):
+                values = described(sums[m], wanted, mlp)
+                values |= {"lr": hyper[m, -1, 0], "momentum": hyper[m, -1, 1]}
+                if parts.validation is not None:
+                    values |= validated(mlp, flat[m], parts, wanted)
+                past.append(values)
+                past.seconds = time.perf_counter() - start
+            told.epoch(histories[0])
+            if callback is not None and callback(histories):
+                for past in histories:
+                    past.stopped = "callback"
+                break
+    diverged = [m for m, past in enumerate(histories) if not math.isfinite(past.last("loss"))]
+    for m in diverged:
+        histories[m].stopped = DIVERGED
+    if diverged:
+        warnings.warn(
+            f"{len(diverged)} of {networks} trainings diverged: networks {', '.join(map(str, diverged[:10]))}"
+            f"{', ...' if len(diverged) > 10 else ''}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    arrays.tell_torch(params2d, *(() if vel is None else (vel,)))
+    return histories
+
+
+def _matrix(mlp: MLP, name: str, x: Any) -> np.ndarray:
+    matrix = arrays.host_array(name, x, write=True)
+    if matrix.dtype != mlp.dtype:
+        raise TypeError(f"{name} has dtype {matrix.dtype} and the model {mlp.dtype}; one dtype is needed")
+    if matrix.ndim != 2 or matrix.shape[1] != mlp.size:
+        raise ValueError(
+            f"{name} has shape {matrix.shape}; a row of {mlp.size} parameters for each network is needed: "
+            f"np.stack([mlp.init(seed) for seed in range(8)])"
+        )
+    if not matrix.flags.c_contiguous:
+        raise ValueError(f"{name} is strided; a C-contiguous matrix is needed: np.ascontiguousarray({name})")
+    return matrix
+
+
+def _each(name: str, x: Any, networks: int) -> list[Any]:
+    """`x` for each network: a sequence of that length, or one value for all."""
+    if isinstance(x, str | bytes) or not (isinstance(x, Sequence) or (isinstance(x, np.ndarray) and x.ndim)):
+        return [x] * networks
+    if len(x) != networks:
+        raise ValueError(f"{name} has {len(x)} values and there are {networks} networks; one for each is needed")
+    return list(x)

@@ -1,0 +1,82 @@
+"""What training takes as data, checked and in the form of the kernels; X is never copied if that can be avoided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import arrays
+from . import checks
+from .cells import LOSSES
+from .trainer import Data
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+_AS_THEY_ARE = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
+
+
+class Split(NamedTuple):
+    """Samples, and which rows train and which validate."""
+
+    data: Data
+    rows: np.ndarray
+    validation: Data | None
+    validation_rows: np.ndarray
+
+
+def samples(model: MLP, X: Any, y: Any, weights: Any = None, name: str = "") -> Data:
+    """`X`, `y` and the weights as the kernels take them; `name` says in messages which ones they are."""
+    for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
+        if arrays.is_device_array(x):
+            raise TypeError(f"{name}{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
+    x = X if type(X) is np.ndarray else checks.as_array("X", X)
+    checks.input_shape(model, x.shape)
+    scale = checks.UINT8_SCALE if x.dtype == np.uint8 else 1.0
+    if x.dtype.name not in _AS_THEY_ARE:
+        x = checks.inputs(model, x)
+    x = np.asarray(x)  # of a memory map the plain array
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
+    t = checks.targets(model, y, len(x))
+    if LOSSES[model.loss_name].labels or LOSSES[model.loss_name].binary:
+        checks.refuse_targets(model, t, one_hot=False, only_if_bad=True)
+    return Data(x, t, _weights(model, weights, len(x)), scale)
+
+
+def _weights(model: MLP, weights: Any, rows: int) -> np.ndarray:
+    if weights is None:
+        return np.zeros(0, model.dtype)
+    w = checks.as_array("sample_weight", weights)
+    if w.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
+    if w.shape != (rows,):
+        raise ValueError(f"sample_weight has shape {w.shape} and X {rows} rows; one weight a row is needed: ({rows},)")
+    w = w.astype(model.dtype)
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        raise ValueError("sample_weight has negative, infinite or only zero weights; finite ones >= 0 are needed")
+    return w
+
+
+def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
+    """Training and validation rows: `validation` is None, a share of the rows, or (X, y) or (X, y, weights)."""
+    n = len(data.X)
+    none = np.zeros(0, np.int64)
+    if validation is None:
+        return Split(data, np.arange(n), None, none)
+    if isinstance(validation, tuple | list):
+        if len(validation) not in (2, 3):
+            raise ValueError(f"validation has {len(validation)} parts; (X, y) or (X, y, sample_weight) is needed")
+        X, y, *weights = validation
+        other = samples(model, X, y, weights[0] if weights else None, "validation: ")
+        return Split(data, np.arange(n), other, np.arange(len(other.X)))
+    try:
+        share = float(validation)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"validation is {validation!r}; None, a share of the rows, or (X, y) is needed") from error
+    held = round(share * n) if 0 < share < 1 else 0
+    if held in (0, n):
+        raise ValueError(f"validation is {validation!r} of {n} rows; a share that leaves rows on both sides is needed")
+    order = np.random.default_rng([seed, 2]).permutation(n)
+    return Split(data, np.sort(order[held:]), data, np.sort(order[:held]))

@@ -1,0 +1,217 @@
+"""Schedules of the learning rate and of the momentum, for `MLP.fit`.
+
+A schedule is a function of the number of the update (from 0) and of what training has reached; it holds no state, so a
+resumed run continues it.  Any Python function `f(t)` of the update's number is one as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "Adaptive",
+    "Constant",
+    "Cosine",
+    "Fista",
+    "InverseScaling",
+    "Progress",
+    "Schedule",
+    "StepDecay",
+    "Sutskever",
+    "as_schedule",
+]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training has reached: updates and samples in an epoch, and the training loss of each epoch so far."""
+
+    updates: int
+    samples: int
+    losses: Iterable[float] = ()
+
+
+class Schedule:
+    """The base of all schedules: `values(t, progress)` for an array `t` of updates."""
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The value at each update in `t` (int64, counted from 0 over all epochs), as float64."""
+        raise NotImplementedError
+
+    def ended(self, progress: Progress) -> bool:
+        """Has the schedule come to an end, and training with it?"""
+        return False
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value at every update.
+
+    >>> Constant(0.1).values(np.arange(3), Progress(10, 100))
+    array([0.1, 0.1, 0.1])
+    """
+
+    value: float
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return np.full(t.shape, float(self.value))
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """`initial factor^floor(epoch / every)`, with epochs counted from 0.
+
+    >>> StepDecay(0.1, every=2, factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
+    array([0.1  , 0.1  , 0.05 , 0.05 , 0.025])
+    """
+
+    initial: float
+    every: int
+    factor: float = 0.1
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """A linear warm-up to `peak`, then half a cosine down to `final` at the end of `epochs`, and `final` from there.
+
+    At update `t`, with `w` updates of warm-up and `n` in all: `peak (t+1)/w` for `t < w`, then
+    `final + (peak - final) (1 + cos(pi (t-w)/(n-w)))/2`.  `warmup` is in epochs.
+
+    Source: I. Loshchilov, F. Hutter, ICLR 2017 (without restarts).
+
+    >>> Cosine(1.0, epochs=3, warmup=1).values(np.array([0, 1, 2, 4, 6]), Progress(2, 100)).round(3)
+    array([0.5, 1. , 1. , 0.5, 0. ])
+    """
+
+    peak: float
+    epochs: float
+    warmup: float = 0.0
+    final: float = 0.0
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        warmup, end = self.warmup * progress.updates, self.epochs * progress.updates
+        share = np.clip((t - warmup) / max(end - warmup, 1), 0.0, 1.0)
+        falling = self.final + (self.peak - self.final) * (1 + np.cos(math.pi * share)) / 2
+        return np.where(t < warmup, self.peak * np.minimum(1.0, (t + 1) / max(warmup, 1)), falling)
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """scikit-learn's `invscaling`: `initial / (s + 1)^power` after `s` samples, changed at the end of an epoch.
+
+    >>> InverseScaling(1.0).values(np.array([0, 9, 10]), Progress(10, 99))
+    array([1. , 1. , 0.1])
+    """
+
+    initial: float
+    power: float = 0.5
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
+
+
+@dataclass(frozen=True)
+class Adaptive(Schedule):
+    """scikit-learn's `adaptive`: a fifth of the rate when the loss has stopped falling; training ends at `least`.
+
+    An epoch counts whose training loss is not below the best before by `tolerance`; one that is ends the count.  When
+    more than `patience` have counted, the rate is divided by 5, or, at `least` or below, training ends.
+
+    >>> Adaptive(1.0, patience=1).values(np.arange(2), Progress(10, 100, [3.0, 2.0, 2.0, 2.0]))
+    array([0.2, 0.2])
+    """
+
+    initial: float
+    patience: int = 10
+    tolerance: float = 1e-4
+    least: float = 1e-6
+
+    def _follow(self, losses: Iterable[float]) -> tuple[float, bool]:
+        rate, best, count = float(self.initial), math.inf, 0
+        for loss in losses:
+            count = count + 1 if loss > best - self.tolerance else 0
+            best = min(best, loss)
+            if count > self.patience:
+                if rate <= self.least:
+                    return rate, True
+                rate, count = rate / 5, 0
+        return rate, False
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return np.full(t.shape, self._follow(progress.losses)[0])
+
+    def ended(self, progress: Progress) -> bool:
+        return self._follow(progress.losses)[1]
+
+
+@dataclass(frozen=True)
+class Sutskever(Schedule):
+    """Sutskever's momentum: `min(1 - 2^(-1 - log2(floor(t/250) + 1)), most)`.
+
+    Source: I. Sutskever et al., ICML 2013, equation 5.
+
+    >>> Sutskever().values(np.array([0, 250, 10**6]), Progress(10, 100))
+    array([0.5 , 0.75, 0.99])
+    """
+
+    most: float = 0.99
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return np.minimum(1 - 2.0 ** (-1 - np.log2(t // 250 + 1)), self.most)
+
+
+@dataclass(frozen=True)
+class Fista(Schedule):
+    """FISTA's momentum `(t_k - 1)/t_{k+1}` with `t_1 = 1`, `t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`; 0 at update 0.
+
+    Source: A. Beck, M. Teboulle, SIAM J. Imaging Sci. 2 (2009).
+
+    >>> Fista().values(np.array([0, 1, 2, 3]), Progress(10, 100)).round(4)
+    array([0.    , 0.    , 0.2818, 0.434 ])
+    """
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return _fista(1 << int(t.max(initial=0) + 1).bit_length())[t]
+
+
+@functools.lru_cache(maxsize=2)
+def _fista(count: int) -> np.ndarray:
+    values, t = np.zeros(count), 1.0
+    for k in range(1, count):
+        following = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        values[k] = (t - 1) / following
+        t = following
+    return values
+
+
+@dataclass(frozen=True)
+class _Function(Schedule):
+    """A function of the user's."""
+
+    function: Callable[[int], float]
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return np.array([self.function(int(number)) for number in t], float)
+
+
+def as_schedule(name: str, x: Any) -> Schedule:
+    """A number, a schedule, or a function of the update's number, as a schedule."""
+    if isinstance(x, Schedule):
+        return x
+    if isinstance(x, type) and issubclass(x, Schedule):
+        raise TypeError(f"{name} is the class {x.__name__}; an instance is needed: {x.__name__}(...)")
+    if callable(x):
+        return _Function(x)
+    from .arrays import hyper_parameters
+
+    (value,) = hyper_parameters({name: x}, np.dtype(np.float64))
+    return Constant(value)
