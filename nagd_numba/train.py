@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .compile import SIMULATOR
 from .data import Split
 from .launch import require_cuda, why_no_cuda
 from .mlp import MLP
+from .mlp.cells import splitmix
+from .mlp.fit import rule_options
+from .mlp.trainer import Data, Plan, Trainer, shuffled
 from .step import step
 from .train_config import Config
 
@@ -72,11 +74,20 @@ class Best:
     params: np.ndarray
 
 
-class Comparison:
-    """One comparison: `run()` fills `results` and `best`, which are valid whenever it is interrupted.
+@dataclass
+class State:
+    """Where the training of one method stands at the end of an epoch: all that decides how it goes on."""
 
-    Set `stop` (from a signal handler or another thread) to end a run after the batch in work: it then raises
-    `KeyboardInterrupt`.
+    result: Result
+    params: Any
+    vel: Any
+
+
+class Comparison:
+    """One comparison: `run()` fills `results`, `states` and `best`, which are valid whenever it is interrupted.
+
+    Set `stop` (from a signal handler or another thread) to end a run after the kernel in work: it then raises
+    `KeyboardInterrupt`.  With `states` and `best` of an earlier run, `run()` continues it, to the same bits.
     """
 
     def __init__(self, data: Split, config: Config) -> None:
@@ -92,7 +103,7 @@ class Comparison:
             l2=config.l2,
             dtype=config.dtype,
         )
-        self.results: list[Result] = []
+        self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
         self._place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
@@ -100,23 +111,18 @@ class Comparison:
         one_hot = np.eye(classes, dtype=config.dtype)
         self._targets = data.y if config.loss == "cross_entropy" else one_hot[data.y]
         self._targets_validation = data.y_validation if config.loss == "cross_entropy" else one_hot[data.y_validation]
+        self._rows = np.arange(len(data.X))
+        self._order = self._rows.copy()
+
+    @property
+    def results(self) -> list[Result]:
+        """What each method reached so far, in the order of the methods."""
+        return [self.states[method].result for method in self.config.methods if method in self.states]
 
     @property
     def batches(self) -> int:
         """Steps in an epoch."""
         return -(-len(self.data.X) // self.config.batch_size)
-
-    def prepare(self) -> None:
-        """Compile or load all kernels, so that no method pays for it."""
-        params = self._place(self.model.init(self.config.seed))
-        rows = slice(0, self.config.batch_size)
-        X, y = self._place(self.data.X[rows]), self._place(self._targets[rows])
-        grads, vel = self._zeros(), self._zeros()
-        self.model.value_and_grad(params, X, y, out=grads, dropout_seed=0)
-        for method in self.config.methods:
-            self._step(method, params, grads, vel)
-        self.model.loss(params, X, y)
-        self.model.forward(params, X)
 
     def run(
         self,
@@ -124,67 +130,114 @@ class Comparison:
         on_batch: Callable[[Result, int], None] | None = None,
     ) -> list[Result]:
         """Train with each method; `on_epoch(result, epoch)` and `on_batch(result, steps so far)` follow it."""
-        self.results, self.best = [], None
-        self.prepare()
-        # After the kernels were loaded, and with them the BLAS library.  Small products are fastest on one thread.
-        with threadpool_limits(1, user_api="blas"):
-            train = self._place(self.data.X), self._place(self._targets)
-            validation = self._place(self.data.X_validation), self._place(self._targets_validation)
-            for method in self.config.methods:
-                self._train(method, train, validation, on_epoch, on_batch)
+        train = self._place(self.data.X), self._place(self._targets)
+        validation = self._place(self.data.X_validation), self._place(self._targets_validation)
+        first_loss = self._prepare(*train)
+        for method in self.config.methods:
+            state = self.states.get(method)
+            if state is None:
+                params = self._place(self.model.init(self.config.seed))
+                state = State(
+                    Result(method, first_loss=first_loss), params, self._place(np.zeros_like(_to_host(params)))
+                )
+                self.states[method] = state
+            self._train(state, train, validation, on_epoch, on_batch)
         return self.results
+
+    def _prepare(self, X: Any, y: Any) -> float:
+        """Compile or load all kernels, so that no method pays for it; the loss of the first batch."""
+        config = self.config
+        params = self._place(self.model.init(config.seed))
+        for method in config.methods:
+            scratch = State(
+                Result(method), self._place(_to_host(params)), self._place(np.zeros(self.model.size, config.dtype))
+            )
+            self._epoch(scratch, (X, y), 0, None, batches=1)
+        self._shuffle(0)
+        rows = self._order[: config.batch_size]
+        first = self._place(self.data.X[rows]), self._place(self._targets[rows])
+        loss, _ = self.model.value_and_grad(params, *first, dropout_seed=self._dropout_seed(0))
+        self._validate(params, *first, labels=self.data.y[rows])
+        return loss
 
     def _train(
         self,
-        method: str,
+        state: State,
         train: tuple[Any, Any],
         validation: tuple[Any, Any],
         on_epoch: Callable[[Result, Epoch], None] | None,
         on_batch: Callable[[Result, int], None] | None,
     ) -> None:
-        result = Result(method)
-        self.results.append(result)
-        params = self._place(self.model.init(self.config.seed))
-        grads, vel = self._zeros(), self._zeros()
-        start = time.perf_counter()
-        steps = 0
-        for number in range(1, self.config.epochs + 1):
-            for X, y, dropout_seed in self._batches(number):
-                loss, _ = self.model.value_and_grad(params, X, y, out=grads, dropout_seed=dropout_seed)
-                self._step(method, params, grads, vel)
-                self._check_stop()
-                if steps == 0:
-                    result.first_loss = loss
-                steps += 1
-                if on_batch is not None:
-                    on_batch(result, steps)
-            epoch = Epoch(number, self._loss(params, *train), *self._validate(params, *validation))
+        result = state.result
+        start = time.perf_counter() - result.seconds
+        for number in range(len(result.history), self.config.epochs):
+            if result.diverged:
+                return
+            # A copy: what an interrupt leaves behind is the state at the end of the last epoch.
+            after = State(result, self._place(_to_host(state.params)), self._place(_to_host(state.vel)))
+            self._epoch(after, train, number, on_batch)
+            loss, accuracy = self._validate(after.params, *validation, labels=self.data.y_validation)
+            epoch = Epoch(number + 1, self._loss(after.params, *train), loss, accuracy)
+            state.params, state.vel = after.params, after.vel
             if self._is_best(epoch):
-                self.best = Best(method, epoch, _to_host(params))
+                self.best = Best(result.method, epoch, _to_host(state.params))
             result.history.append(epoch)
             result.seconds = time.perf_counter() - start
             if on_epoch is not None:
                 on_epoch(result, epoch)
-            if result.diverged:
-                return
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Any, Any, int]]:
-        """The batches of an epoch and their dropout seeds: functions of the run's seed and the epoch alone."""
-        random = np.random.default_rng([self.config.seed, 1, epoch])
-        order = random.permutation(len(self.data.X))
-        seeds = random.integers(0, 2**63, self.batches)
-        X, y = self._place(self.data.X[order]), self._place(self._targets[order])
-        for i, seed in enumerate(seeds):
-            rows = slice(i * self.config.batch_size, (i + 1) * self.config.batch_size)
-            yield X[rows], y[rows], int(seed)
+    def _epoch(
+        self,
+        state: State,
+        train: tuple[Any, Any],
+        number: int,
+        on_batch: Callable[[Result, int], None] | None,
+        batches: int | None = None,
+    ) -> None:
+        """Train over all batches of an epoch (counted from 0), or over the first ones only."""
+        self._shuffle(number)
+        method, first = state.result.method, number * self.batches
 
-    def _step(self, method: str, params: Any, grads: Any, vel: Any) -> None:
+        def done(steps: int) -> None:
+            if on_batch is not None:
+                on_batch(state.result, first + steps)
+            if self.stop:
+                raise KeyboardInterrupt
+
+        size = self.config.batch_size
+        order = self._order if batches is None else self._order[: batches * size]
+        if self.device == "cuda":
+            self._epoch_on_device(state, order, first, done)
+            return
         momentum = 0.0 if method == "gd" else self.config.momentum
-        step(params, grads, vel, lr=self.config.lr, momentum=momentum, nesterov=method != "momentum")
+        plan = Plan(min(size, len(self._rows)), options=rule_options(method))
+        X, y = train
+        trainer = Trainer(self.model, state.params, state.vel, Data(X, y, np.zeros(0, self.config.dtype)), plan)
+        hyper = np.tile([self.config.lr, momentum, momentum, 0.0], (self.batches, 1))
+        trainer.epoch(order, hyper, np.uint64(self.config.seed), first, done)
 
-    def _validate(self, params: Any, X: Any, y: Any) -> tuple[float, float]:
+    def _epoch_on_device(self, state: State, order: np.ndarray, first: int, done: Callable[[int], None]) -> None:
+        """The same steps, one by one."""
+        size, method = self.config.batch_size, state.result.method
+        momentum = 0.0 if method == "gd" else self.config.momentum
+        X, y = self._place(self.data.X[order]), self._place(self._targets[order])
+        grads = self._place(np.zeros(self.model.size, self.config.dtype))
+        for i in range(-(-len(order) // size)):
+            rows = slice(i * size, (i + 1) * size)
+            seed = self._dropout_seed(first + i)
+            self.model.value_and_grad(state.params, X[rows], y[rows], out=grads, dropout_seed=seed)
+            step(state.params, grads, state.vel, lr=self.config.lr, momentum=momentum, nesterov=method != "momentum")
+            done(i + 1)
+
+    def _shuffle(self, epoch: int) -> None:
+        shuffled(self._order, self._rows, self.config.seed, epoch)
+
+    def _dropout_seed(self, step_number: int) -> int:
+        """That of `MLP.fit`: a function of the run's seed and the number of the step."""
+        return int(splitmix(np.uint64(self.config.seed), np.uint64(step_number)))
+
+    def _validate(self, params: Any, X: Any, y: Any, labels: np.ndarray) -> tuple[float, float]:
         right = 0
-        labels = self.data.y_validation
         for rows in _chunks(len(labels)):
             right += int((_to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
             self._check_stop()
@@ -204,9 +257,6 @@ class Comparison:
             return True
         best = self.best.epoch
         return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
-
-    def _zeros(self) -> Any:
-        return self._place(np.zeros(self.model.size, self.config.dtype))
 
     def _check_stop(self) -> None:
         if self.stop:
