@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,10 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = _parser().parse_args(argv)
+        args = _parser().parse_args(given)
+        args.given = given
     except SystemExit as end:  # --help, --version, or a usage error that argparse has told
         return int(end.code or 0)
     try:
@@ -63,7 +67,7 @@ def _train(args: argparse.Namespace) -> int:
         interrupted = False
         try:
             with report.progress(out, run) as callbacks:
-                run.run(callbacks.on_epoch, callbacks.on_batch)
+                run.run(_also_saving(args, run, callbacks.on_epoch), callbacks.on_batch)
         except KeyboardInterrupt:
             interrupted = True
         interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
@@ -75,10 +79,17 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
     """Check everything that can be checked before training."""
     from . import report
     from .atomic import check_replaceable
+    from .checkpoint import Checkpoint
     from .data import load_digits, load_file, split
     from .train import Comparison
 
-    config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+    if args.resume is None:
+        checkpoint = None
+        config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+    else:
+        checkpoint = Checkpoint(args.resume)
+        config = _resumed(checkpoint, args)
+        args.save = args.resume if args.save is None else args.save
     if args.label is not None and args.data is None:
         raise ValueError("--label is for a csv file given with --data")
     if args.save is not None:
@@ -89,7 +100,29 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
         report.check_plot(args.plot)
         check_replaceable(args.plot)
     samples = load_digits() if args.data is None else load_file(args.data, args.label)
-    return config, Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+    run = Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+    if checkpoint is not None:
+        checkpoint.restore(run)
+    return config, run
+
+
+def _resumed(checkpoint: Any, args: argparse.Namespace) -> Config:
+    """The configuration of a training to continue; options that would change its course are refused."""
+    same = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    _add_train_options(same)
+    given = vars(same.parse_args([word for word in args.given if word != args.name]))
+    free = ("epochs", "target", "device")
+    for field in dataclasses.fields(Config):
+        before = getattr(checkpoint.config, field.name)
+        if field.name in given and field.name not in free and given[field.name] != before:
+            raise ValueError(
+                f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {before!r} in {args.resume}; "
+                f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
+            )
+    if args.data is None:
+        args.data, args.label = checkpoint.source.get("data"), checkpoint.source.get("label")
+    changes = {name: given[name] for name in free if name in given}
+    return dataclasses.replace(checkpoint.config, **changes)
 
 
 def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool) -> int:
@@ -103,7 +136,7 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
         print(f"Interrupted {reached}.")
     code = 0
     if args.save is not None:
-        code = max(code, _save(args.save, run, out))
+        code = max(code, _save(args, run))
     if done:
         out.print(report.table(done, run.best, config))
     if args.plot is not None:
@@ -118,27 +151,52 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
     return code
 
 
-def _save(path: str, run: Comparison, out: Any) -> int:
+def _also_saving(args: argparse.Namespace, run: Comparison, on_epoch: Any) -> Any:
+    """`on_epoch`, and then the state of the training is saved, if it was not within the last half second."""
+    if args.save is None:
+        return on_epoch
+    last = -math.inf
+
+    def both(result: Any, epoch: Any) -> None:
+        nonlocal last
+        on_epoch(result, epoch)
+        if run.best is not None and time.monotonic() - last > 0.5:
+            with contextlib.suppress(OSError):  # told at the end, if it is still so
+                _write(args, run)
+            last = time.monotonic()
+
+    return both
+
+
+def _write(args: argparse.Namespace, run: Comparison) -> None:
+    from . import checkpoint
     from .model_file import save_model
 
+    best = run.best
+    assert best is not None
+    save_model(
+        args.save,
+        run.model,
+        best.params,
+        run.data.preprocessing,
+        method=best.method,
+        epoch=best.epoch.number,
+        accuracy=best.epoch.validation_accuracy,
+        training=checkpoint.content(run, {"data": args.data, "label": args.label}),
+    )
+
+
+def _save(args: argparse.Namespace, run: Comparison) -> int:
     best = run.best
     if best is None:
         why = "no epoch ended" if not any(result.history for result in run.results) else "every method diverged"
         print(f"Nothing to save: {why}.")
         return 0
     try:
-        save_model(
-            path,
-            run.model,
-            best.params,
-            run.data.preprocessing,
-            method=best.method,
-            epoch=best.epoch.number,
-            accuracy=best.epoch.validation_accuracy,
-        )
+        _write(args, run)
     except OSError as error:
         return _tell(f"nagd-numba train: error: --save: {error}", 1)
-    print(f"Best model: {path}")
+    print(f"Best model: {args.save}")
     return 0
 
 
@@ -208,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(command=_train, name="train")
     _add_train_options(train)
+    train.set_defaults(**dataclasses.asdict(Config()))
     return parser
 
 
@@ -254,9 +313,16 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target", **share, help="validation accuracy in %% whose first epoch is told (%(default)g)")
     group.add_argument("--plot", metavar="FILE", help="write the curves as .png, .svg, .pdf, ... (needs matplotlib)")
     group.add_argument(
-        "--save", metavar="FILE", help="write the best model as .npz: see nagd_numba.model_file.load_model"
+        "--save",
+        metavar="FILE",
+        help="write the best model (see nagd_numba.model_file.load_model) and the state of the training as .npz, while "
+        "it goes on and at its end",
     )
-    parser.set_defaults(**dataclasses.asdict(Config()))
+    group.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="continue the training in a file of --save, with its options; --epochs may be larger than before",
+    )
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .atomic import replacing
+from . import archive
 from .data import Preprocessing
 from .mlp import MLP
 
@@ -24,8 +23,9 @@ def save_model(
     method: str = "",
     epoch: int = 0,
     accuracy: float = float("nan"),
+    training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model; the file at `path` changes whole or not at all."""
+    """Write a model, and what else its training needs; the file at `path` changes whole or not at all."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "params": params,
@@ -41,12 +41,7 @@ def save_model(
         "epoch": epoch,
         "accuracy": accuracy,
     }
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in content.items()}
-    for name, array in arrays.items():
-        if array.dtype.hasobject:  # numpy would pickle it
-            raise TypeError(f"{name} holds Python objects; numbers or text are needed")
-    with replacing(path) as file:
-        np.savez(file, **arrays)
+    archive.write(path, content | dict(training or {}))
 
 
 def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
@@ -57,7 +52,7 @@ def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     With `model, params, preprocessing = load_model(path)`, the classes of the rows of `X` are
     `preprocessing.classes[model.forward(params, preprocessing(X)).argmax(axis=1)]`.
     """
-    content = _read(Path(path))
+    content = archive.read(path, "model file")
     if str(content.get("format")) != FORMAT:
         raise ValueError(f"{path}: not a model of nagd-numba train --save (no format {FORMAT!r} in it)")
     try:
@@ -86,15 +81,3 @@ def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     if not np.isfinite(params).all():
         raise ValueError(f"{path}: a damaged model: params are not all finite")
     return model, params, preprocessing
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as stream:
-        try:
-            file = np.load(stream, allow_pickle=False)
-            return {name: file[name] for name in file.files}
-        except (ValueError, EOFError, KeyError, OSError, AttributeError, NotImplementedError) as error:
-            problem: Exception = error
-        except (zipfile.BadZipFile, zlib.error) as error:
-            problem = error
-    raise ValueError(f"{path}: not a model file, or only a part of one ({problem})")

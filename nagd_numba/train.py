@@ -106,7 +106,7 @@ class Comparison:
         self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
-        self._place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
+        self.place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
         # Cross entropy takes labels; for the others there is one output a class as well.
         one_hot = np.eye(classes, dtype=config.dtype)
         self._targets = data.y if config.loss == "cross_entropy" else one_hot[data.y]
@@ -130,16 +130,14 @@ class Comparison:
         on_batch: Callable[[Result, int], None] | None = None,
     ) -> list[Result]:
         """Train with each method; `on_epoch(result, epoch)` and `on_batch(result, steps so far)` follow it."""
-        train = self._place(self.data.X), self._place(self._targets)
-        validation = self._place(self.data.X_validation), self._place(self._targets_validation)
+        train = self.place(self.data.X), self.place(self._targets)
+        validation = self.place(self.data.X_validation), self.place(self._targets_validation)
         first_loss = self._prepare(*train)
         for method in self.config.methods:
             state = self.states.get(method)
             if state is None:
-                params = self._place(self.model.init(self.config.seed))
-                state = State(
-                    Result(method, first_loss=first_loss), params, self._place(np.zeros_like(_to_host(params)))
-                )
+                params = self.place(self.model.init(self.config.seed))
+                state = State(Result(method, first_loss=first_loss), params, self.place(np.zeros_like(to_host(params))))
                 self.states[method] = state
             self._train(state, train, validation, on_epoch, on_batch)
         return self.results
@@ -147,15 +145,15 @@ class Comparison:
     def _prepare(self, X: Any, y: Any) -> float:
         """Compile or load all kernels, so that no method pays for it; the loss of the first batch."""
         config = self.config
-        params = self._place(self.model.init(config.seed))
+        params = self.place(self.model.init(config.seed))
         for method in config.methods:
             scratch = State(
-                Result(method), self._place(_to_host(params)), self._place(np.zeros(self.model.size, config.dtype))
+                Result(method), self.place(to_host(params)), self.place(np.zeros(self.model.size, config.dtype))
             )
             self._epoch(scratch, (X, y), 0, None, batches=1)
         self._shuffle(0)
         rows = self._order[: config.batch_size]
-        first = self._place(self.data.X[rows]), self._place(self._targets[rows])
+        first = self.place(self.data.X[rows]), self.place(self._targets[rows])
         loss, _ = self.model.value_and_grad(params, *first, dropout_seed=self._dropout_seed(0))
         self._validate(params, *first, labels=self.data.y[rows])
         return loss
@@ -174,13 +172,13 @@ class Comparison:
             if result.diverged:
                 return
             # A copy: what an interrupt leaves behind is the state at the end of the last epoch.
-            after = State(result, self._place(_to_host(state.params)), self._place(_to_host(state.vel)))
+            after = State(result, self.place(to_host(state.params)), self.place(to_host(state.vel)))
             self._epoch(after, train, number, on_batch)
             loss, accuracy = self._validate(after.params, *validation, labels=self.data.y_validation)
             epoch = Epoch(number + 1, self._loss(after.params, *train), loss, accuracy)
             state.params, state.vel = after.params, after.vel
             if self._is_best(epoch):
-                self.best = Best(result.method, epoch, _to_host(state.params))
+                self.best = Best(result.method, epoch, to_host(state.params))
             result.history.append(epoch)
             result.seconds = time.perf_counter() - start
             if on_epoch is not None:
@@ -220,8 +218,8 @@ class Comparison:
         """The same steps, one by one."""
         size, method = self.config.batch_size, state.result.method
         momentum = 0.0 if method == "gd" else self.config.momentum
-        X, y = self._place(self.data.X[order]), self._place(self._targets[order])
-        grads = self._place(np.zeros(self.model.size, self.config.dtype))
+        X, y = self.place(self.data.X[order]), self.place(self._targets[order])
+        grads = self.place(np.zeros(self.model.size, self.config.dtype))
         for i in range(-(-len(order) // size)):
             rows = slice(i * size, (i + 1) * size)
             seed = self._dropout_seed(first + i)
@@ -239,7 +237,7 @@ class Comparison:
     def _validate(self, params: Any, X: Any, y: Any, labels: np.ndarray) -> tuple[float, float]:
         right = 0
         for rows in _chunks(len(labels)):
-            right += int((_to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
+            right += int((to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
             self._check_stop()
         return self._loss(params, X, y), right / len(labels)
 
@@ -284,8 +282,8 @@ def _on_cuda() -> Callable[[np.ndarray], Any]:
     return lambda x: cuda.to_device(np.ascontiguousarray(x))
 
 
-def _to_host(x: Any) -> np.ndarray:
-    return x.copy() if isinstance(x, np.ndarray) else x.copy_to_host()
+def to_host(x: Any) -> np.ndarray:
+    return x.copy() if isinstance(x, np.ndarray) else x.copyto_host()
 
 
 def _chunks(rows: int) -> list[slice]:

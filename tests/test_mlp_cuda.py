@@ -8,7 +8,7 @@ from numba import config
 
 import driverless
 from nagd_numba import MLP
-from nagd_numba.compile import SIMULATOR, plain
+from nagd_numba.compile import SIMULATOR
 from nagd_numba.launch import why_no_cuda
 from nagd_numba.mlp.cells import ACTIVATIONS, LOSSES
 from nagd_numba.rounding import fma

@@ -9,34 +9,31 @@ from typing import Any
 from ..compile import callee, merged
 from . import layers, passes, products
 from .cells import ACTIVATIONS, LOSSES
-from .tile import ROWS, tiles
+from .tile import ROWS, tile
 
 
 def _product(dtype: str, finish: Callable, across: bool = False, transposed: bool = False, **bound: Any) -> Callable:
-    """A product that ends with `finish`, over wide tiles and a last column of narrow ones."""
-    wide, narrow = tiles(dtype)
-    by_width = {}
-    for name, tile in (("column", wide), ("last_column", narrow)):
-        common: dict[str, Any] = {
-            **{name: operation for name, operation in tile._asdict().items() if name != "columns"},
-            "ROWS": ROWS,
-            "COLUMNS": tile.columns,
-            "TILE": ROWS * tile.columns,
-        }
-        last = merged(finish, **common, **bound)
-        by_width[name] = merged(products.tile_column, finish=last, ACROSS=across, TRANSPOSED=transposed, **common)
-    return callee(products.product, COLUMNS=wide.columns, **by_width)
+    """A product that ends with `finish`."""
+    operations = tile(dtype)
+    common: dict[str, Any] = {
+        **operations._asdict(),
+        "ROWS": ROWS,
+        "COLUMNS": operations.columns,
+        "TILE": ROWS * operations.columns,
+    }
+    last = merged(finish, **common, **bound)
+    return callee(products.product, finish=last, ACROSS=across, TRANSPOSED=transposed, **common)
 
 
 def buffer_sizes(dtype: str, widest: int) -> tuple[int, int]:
     """Elements of the buffer and of the panel of one thread; `widest` is the largest inner dimension of a product."""
-    wide, _ = tiles(dtype)
-    return 3 * ROWS * wide.columns, (widest + ROWS) * wide.columns
+    width = columns(dtype)
+    return 3 * ROWS * width, (widest + ROWS) * width
 
 
 def columns(dtype: str) -> int:
     """The width of a tile."""
-    return tiles(dtype)[0].columns
+    return tile(dtype).columns
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from numba.np.numpy_support import from_dtype
 from ..compile import callee, cpu_kernel
 from . import bindings, passes
 from .cells import LOSSES
-from .tile import ROWS, tiles
+from .tile import ROWS
 
 # Bound below.
 forward_rows: Any = None
@@ -119,8 +119,7 @@ def _common(dtype: str, loss: str) -> dict[str, Any]:
 
 
 def _sizes(dtype: str) -> dict[str, int]:
-    wide, _ = tiles(dtype)
-    return {"BUFFER": 3 * ROWS * wide.columns, "COLUMNS": wide.columns}
+    return {"BUFFER": bindings.buffer_sizes(dtype, 0)[0], "COLUMNS": bindings.columns(dtype)}
 
 
 def _array_types(dtype: str) -> tuple[Any, Any, Any]:

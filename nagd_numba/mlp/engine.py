@@ -32,7 +32,6 @@ from .tile import ROWS
 # Bound below.
 share_of_rows: Any = None
 share_of_weights: Any = None
-share_of_updates: Any = None
 forward_rows: Any = None
 backward_rows: Any = None
 output: Any = None
@@ -43,10 +42,12 @@ measure_rows: Any = None
 penalty: Any = None
 sum_of_squares: Any = None
 apply_all: Any = None
+clip_gradient: Any = None
 element: Any = None
 constants: Any = None
 train_steps: Any = None
 OPTIONS: Any = None
+FUSED: Any = None
 BINARY: Any = None
 one_part: Any = None
 new_targets: Any = None
@@ -72,8 +73,12 @@ def training_kernel(
     options: tuple[Any, ...],
     signature: tuple[Any, ...],
     form: str = "serial",
+    fused: bool = True,
 ) -> Callable:
-    """`train_steps` for these options; `form` is "serial", "parallel", "many" or "many_serial" (`many` networks)."""
+    """`train_steps` for these options; `form` is "serial", "parallel", "many" or "many_serial" (`many` networks).
+
+    `fused` kernels neither accumulate nor clip: they update each tile of the weights as its gradient is made.
+    """
     rows = callee(
         rows_share,
         forward_rows=bindings.forward_rows(dtype, activation, dropout),
@@ -84,15 +89,15 @@ def training_kernel(
     )
     parts: dict[str, Any] = {
         "share_of_rows": rows,
-        "share_of_weights": bindings.gradients_share(dtype),
-        "share_of_updates": bindings.update_share(dtype, rule, options),
+        "share_of_weights": bindings.update_share(dtype, rule, options) if fused else bindings.gradients_share(dtype),
+        "FUSED": fused,
         "penalty": bindings.penalty(),
-        "sum_of_squares": bindings.shared(passes.sum_of_squares)["sum_of_squares"],
+        "clip_gradient": callee(clip_to_norm, **bindings.shared(passes.sum_of_squares)),
         "apply_all": callee(apply_to_all, element=loops.bindings(rule, options)["element"]),
         "constants": rule.constants,
         "OPTIONS": options,
     }
-    kind = f"{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}"
+    kind = f"{'fused' if fused else 'apart'}_{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}"
     name = f"mlp_train_{form}_{kind}_{rule.kernel_name(options)}"
     parallel = form in ("parallel", "many")
     if form in ("many", "many_serial"):
@@ -166,7 +171,6 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
     T = params.dtype.type
     n = order.size
     together = batch * accumulate
-    fused = accumulate == 1 and clip == math.inf
     for s in range(first, last):
         begin, end = s * batch, min(n, (s + 1) * batch)
         rows = end - begin
@@ -207,28 +211,33 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
             sums[PENALTY] += mass * penalty(params, sizes, decay, lanes)
         rates = hyper[update]
         scalars = constants((rates[0], rates[1], rates[2], rates[3]), T, OPTIONS)
-        if fused:
+        if FUSED:
             for share in prange(shares):
-                share_of_updates(
+                share_of_weights(
                     *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
                     *(T(decay), vel, scalars),
                 )
-            continue
-        more = begin > group_begin
-        added = T(0) if more else T(decay)
-        for share in prange(shares):
-            share_of_weights(
-                *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
-                *(added, grads, more),
-            )
-        if end == group_end:
-            if clip < math.inf:
-                norm = math.sqrt(sum_of_squares(grads, 0, grads.size, lanes))
-                if norm > clip:
-                    shrink = T(clip / norm)
-                    for i in range(grads.size):
-                        grads[i] = mul(grads[i], shrink)
-            apply_all(params, grads, vel, scalars)
+        else:
+            more = begin > group_begin
+            added = T(0) if more else T(decay)
+            for share in prange(shares):
+                share_of_weights(
+                    *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
+                    *(added, grads, more),
+                )
+            if end == group_end:
+                clip_gradient(grads, clip, lanes)
+                apply_all(params, grads, vel, scalars)
+
+
+def clip_to_norm(grads, clip, lanes):
+    """Scale `grads` so that its Euclidean norm is at most `clip`."""
+    if clip < math.inf:
+        norm = math.sqrt(sum_of_squares(grads, 0, grads.size, lanes))
+        if norm > clip:
+            shrink = grads.dtype.type(clip / norm)
+            for i in range(grads.size):
+                grads[i] = mul(grads[i], shrink)
 
 
 def many(params, vel, data, order, plan, sizes, hyper, numbers, words, space, sums, shares):

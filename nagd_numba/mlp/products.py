@@ -25,8 +25,6 @@ fetch: Any = None
 gather: Any = None
 put: Any = None
 finish: Any = None
-column: Any = None
-last_column: Any = None
 activate: Any = None
 slope: Any = None
 update: Any = None
@@ -47,42 +45,31 @@ def product(a, a_start, a_pitch, b, b_start, b_pitch, first, last, columns, inne
 
     `A[i, k]` is `a[a_start + i a_pitch + k]`, and so for B.  `buffer` and `panel` are vectors of this thread's own.
     """
-    j = 0
-    while columns - j > COLUMNS // 2:
+    sums, packed = pointer(buffer), pointer(panel)
+    for j in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - j)
-        column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to)
-        j += COLUMNS
-    if j < columns:
-        width = columns - j
-        last_column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to)
-
-
-def tile_column(a, a_start, a_pitch, b, b_start, b_pitch, first, last, j, width, inner, buffer, panel, to):
-    """The tiles of one column, from the top to the bottom."""
-    sums = pointer(buffer)
-    if TRANSPOSED or (b_pitch >= FAR and last - first > 2 * ROWS):
-        packed = pointer(panel)
-        for k in range(0, inner, ROWS):
-            lines = min(ROWS, inner - k)
-            if TRANSPOSED:
-                gather(b, b_start + j * b_pitch + k, b_pitch, lines, width, packed, k // ROWS)
-            else:
-                fetch(b, b_start + k * b_pitch + j, b_pitch, lines, width, packed, k // ROWS)
-        b, b_start, b_pitch = packed, 0, COLUMNS
-    else:
-        b_start += j
-    for i in range(first, last, ROWS):
-        height = min(ROWS, last - i)
-        corner = a_start + (i if ACROSS else i * a_pitch)
-        for k in range(0, inner, BLOCK):
-            terms = min(BLOCK, inner - k)
-            start = corner + (k * a_pitch if ACROSS else k)
-            line = b_start + k * b_pitch
-            if ACROSS:
-                multiply_across(a, start, a_pitch, b, line, b_pitch, terms, height, width, sums, k == 0)
-            else:
-                multiply(a, start, a_pitch, b, line, b_pitch, terms, height, width, sums, k == 0)
-        finish(buffer, i, j, height, width, to)
+        if TRANSPOSED or (b_pitch >= FAR and last - first > 2 * ROWS):
+            for k in range(0, inner, ROWS):
+                lines = min(ROWS, inner - k)
+                if TRANSPOSED:
+                    gather(b, b_start + j * b_pitch + k, b_pitch, lines, width, packed, k // ROWS)
+                else:
+                    fetch(b, b_start + k * b_pitch + j, b_pitch, lines, width, packed, k // ROWS)
+            source, source_start, pitch = packed, 0, COLUMNS
+        else:
+            source, source_start, pitch = b, b_start + j, b_pitch
+        for i in range(first, last, ROWS):
+            height = min(ROWS, last - i)
+            for k in range(0, inner, BLOCK):
+                terms = min(BLOCK, inner - k)
+                line = source_start + k * pitch
+                if ACROSS:
+                    start = a_start + i + k * a_pitch
+                    multiply_across(a, start, a_pitch, source, line, pitch, terms, height, width, sums, k == 0)
+                else:
+                    start = a_start + i * a_pitch + k
+                    multiply(a, start, a_pitch, source, line, pitch, terms, height, width, sums, k == 0)
+            finish(buffer, i, j, height, width, to)
 
 
 def finish_hidden(buffer, i, j, height, width, to):

@@ -61,7 +61,7 @@ ROWS = 8 if _BYTES == 64 else 4  # two vectors a row: as many sums as fit the re
 
 
 class Tile(NamedTuple):
-    """The operations on tiles of one width."""
+    """The operations on tiles of one dtype."""
 
     columns: int
     multiply: Callable
@@ -71,17 +71,16 @@ class Tile(NamedTuple):
     put: Callable
 
 
-def tiles(dtype: Any) -> tuple[Tile, Tile]:
-    """Wide tiles, and narrow ones of half the width for what is left of a matrix."""
+VECTORS = 2  # in a row of a tile
+
+
+def tile(dtype: Any) -> Tile:
+    """The operations for this dtype."""
     lanes = _BYTES // np.dtype(dtype).itemsize
-    return _operations(lanes, 2), _operations(lanes, 1)
-
-
-def _operations(lanes: int, vectors: int) -> Tile:
-    columns = lanes * vectors
+    columns = lanes * VECTORS
 
     def emitter(builder: Any, kind: ir.Type) -> _Vectors:
-        return _Vectors(builder, kind, lanes, vectors)
+        return _Vectors(builder, kind, lanes, VECTORS)
 
     def sums(a, a_start, a_row, a_inner, b, b_start, b_pitch, inner, height, width, buffer, first):
         for r in range(height):
@@ -260,21 +259,21 @@ def _build_multiply(emitter, columns, across, context, builder, signature, opera
     every = [builder.gep(corner, [builder.mul(row_pitch, ir.Constant(_LONG, r))]) for r in range(ROWS)]
 
     def terms(rows: list[Any], masks: list[Any]) -> list[Any]:
-        """The sums over all terms."""
+        """The sums over all terms, of as many vectors a row as there are masks."""
         before = builder.block
         body, after = (builder.append_basic_block(name) for name in ("term", "after"))
         builder.branch(body)
         builder.position_at_end(body)
         k = builder.phi(_LONG)
-        sums = [builder.phi(vectors.kind) for _ in range(ROWS * vectors.vectors)]
+        sums = [builder.phi(vectors.kind) for _ in range(ROWS * len(masks))]
         line = builder.gep(below, [builder.mul(k, b_pitch)])
         b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
         shift = builder.mul(k, inner_pitch)
         results = []
         for r, row in enumerate(rows):
             factor = vectors.splat(builder.load(builder.gep(row, [shift])))
-            for v in range(vectors.vectors):
-                results.append(vectors.fma(factor, b_row[v], sums[r * vectors.vectors + v]))
+            for v in range(len(masks)):
+                results.append(vectors.fma(factor, b_row[v], sums[r * len(masks) + v]))
         following = builder.add(k, one)
         builder.cbranch(builder.icmp_signed("<", following, inner), body, after)
         k.add_incoming(ir.Constant(_LONG, 0), before)
@@ -283,26 +282,33 @@ def _build_multiply(emitter, columns, across, context, builder, signature, opera
             phi.add_incoming(vectors.zero, before)
             phi.add_incoming(value, body)
         builder.position_at_end(after)
+        if len(masks) < vectors.vectors:  # the rest of the row has no meaning
+            results = [results[r] if v == 0 else vectors.zero for r in range(ROWS) for v in range(vectors.vectors)]
         return results
 
-    whole, part, done, first_block, later_block, end = (
-        builder.append_basic_block(name) for name in ("whole", "part", "summed", "first_block", "later_block", "end")
+    whole, other, narrow, part, done, first_block, later_block, end = (
+        builder.append_basic_block(name)
+        for name in ("whole", "other", "narrow", "part", "summed", "first_block", "later_block", "end")
     )
-    # Whole tiles need no masks, and the addresses of their rows are regular, which saves registers.
+    # Whole tiles need no masks, and the addresses of their rows are regular, which saves registers.  The last column
+    # of a matrix often fits the first vector of each row.
     all_rows = builder.icmp_signed("==", height, ir.Constant(_LONG, ROWS))
     all_columns = builder.icmp_signed("==", width, ir.Constant(_LONG, columns))
-    builder.cbranch(builder.and_(all_rows, all_columns), whole, part)
-    builder.position_at_end(whole)
-    of_whole, whole_end = terms(every, plain), builder.block
-    builder.branch(done)
-    builder.position_at_end(part)
-    of_part, part_end = terms(some, masks), builder.block
-    builder.branch(done)
+    builder.cbranch(builder.and_(all_rows, all_columns), whole, other)
+    builder.position_at_end(other)
+    builder.cbranch(builder.icmp_signed("<=", width, ir.Constant(_LONG, vectors.lanes)), narrow, part)
+    ways = []
+    for block, rows, given in ((whole, every, plain), (narrow, some, masks[:1]), (part, some, masks)):
+        builder.position_at_end(block)
+        ways.append((terms(rows, given), builder.block))
+        builder.branch(done)
     builder.position_at_end(done)
-    results = [builder.phi(vectors.kind) for _ in of_whole]
-    for result, x, y in zip(results, of_whole, of_part, strict=True):
-        result.add_incoming(x, whole_end)
-        result.add_incoming(y, part_end)
+    results = []
+    for i in range(ROWS * vectors.vectors):
+        result = builder.phi(vectors.kind)
+        for values, block in ways:
+            result.add_incoming(values[i], block)
+        results.append(result)
     places = [vectors.pointer(buffer, i * vectors.lanes) for i in range(len(results))]
     builder.cbranch(first, first_block, later_block)
     builder.position_at_end(first_block)

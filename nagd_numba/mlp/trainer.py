@@ -132,6 +132,7 @@ class Trainer:
                 self._kernel = engine.training_kernel(
                     *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
                     *(plan.rule, plan.options, tuple(map(typeof, arguments)), self.form),
+                    plan.accumulate == 1 and plan.clip == np.inf,
                 )
                 start = time.perf_counter()
             self._kernel(*arguments)

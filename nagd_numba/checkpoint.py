@@ -1,0 +1,109 @@
+"""The state of `nagd-numba train` in its `--save` file, beside the best model: what `--resume` continues from.
+
+The file is written after every epoch, whole or not at all, so a run that is killed at any moment loses the epoch in
+work and no more; resumed, it ends bit for bit like one that was not.  The order of the rows, the dropout and the rates
+are functions of the configuration and the epoch, so parameters, velocity and history are all there is to keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import archive
+from .data import Split
+from .train_config import Config
+
+if TYPE_CHECKING:
+    from .train import Comparison
+
+FORMAT = "nagd_numba.train 1"
+_EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")
+
+
+def content(run: Comparison, source: dict[str, Any]) -> dict[str, Any]:
+    """The state of a comparison as named arrays; `source` says where the data came from."""
+    from .train import to_host
+
+    arrays: dict[str, Any] = {
+        "training": FORMAT,
+        "config": json.dumps(dataclasses.asdict(run.config)),
+        "source": json.dumps(source),
+        "data_digest": digest(run.data),
+    }
+    for method, state in run.states.items():
+        history = [[getattr(epoch, name) for name in _EPOCH] for epoch in state.result.history]
+        arrays |= {
+            f"{method}/params": to_host(state.params),
+            f"{method}/vel": to_host(state.vel),
+            f"{method}/history": np.array(history, np.float64).reshape(-1, len(_EPOCH)),
+            f"{method}/first_loss": state.result.first_loss,
+            f"{method}/seconds": state.result.seconds,
+        }
+    return arrays
+
+
+class Checkpoint:
+    """A training read from a file; raises `ValueError` for a file that holds none, and leaves it alone."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._content = archive.read(path, "training of nagd-numba train --save")
+        if str(self._content.get("training")) != FORMAT:
+            raise ValueError(f"{path}: no training of nagd-numba train --save in it (no {FORMAT!r})")
+        try:
+            values = json.loads(str(self._content["config"]))
+            self.config = Config(**{name: _as_given(value) for name, value in values.items()})
+            self.source: dict[str, Any] = json.loads(str(self._content["source"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: a damaged training: {error}") from error
+
+    def restore(self, run: Comparison) -> None:
+        """Put the state into a comparison of the same configuration and data."""
+        from .train import Best, Epoch, Result, State
+
+        if str(self._content.get("data_digest")) != digest(run.data):
+            raise ValueError(f"{self.path}: it was trained on other data than {run.data.name}")
+        try:
+            for method in run.config.methods:
+                if f"{method}/params" not in self._content:
+                    continue
+                params, vel = (self._vector(f"{method}/{name}", run) for name in ("params", "vel"))
+                history = [Epoch(int(row[0]), *map(float, row[1:])) for row in self._content[f"{method}/history"]]
+                first_loss, seconds = (float(self._content[f"{method}/{name}"]) for name in ("first_loss", "seconds"))
+                run.states[method] = State(
+                    Result(method, history, first_loss, seconds), run.place(params), run.place(vel)
+                )
+            if "method" in self._content and "params" in self._content:
+                method, number = str(self._content["method"]), int(self._content["epoch"])
+                epoch = run.states[method].result.history[number - 1]
+                run.best = Best(method, epoch, self._vector("params", run))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            run.states.clear()
+            raise ValueError(f"{self.path}: a damaged training: {error}") from error
+
+    def _vector(self, name: str, run: Comparison) -> np.ndarray:
+        x = self._content[name]
+        if x.shape != (run.model.size,) or x.dtype != run.model.dtype:
+            raise ValueError(
+                f"{name} has shape {x.shape} and dtype {x.dtype}, not ({run.model.size},), {run.model.dtype}"
+            )
+        return np.ascontiguousarray(x)
+
+
+def digest(data: Split) -> str:
+    """What tells these samples from others."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for x in (data.X, data.y, data.X_validation, data.y_validation):
+        hashed.update(f"{x.dtype}{x.shape}".encode())
+        hashed.update(np.ascontiguousarray(x).tobytes())
+    return hashed.hexdigest()
+
+
+def _as_given(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
