@@ -94,14 +94,18 @@ def cuda_kernel(function: Callable, name: str, source: Callable | None = None, *
 @functools.cache
 def fingerprint(source: Callable | None = None) -> str:
     """A digest of all that decides the machine code of a kernel, apart from its name and the processor."""
-    files = sorted(PACKAGE.rglob("*.py"))
+    contents = [file.read_bytes() for file in _files]
     if source is not None:
         outside = inspect.getsourcefile(plain(source))
-        if outside is not None and Path(outside) not in files:
-            files.append(Path(outside))
-    contents = [file.name.encode() + b"\0" + file.read_bytes() for file in files]
+        if outside is not None and Path(outside) not in _files:
+            contents.append(Path(outside).read_bytes())
     switches = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
     return _digest(*contents, *(f"{switch}={getattr(_settings, switch)}" for switch in switches))
+
+
+def _sources() -> dict[Path, tuple[int, int]]:
+    """The files of this package, and what changes with their contents."""
+    return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(PACKAGE.rglob("*.py"))}
 
 
 def _digest(*parts: str | bytes) -> str:
@@ -136,8 +140,13 @@ def _bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionTy
     return bound
 
 
+_files = _sources()  # as they were imported
+
+
 def _with_cache(make: Callable[[bool], Any]) -> Any:
     if os.environ.get("NAGD_NUMBA_CACHE", "1").lower() in ("0", "false", "off", "no"):
+        return make(False)
+    if _sources() != _files:  # an upgrade, or an edit, under a running process: its code is not that of the files
         return make(False)
     try:
         return make(True)

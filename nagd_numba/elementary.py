@@ -32,7 +32,7 @@ from numba.extending import intrinsic
 from .compile import inlined, python_callable
 from .rounding import add, fma, mul
 
-__all__ = ["exp", "log", "log1p", "sigmoid", "tanh"]
+__all__ = ["exp", "log", "log1p", "sigmoid", "smallest_normal", "tanh"]
 
 
 class _Format:
@@ -195,7 +195,7 @@ _ln2_low = _constant("ln2_low", math.log(2) - _LN2_SINGLE, 2.3190468138462996e-1
 _exp_least = _constant("exp_least", -104.0, -746.0)  # exp is 0 from here on down,
 _exp_most = _constant("exp_most", 89.0, 710.0)  # and infinite from here on up
 _tanh_most = _constant("tanh_most", 20.0, 40.0)  # tanh(x/2) is 1 from here on up
-_tiny = _constant("tiny", float(np.finfo(np.float32).tiny), float(np.finfo(np.float64).tiny))
+smallest_normal = _constant("smallest_normal", float(np.finfo(np.float32).tiny), float(np.finfo(np.float64).tiny))
 _raise = _constant("raise", 2.0**24, 2.0**53)
 _raised_by = _constant("raised_by", 24.0, 53.0)
 
@@ -274,7 +274,7 @@ def sigmoid(x):
 def log(x):
     """The natural logarithm: -inf at 0, NaN below."""
     T = type(x)
-    subnormal = x < _tiny(x)
+    subnormal = x < smallest_normal(x)
     scaled = mul(x, _raise(x)) if subnormal else x
     k = add(exponent(scaled), -_raised_by(x) if subnormal else T(0))
     f = add(mantissa(scaled), T(-1))  # exact

@@ -24,7 +24,7 @@ from ..compile import callee, cpu_kernel
 from ..rounding import mul
 from ..rules import Rule
 from . import bindings, passes
-from .cells import LOSSES, splitmix
+from .cells import LOSSES, settled, splitmix
 from .cpu import space_
 from .cpu import widths as widths_
 from .tile import ROWS
@@ -400,3 +400,4 @@ def measure_elements(z, targets, measures):
 def apply_to_all(params, grads, vel, scalars):
     for i in range(params.size):
         element(params, grads, (vel,), i, scalars)
+        vel[i] = settled(vel[i])

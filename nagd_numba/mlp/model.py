@@ -387,6 +387,9 @@ class MLP:
 
         Notes
         -----
+        Velocities below the smallest normal number are set to 0 (processors are slow with them); but for that, training
+        is a loop of `value_and_grad` and `nagd_numba.step`, to the last bit.
+
         Equal arguments give equal bits: neither the number of threads, nor the progress bar, nor the load of the
         machine has any influence (but for `time_budget`).  The memory of a training is allocated once, before its
         first epoch.  A training whose loss is no longer finite stops, with a warning; `history.stopped` says why a

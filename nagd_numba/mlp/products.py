@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rounding import add, fma, mul
-from .cells import drop, drop_delta
+from .cells import drop, drop_delta, settled
 from .tile import BLOCK, pointer
 
 # Bound when a product is compiled.
@@ -138,6 +138,6 @@ def finish_update(buffer, i, j, height, width, to):
     for e in range(TILE):
         p, state = update(buffer[TILE + e], buffer[e], (buffer[2 * TILE + e],), scalars, OPTIONS)
         buffer[TILE + e] = p
-        buffer[2 * TILE + e] = state[0]
+        buffer[2 * TILE + e] = settled(state[0])
     put(pointer(buffer), 1, params, corner, pitch, height, width)
     put(pointer(buffer), 2, vel, corner, pitch, height, width)
