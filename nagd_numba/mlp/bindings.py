@@ -21,6 +21,8 @@ def _product(dtype: str, finish: Callable, across: bool = False, transposed: boo
         "COLUMNS": operations.columns,
         "TILE": ROWS * operations.columns,
     }
+    if finish is products.finish_update:
+        bound["element"] = merged(products.update_at, **bound)
     last = merged(finish, **common, **bound)
     return callee(products.product, finish=last, ACROSS=across, TRANSPOSED=transposed, **common)
 

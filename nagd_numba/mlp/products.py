@@ -16,7 +16,7 @@ from typing import Any
 
 from ..rounding import add, fma, mul
 from .cells import drop, drop_delta, settled
-from .tile import BLOCK, pointer
+from .tile import BLOCK, peek, pointer, poke
 
 # Bound when a product is compiled.
 multiply: Any = None
@@ -28,6 +28,7 @@ finish: Any = None
 activate: Any = None
 slope: Any = None
 update: Any = None
+element: Any = None
 OPTIONS: Any = None
 DROPOUT: Any = None
 ACROSS: Any = None
@@ -127,17 +128,24 @@ def finish_gradient(buffer, i, j, height, width, to):
     put(pointer(buffer), 0, out, corner, pitch, height, width)
 
 
+def update_at(sums, e, params, vel, i, l2, scalars):
+    """Update element `i` by its gradient `sums[e]`."""
+    p, v, g = peek(params, i, 1), peek(vel, i, 2), peek(sums, e, 0)
+    g = fma(l2, p, g) if l2 != 0 else g
+    p, state = update(p, g, (v,), scalars, OPTIONS)
+    poke(params, i, p, 1)
+    poke(vel, i, settled(state[0]), 2)
+
+
 def finish_update(buffer, i, j, height, width, to):
     params, vel, start, pitch, l2, scalars = to
-    corner = start + i * pitch + j
-    fetch(params, corner, pitch, height, width, pointer(buffer), 1)
-    fetch(vel, corner, pitch, height, width, pointer(buffer), 2)
-    if l2 != 0:
-        for e in range(TILE):
-            buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
-    for e in range(TILE):
-        p, state = update(buffer[TILE + e], buffer[e], (buffer[2 * TILE + e],), scalars, OPTIONS)
-        buffer[TILE + e] = p
-        buffer[2 * TILE + e] = settled(state[0])
-    put(pointer(buffer), 1, params, corner, pitch, height, width)
-    put(pointer(buffer), 2, vel, corner, pitch, height, width)
+    sums, corner = pointer(buffer), start + i * pitch + j
+    # The same loop again where nothing is 0: rules ask for it in each element, which LLVM does not hoist by itself.
+    if height == ROWS and width == COLUMNS and scalars[1] != 0 and scalars[2] != 0 and l2 == 0:
+        for r in range(ROWS):
+            for q in range(COLUMNS):
+                element(sums, r * COLUMNS + q, params, vel, corner + r * pitch + q, l2, scalars)
+    else:
+        for r in range(height):
+            for q in range(width):
+                element(sums, r * COLUMNS + q, params, vel, corner + r * pitch + q, l2, scalars)
