@@ -8,8 +8,10 @@ passes     losses, probabilities, penalties
 layers     the passes over all layers
 bindings   binds these templates to a dtype, an activation, a loss, a rule
 cpu        the kernels on the CPU: outputs, loss, gradient
+compiled   what a network computes, for the user's own compiled code
 engine     the kernels of training: steps, evaluation, the order of the rows
 trainer    memory and calls of these
+pace       how much work a call is given, and on how many threads
 samples    what training takes as data
 fit many   `MLP.fit` and `fit_many`: epochs, rates, when to stop
 cuda       outputs, loss, gradient as CUDA kernels

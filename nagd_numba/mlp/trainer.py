@@ -19,11 +19,11 @@ from .. import threads
 from ..rules import RULES, Rule
 from . import bindings, engine
 from .cells import LOSSES
+from .pace import CALL_SECONDS, Pace
 
 if TYPE_CHECKING:
     from .model import MLP
 
-CALL_SECONDS = 0.08  # of one call of a kernel: the wait for Ctrl-C
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
 
 
@@ -71,14 +71,14 @@ class Trainer:
         # One network's steps have threads of their own if they are long; many networks share the threads.
         wide = threads.parallel_allowed()
         if self.networks > 0:
-            self.form = "many" if wide else "many_serial"
+            forms: tuple[str, ...] = ("many",) if wide else ("many_serial",)
             self.shares = min(self.networks, numba.get_num_threads()) if wide else 1
         else:
-            self.form = "parallel" if wide and flop >= PARALLEL_FLOP else "serial"
-            self.shares = numba.get_num_threads() if self.form == "parallel" else 1
-        self._space = workspace(model, rows, len(data.y.shape), self.shares, self.networks > 0)
-        self._seconds = flop * (self.networks or 1) / self.shares / 2e10  # of a step; measured from the first call on
-        self._kernel: Callable | None = None
+            forms = ("parallel", "serial") if wide and flop >= PARALLEL_FLOP else ("serial",)
+            self.shares = numba.get_num_threads() if len(forms) > 1 else 1
+        self._space = workspace(model, rows, data.y.ndim, self.shares, self.networks > 0)
+        self._pace = Pace(forms, flop * max(self.networks, 1) / self.shares / 2e10)
+        self._kernels: dict[str, Callable] = {}
 
     def steps(self, rows: int) -> int:
         """Batches in an epoch over so many rows."""
@@ -121,23 +121,22 @@ class Trainer:
         total = self.steps(order.shape[-1])
         first = 0
         while first < total:
-            count = max(1, min(total - first, int(CALL_SECONDS / self._seconds)))
-            start = time.perf_counter()
+            form, count = self._pace.next(total - first)
             arguments = (
                 *(self.params, self.vel, self.data.views(), order),
                 (first, first + count, plan.batch, plan.accumulate, int(plan.measure)),
-                *(model._sizes, hyper, numbers, words, self._space, sums, self.shares),
+                *(model._sizes, hyper, numbers, words, self._space, sums, 1 if form == "serial" else self.shares),
             )
-            if self._kernel is None:
-                self._kernel = engine.training_kernel(
+            if form not in self._kernels:
+                self._kernels[form] = engine.training_kernel(
                     *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
-                    *(plan.rule, plan.options, tuple(map(typeof, arguments)), self.form),
+                    *(plan.rule, plan.options, tuple(map(typeof, arguments)), form),
                     plan.accumulate == 1 and plan.clip == np.inf,
                 )
-                start = time.perf_counter()
-            self._kernel(*arguments)
+            start = time.perf_counter()
+            self._kernels[form](*arguments)
+            self._pace.took(form, count, time.perf_counter() - start)
             first += count
-            self._seconds = max(1e-7, (time.perf_counter() - start) / count)
             if on_call is not None:
                 on_call(first)
         return sums
