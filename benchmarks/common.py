@@ -17,8 +17,13 @@ ROUNDS = 15
 ROUND_SECONDS = 0.03
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds per call of each contender, one value for each round."""
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, settle: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds per call of each contender, one value for each round.
+
+    Where contenders leave threads that spin, `settle` seconds pass, and a call that does not count, before each.
+    """
     counts = {}
     end = time.perf_counter() + WARM_UP
     while time.perf_counter() < end:
@@ -32,6 +37,9 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int = RO
     for _ in range(rounds):
         for name, call in contenders.items():
             count = counts[name]
+            if settle:
+                time.sleep(settle)
+                call()
             start = time.perf_counter()
             for _ in range(count):
                 call()

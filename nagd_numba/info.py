@@ -14,7 +14,7 @@ from .compile import PACKAGE, SIMULATOR, plain
 from .launch import why_no_cuda
 from .threads import parallel_allowed
 
-_PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "numba-cuda")
+_PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")
 _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "neon", "sve", "sve2")
 
 

@@ -23,7 +23,7 @@ from .data import Split
 from .launch import require_cuda, why_no_cuda
 from .mlp import MLP
 from .mlp.cells import splitmix
-from .mlp.fit import rule_options
+from .mlp.course import rule_options
 from .mlp.trainer import Data, Plan, Trainer, shuffled
 from .step import step
 from .train_config import Config

@@ -23,7 +23,7 @@ from .. import loops
 from ..compile import callee, cpu_kernel
 from ..rounding import mul
 from ..rules import Rule
-from . import bindings, passes
+from . import batches, bindings, passes
 from .cells import LOSSES, settled, splitmix
 from .cpu import space_
 from .cpu import widths as widths_
@@ -48,7 +48,6 @@ constants: Any = None
 train_steps: Any = None
 OPTIONS: Any = None
 FUSED: Any = None
-BINARY: Any = None
 one_part: Any = None
 new_targets: Any = None
 space: Any = None
@@ -115,7 +114,7 @@ def evaluation_kernel(
         evaluate_part,
         forward_rows=bindings.forward_rows(dtype, activation, False),
         output=bindings.output(loss),
-        new_targets=callee(new_labels if labels else new_matrix),
+        new_targets=callee(batches.new_labels if labels else batches.new_matrix),
         space=callee(space_),
         widths=callee(widths_),
         BUFFER=bindings.buffer_sizes(dtype, 0)[0],
@@ -129,9 +128,11 @@ def evaluation_kernel(
 def _gathering(loss: str) -> dict[str, Any]:
     labels = LOSSES[loss].labels
     return {
-        "gather_inputs": callee(gather_rows),
-        "gather_targets": callee(gather_labels if labels else gather_matrix),
-        "measure_rows": callee(measure_labels if labels else measure_elements, BINARY=LOSSES[loss].binary),
+        "gather_inputs": callee(batches.gather_rows),
+        "gather_targets": callee(batches.gather_labels if labels else batches.gather_matrix),
+        "measure_rows": callee(
+            batches.measure_labels if labels else batches.measure_elements, BINARY=LOSSES[loss].binary
+        ),
         "ROWS": ROWS,
     }
 
@@ -342,59 +343,6 @@ def evaluate_part(params, data, order, sizes, scale, begin, result):
         result[HIT] += measures[i, 0]
         result[ABSOLUTE] += measures[i, 1]
         result[SQUARE] += measures[i, 2]
-
-
-def gather_rows(X, order, begin, first, last, x, scale):
-    """Rows `order[begin + first : begin + last]` of X, times `scale`, into the batch `x`."""
-    T = x.dtype.type
-    inputs, factor = X.shape[1], T(scale)
-    for i in range(first, last):
-        row, place = X[order[begin + i]], x[i * inputs : (i + 1) * inputs]
-        for q in range(inputs):
-            place[q] = mul(T(row[q]), factor)
-
-
-def gather_labels(y, order, begin, first, last, targets):
-    for i in range(first, last):
-        targets[i] = y[order[begin + i]]
-
-
-def gather_matrix(y, order, begin, first, last, targets):
-    for i in range(first, last):
-        for q in range(y.shape[1]):
-            targets[i, q] = y[order[begin + i], q]
-
-
-def new_labels(y, rows):
-    return np.empty(rows, y.dtype)
-
-
-def new_matrix(y, rows):
-    return np.empty((rows, y.shape[1]), y.dtype)
-
-
-def measure_labels(z, labels, measures):
-    """Is the largest output that of the label?"""
-    for i in range(z.shape[0]):
-        best = 0
-        for j in range(1, z.shape[1]):
-            best = j if z[i, j] > z[i, best] else best
-        measures[i, 0] = 1.0 if best == labels[i] else 0.0
-
-
-def measure_elements(z, targets, measures):
-    """Right ones (logits with the right sign, else the largest output where the largest target is); errors."""
-    for i in range(z.shape[0]):
-        hits, absolute, square, best, label = 0.0, 0.0, 0.0, 0, 0
-        for j in range(z.shape[1]):
-            error = np.float64(z[i, j]) - np.float64(targets[i, j])
-            absolute += abs(error)
-            square += error * error
-            hits += 1.0 if (z[i, j] > 0) == (targets[i, j] > 0.5) else 0.0
-            best = j if z[i, j] > z[i, best] else best
-            label = j if targets[i, j] > targets[i, label] else label
-        measures[i, 0] = hits if BINARY else 1.0 if best == label else 0.0
-        measures[i, 1], measures[i, 2] = absolute, square
 
 
 def apply_to_all(params, grads, vel, scalars):

@@ -1,29 +1,36 @@
-"""`MLP.fit`: epochs, rates, validation, and when to stop.  See `MLP.fit` for what it means."""
+"""`MLP.fit`: epochs, validation, and what continues a training."""
 
 from __future__ import annotations
 
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import arrays
 from ..history import History
-from ..rules import RULES
-from ..schedules import Constant, Progress, Schedule, as_schedule
-from . import checks, engine
-from .cells import LOSSES
-from .samples import Split, samples, split
-from .trainer import Plan, Trainer, evaluate, shuffled
+from ..schedules import Progress
+from . import checks
+from .course import (
+    DIVERGED,
+    OPTIMIZERS,
+    Limits,
+    ProgressBar,
+    Rates,
+    checked_metrics,
+    described,
+    positive,
+    rule_options,
+    validated,
+    whole,
+)
+from .samples import samples, split
+from .trainer import Plan, Trainer, shuffled
 
 if TYPE_CHECKING:
     from .model import MLP
-
-OPTIMIZERS = ("nag", "momentum", "gd")
-METRICS = ("accuracy", "mae", "mse")
 
 
 def fit(
@@ -31,29 +38,121 @@ def fit(
     params: Any,
     X: Any,
     y: Any,
-    epochs: int,
-    batch_size: int,
-    lr: Any,
-    momentum: Any,
-    optimizer: str,
-    vel: Any,
-    seed: int,
-    shuffle: bool,
-    sample_weight: Any,
-    validation: Any,
-    metrics: Sequence[str],
-    patience: int | None,
-    min_gain: float,
-    target_loss: float | None,
-    time_budget: float | None,
-    keep: str,
-    clip: float | None,
-    accumulate: int,
-    callback: Callable | None,
-    progress: bool,
-    history: History | None,
+    epochs: int = 20,
+    batch_size: int = 32,
+    lr: Any = 0.05,
+    momentum: Any = 0.9,
+    progress: bool = False,
+    optimizer: str = "nag",
+    *,
+    vel: Any = None,
+    seed: int = 0,
+    shuffle: bool = True,
+    sample_weight: Any = None,
+    validation: Any = None,
+    metrics: Any = (),
+    patience: int | None = None,
+    min_gain: float = 0.0,
+    target_loss: float | None = None,
+    time_budget: float | None = None,
+    keep: str = "last",
+    clip: float | None = None,
+    accumulate: int = 1,
+    callback: Any = None,
+    history: History | None = None,
 ) -> History:
-    """See `MLP.fit`."""
+    """Train `params` in place, compiled, and return the course of the training.
+
+    Every epoch passes over the rows in a new order, in batches; each batch makes one update
+
+        v <- momentum v + g;    params <- params - lr (g + momentum_next v)        optimizer="nag"
+
+    with the gradient `g` of the mean loss of the batch, and `momentum_next` the momentum of the next update (equal
+    unless a schedule says otherwise).  "momentum" is `params - lr v`, "gd" is `params - lr g`.
+
+    Parameters
+    ----------
+    params : array of shape (size,)
+        Modified in place; of the model's dtype, contiguous, in host memory.
+    X : array of shape (n, sizes[0])
+        float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
+        `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
+    y : array
+        As for `loss`.
+    epochs : int
+        Epochs in all, those in `history` included.
+    batch_size : int
+        Rows of a batch; the last of an epoch has the rest.
+    lr, momentum : float, nagd_numba.schedules.Schedule, or function of the number of the update
+        Finite, >= 0.
+    progress : bool
+        Show a bar.
+    optimizer : {"nag", "momentum", "gd"}
+    vel : array of shape (size,), optional
+        The velocity, modified in place; zeros by default.
+    seed : int
+        Decides the order of the rows, the dropout, and which rows a share for validation takes.
+    shuffle : bool
+        False: every epoch takes the rows as they are.
+    sample_weight : array of shape (n,), optional
+        Weights of the samples in the mean of a batch, finite, >= 0.
+    validation : float, or (X, y), or (X, y, sample_weight), optional
+        A share of the rows that is held back, or data of its own; evaluated after every epoch.
+    metrics : sequence of {"accuracy", "mae", "mse"}
+        Recorded for the training batches as they pass, and for the validation data.
+    patience : int, optional
+        Stop after so many epochs in which the watched loss (of the validation data, or without them of the
+        training) was not below its best by more than `min_gain`.
+    target_loss : float, optional
+        Stop when the watched loss is at most this.
+    time_budget : float, optional
+        Stop after the epoch in which so many seconds have passed.
+    keep : {"last", "best"}
+        Which parameters to end with: the last ones, or those with the lowest watched loss.
+    clip : float, optional
+        Gradients with a larger Euclidean norm are scaled down to it.
+    accumulate : int
+        Batches whose gradients make one update together, as if they were one batch.
+    callback : function of the History, optional
+        Called after every epoch; stops the training if it returns a true value.
+    history : History, optional
+        The history of a training to continue (with its `params`, `vel`, `seed` and everything else): what follows
+        is bit for bit what would have followed without a break.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arguments, before anything is written.
+    KeyboardInterrupt
+        Within about 0.1 s of Ctrl-C, between two updates; `params` and `vel` are then those of the last update.
+
+    Notes
+    -----
+    Velocities below the smallest normal number are set to 0 (processors are slow with them); but for that, training
+    is a loop of `value_and_grad` and `nagd_numba.step`, to the last bit.
+
+    Equal arguments give equal bits: neither the number of threads, nor the progress bar, nor the load of the
+    machine has any influence (but for `time_budget`).  The memory of a training is allocated once, before its
+    first epoch.  A training whose loss is no longer finite stops, with a warning; `history.stopped` says why a
+    training ended early.
+
+    Examples
+    --------
+    >>> import nagd_numba
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> net = nagd_numba.MLP([1, 16, 1], activation="tanh", loss="mse")
+    >>> params = net.init(0)
+    >>> history = net.fit(params, X, X[:, 0] ** 2, epochs=200, batch_size=16, lr=0.1)
+    >>> history.last("loss") < 1e-3
+    True
+    """
+    if any(map(arrays.is_device_array, (params, vel, X, y))):
+        raise TypeError("fit trains in host memory, and these arrays are on a CUDA device: copy them to the host")
     start = time.perf_counter()
     flat = checks.parameters(model, params, write=True)
     state = np.zeros_like(flat) if vel is None else checks.parameters(model, vel, "vel", write=True)
@@ -62,6 +161,8 @@ def fit(
     number = int(checks.seed("seed", seed))
     arrays.choice("optimizer", optimizer, OPTIMIZERS)
     arrays.choice("keep", keep, ("last", "best"))
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}; a function of the History is needed")
     wanted = checked_metrics(model, metrics)
     rates = Rates(lr, momentum, optimizer, model.dtype)
     largest = math.inf if clip is None else positive("clip", clip)
@@ -73,9 +174,9 @@ def fit(
         raise ValueError("history has epochs and vel is missing; to continue, give the velocity of that training")
 
     plan = Plan(
-        min(batch_size, len(parts.rows)),
+        min(int(batch_size), len(parts.rows)),
         options=rule_options(optimizer),
-        accumulate=accumulate,
+        accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
         measure=bool(wanted),
     )
@@ -114,165 +215,7 @@ def fit(
         warnings.warn(
             f"training diverged in epoch {past.epochs}: the loss is {past.last('loss')}; a smaller lr or clip= helps",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
     arrays.tell_torch(params, *(() if vel is None else (vel,)))
     return past
-
-
-DIVERGED = "diverged"
-
-
-class Rates:
-    """Learning rate and momentum of each update."""
-
-    def __init__(self, lr: Any, momentum: Any, optimizer: str, dtype: np.dtype) -> None:
-        self.lr = as_schedule("lr", lr)
-        self.momentum: Schedule = Constant(0.0) if optimizer == "gd" else as_schedule("momentum", momentum)
-        self.dtype = dtype
-
-    def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
-        """lr, momentum, momentum of the next update, weight decay: a row for each update of the epoch."""
-        t = np.arange(first, first + progress.updates + 1)
-        hyper = np.zeros((progress.updates, 4))
-        hyper[:, 0] = self._checked("lr", self.lr, t[:-1], progress)
-        momentum = self._checked("momentum", self.momentum, t, progress)
-        hyper[:, 1], hyper[:, 2] = momentum[:-1], momentum[1:]
-        return hyper
-
-    def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:
-        values = np.broadcast_to(np.asarray(schedule.values(t, progress), float), t.shape)
-        with np.errstate(over="ignore"):
-            good = np.isfinite(values.astype(self.dtype)) & (values >= 0)
-        if not good.all():
-            bad = int(np.argmin(good))
-            raise ValueError(
-                f"{name} is {values[bad]} at update {t[bad]}; a finite number >= 0 is needed (in {self.dtype})"
-            )
-        return values
-
-
-class Limits:
-    """When training ends before the last epoch."""
-
-    def __init__(self, patience: Any, min_gain: Any, target_loss: Any, time_budget: Any) -> None:
-        if patience is not None:
-            whole(patience=patience)
-        self.patience = patience
-        self.min_gain = positive("min_gain", min_gain, zero=True)
-        self.target_loss = None if target_loss is None else float(target_loss)
-        self.time_budget = None if time_budget is None else positive("time_budget", time_budget)
-
-    def reached(self, history: History, validated: bool, ended: bool) -> str | None:
-        """Why to stop now, or None; a function of the history (and of the time, with a budget)."""
-        watched = history["validation_loss" if validated else "loss"]
-        if not (np.isfinite(history.last("loss")) and np.isfinite(watched[-1])):
-            return DIVERGED
-        if self.target_loss is not None and watched[-1] <= self.target_loss:
-            return "target_loss"
-        if ended:
-            return "lr"
-        if self.patience is not None:
-            best, count = math.inf, 0
-            for loss in watched:
-                count = 0 if loss < best - self.min_gain else count + 1
-                best = min(best, loss)
-            if count >= self.patience:
-                return "patience"
-        if self.time_budget is not None and history.seconds >= self.time_budget:
-            return "time_budget"
-        return None
-
-
-def rule_options(optimizer: str) -> tuple[Any, ...]:
-    """The options of the Nesterov rule for a method."""
-    names = list(RULES["nesterov"].options)
-    chosen = list(RULES["nesterov"].defaults())
-    chosen[names.index("nesterov")] = optimizer != "momentum"
-    return tuple(chosen)
-
-
-def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    for name in names:
-        arrays.choice("metrics", name, METRICS)
-        if name != "accuracy" and LOSSES[model.loss_name].labels:
-            raise ValueError(f"metrics has {name!r}, and the targets of {model.loss_name} are labels: take 'accuracy'")
-    return names
-
-
-def described(sums: np.ndarray, metrics: Sequence[str], model: MLP) -> dict[str, float]:
-    """Loss and metrics, from what the kernels sum up."""
-    outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
-    rows = sums[engine.ROWS_SEEN]
-    hits = rows * outputs if LOSSES[model.loss_name].binary else rows
-    values = {"loss": (sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT] if sums[engine.WEIGHT] else 0.0}
-    shares = {
-        "accuracy": sums[engine.HIT] / hits,
-        "mae": sums[engine.ABSOLUTE] / (rows * outputs),
-        "mse": sums[engine.SQUARE] / (rows * outputs),
-    }
-    return values | {name: float(shares[name]) for name in metrics}
-
-
-def validated(model: MLP, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:
-    assert parts.validation is not None
-    sums = evaluate(model, params, parts.validation, parts.validation_rows)
-    return {f"validation_{name}": value for name, value in described(sums, metrics, model).items()}
-
-
-def whole(**named: Any) -> None:
-    """Raise unless these are whole numbers from 1 on."""
-    for name, x in named.items():
-        if isinstance(x, bool) or not isinstance(x, int | np.integer):
-            raise TypeError(f"{name} is {x!r}; a whole number is needed")
-        if x < 1:
-            raise ValueError(f"{name} is {x}; a whole number from 1 on is needed")
-
-
-def positive(name: str, x: Any, zero: bool = False) -> float:
-    """`x` as a float above 0, or from 0 on."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is {x!r}; a number is needed") from error
-    if not (value > 0 or (zero and value == 0)):
-        raise ValueError(f"{name} is {x!r}; a number {'>= 0' if zero else '> 0'} is needed")
-    return value
-
-
-class ProgressBar:
-    """A progress bar of rich, or nothing."""
-
-    def __init__(self, shown: bool, steps: int, epochs: int) -> None:
-        self.shown, self.total, self.epochs = shown, steps, epochs
-        self.done = 0
-
-    def __enter__(self) -> ProgressBar:
-        if self.shown:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
-            self.bars = Progress(*columns, TimeRemainingColumn())
-            self.bars.start()
-            self.task = self.bars.add_task("training", total=max(1, self.total), status="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.bars.stop()
-
-    @property
-    def steps(self) -> Callable[[int], None] | None:
-        """What is told of the steps done in an epoch."""
-        return self._steps if self.shown else None
-
-    def _steps(self, in_epoch: int) -> None:
-        self.bars.update(self.task, completed=self.done + in_epoch)
-        self.last = in_epoch
-
-    def epoch(self, history: History) -> None:
-        if self.shown:
-            self.done += self.last
-            shown = "  ".join(f"{name} {history.last(name):.4g}" for name in history.to_dict() if "loss" in name)
-            self.bars.update(self.task, status=f"epoch {history.epochs}/{self.epochs}  {shown}")

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from .cells import layer_key
-from .tile import ROWS, pointer
+from .pointers import pointer
+from .tile import ROWS
 
 # Bound when compiled.
 hidden_product: Any = None

@@ -14,7 +14,7 @@ from .. import arrays
 from ..history import History
 from ..schedules import Progress
 from . import checks
-from .fit import (
+from .course import (
     DIVERGED,
     OPTIMIZERS,
     ProgressBar,
@@ -104,6 +104,8 @@ def fit_many(
     arrays.no_overlap([("params2d", flat), ("vel", state)], written=("params2d", "vel"))
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     arrays.choice("optimizer", optimizer, OPTIMIZERS)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
     wanted = checked_metrics(mlp, metrics)
     seeds = [int(checks.seed("seed", x)) for x in _each("seed", seed, networks)]
     rates = [
@@ -111,16 +113,16 @@ def fit_many(
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
     ]
     largest = math.inf if clip is None else positive("clip", clip)
-    if isinstance(validation, float | int) and len(set(seeds)) > 1:
+    if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
-    parts = split(mlp, samples(mlp, X, y, sample_weight), validation, seeds[0])
+    parts = split(mlp, samples(mlp, X, y, sample_weight), validation, seeds[0] if seeds else 0)
     if networks == 0:
         return []
 
     plan = Plan(
-        min(batch_size, len(parts.rows)),
+        min(int(batch_size), len(parts.rows)),
         options=rule_options(optimizer),
-        accumulate=accumulate,
+        accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
         measure=bool(wanted),
     )

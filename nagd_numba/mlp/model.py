@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import arrays, threads
 from ..flat import FlatParams
-from ..history import History
 from . import checks, cpu, layout
 from .cells import ACTIVATIONS, LOSSES, drop_threshold
+from .fit import fit
 
 PARALLEL_FLOP = 2e7  # of `forward`, from which on two threads beat one
 
@@ -310,132 +310,7 @@ class MLP:
         arrays.tell_torch(out)
         return float(value), out
 
-    def fit(
-        self,
-        params: Any,
-        X: Any,
-        y: Any,
-        epochs: int = 20,
-        batch_size: int = 32,
-        lr: Any = 0.05,
-        momentum: Any = 0.9,
-        progress: bool = False,
-        optimizer: str = "nag",
-        *,
-        vel: Any = None,
-        seed: int = 0,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        validation: Any = None,
-        metrics: Any = (),
-        patience: int | None = None,
-        min_gain: float = 0.0,
-        target_loss: float | None = None,
-        time_budget: float | None = None,
-        keep: str = "last",
-        clip: float | None = None,
-        accumulate: int = 1,
-        callback: Any = None,
-        history: History | None = None,
-    ) -> History:
-        """Train `params` in place, compiled, and return the course of the training.
-
-        Every epoch passes over the rows in a new order, in batches; each batch makes one update
-
-            v <- momentum v + g;    params <- params - lr (g + momentum_next v)        optimizer="nag"
-
-        with the gradient `g` of the mean loss of the batch, and `momentum_next` the momentum of the next update (equal
-        unless a schedule says otherwise).  "momentum" is `params - lr v`, "gd" is `params - lr g`.
-
-        Parameters
-        ----------
-        params : array of shape (size,)
-            Modified in place; of the model's dtype, contiguous, in host memory.
-        X : array of shape (n, sizes[0])
-            float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
-            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
-        y : array
-            As for `loss`.
-        epochs : int
-            Epochs in all, those in `history` included.
-        batch_size : int
-            Rows of a batch; the last of an epoch has the rest.
-        lr, momentum : float, nagd_numba.schedules.Schedule, or function of the number of the update
-            Finite, >= 0.
-        progress : bool
-            Show a bar.
-        optimizer : {"nag", "momentum", "gd"}
-        vel : array of shape (size,), optional
-            The velocity, modified in place; zeros by default.
-        seed : int
-            Decides the order of the rows, the dropout, and which rows a share for validation takes.
-        shuffle : bool
-            False: every epoch takes the rows as they are.
-        sample_weight : array of shape (n,), optional
-            Weights of the samples in the mean of a batch, finite, >= 0.
-        validation : float, or (X, y), or (X, y, sample_weight), optional
-            A share of the rows that is held back, or data of its own; evaluated after every epoch.
-        metrics : sequence of {"accuracy", "mae", "mse"}
-            Recorded for the training batches as they pass, and for the validation data.
-        patience : int, optional
-            Stop after so many epochs in which the watched loss (of the validation data, or without them of the
-            training) was not below its best by more than `min_gain`.
-        target_loss : float, optional
-            Stop when the watched loss is at most this.
-        time_budget : float, optional
-            Stop after the epoch in which so many seconds have passed.
-        keep : {"last", "best"}
-            Which parameters to end with: the last ones, or those with the lowest watched loss.
-        clip : float, optional
-            Gradients with a larger Euclidean norm are scaled down to it.
-        accumulate : int
-            Batches whose gradients make one update together, as if they were one batch.
-        callback : function of the History, optional
-            Called after every epoch; stops the training if it returns a true value.
-        history : History, optional
-            The history of a training to continue (with its `params`, `vel`, `seed` and everything else): what follows
-            is bit for bit what would have followed without a break.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        TypeError, ValueError
-            For unfit arguments, before anything is written.
-        KeyboardInterrupt
-            Within about 0.1 s of Ctrl-C, between two updates; `params` and `vel` are then those of the last update.
-
-        Notes
-        -----
-        Velocities below the smallest normal number are set to 0 (processors are slow with them); but for that, training
-        is a loop of `value_and_grad` and `nagd_numba.step`, to the last bit.
-
-        Equal arguments give equal bits: neither the number of threads, nor the progress bar, nor the load of the
-        machine has any influence (but for `time_budget`).  The memory of a training is allocated once, before its
-        first epoch.  A training whose loss is no longer finite stops, with a warning; `history.stopped` says why a
-        training ended early.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-        >>> net = MLP([1, 16, 1], activation="tanh", loss="mse")
-        >>> params = net.init(0)
-        >>> history = net.fit(params, X, X[:, 0] ** 2, epochs=200, batch_size=16, lr=0.1)
-        >>> history.last("loss") < 1e-3
-        True
-        """
-        if self._on_device(params=params, X=X, y=y):
-            raise TypeError("fit trains in host memory, and these arrays are on a CUDA device: copy them to the host")
-        from .fit import fit
-
-        return fit(
-            *(self, params, X, y, epochs, batch_size, lr, momentum, optimizer, vel, seed, shuffle, sample_weight),
-            *(validation, metrics, patience, min_gain, target_loss, time_budget, keep, clip, accumulate, callback),
-            *(progress, history),
-        )
+    fit = fit
 
     def _on_device(self, params: Any, **others: Any) -> bool:
         if type(params) is np.ndarray and not any(map(arrays.is_device_array, others.values())):

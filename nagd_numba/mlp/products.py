@@ -1,7 +1,7 @@
 """The matrix products of the passes, each with what is done to its elements while they are in a tile.
 
 Templates, bound to one dtype, activation and rule by `bindings.py`.  Matrices are given by a pointer to the flat vector
-they lie in (`tile.pointer`), the offset of their first element and a pitch.  `to` holds what `finish` needs:
+they lie in (`pointers.pointer`), the offset of their first element and a pitch.  `to` holds what `finish` needs:
 
     finish_hidden    out = dropout(activation(sum + bias))
     finish_output    out = sum + bias
@@ -16,7 +16,8 @@ from typing import Any
 
 from ..rounding import add, fma, mul
 from .cells import drop, drop_delta, settled
-from .tile import BLOCK, peek, pointer, poke
+from .pointers import peek, pointer, poke
+from .tile import BLOCK
 
 # Bound when a product is compiled.
 multiply: Any = None

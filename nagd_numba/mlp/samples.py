@@ -34,7 +34,7 @@ def samples(model: MLP, X: Any, y: Any, weights: Any = None, name: str = "") -> 
     x = X if type(X) is np.ndarray else checks.as_array("X", X)
     checks.input_shape(model, x.shape)
     scale = checks.UINT8_SCALE if x.dtype == np.uint8 else 1.0
-    if x.dtype.name not in _AS_THEY_ARE:
+    if x.dtype.name not in _AS_THEY_ARE or not x.dtype.isnative:
         x = checks.inputs(model, x)
     x = np.asarray(x)  # of a memory map the plain array
     if not x.flags.c_contiguous:
@@ -53,7 +53,8 @@ def _weights(model: MLP, weights: Any, rows: int) -> np.ndarray:
         raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
     if w.shape != (rows,):
         raise ValueError(f"sample_weight has shape {w.shape} and X {rows} rows; one weight a row is needed: ({rows},)")
-    w = w.astype(model.dtype)
+    with np.errstate(over="ignore"):
+        w = w.astype(model.dtype)
     if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
         raise ValueError("sample_weight has negative, infinite or only zero weights; finite ones >= 0 are needed")
     return w

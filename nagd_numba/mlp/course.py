@@ -1,0 +1,182 @@
+"""What `fit` and `fit_many` share: rates of each update, when to stop, measures, the progress bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import arrays
+from ..history import History
+from ..rules import RULES
+from ..schedules import Constant, Progress, Schedule, as_schedule
+from . import engine
+from .cells import LOSSES
+from .samples import Split
+from .trainer import evaluate
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+OPTIMIZERS = ("nag", "momentum", "gd")
+METRICS = ("accuracy", "mae", "mse")
+DIVERGED = "diverged"
+
+
+class Rates:
+    """Learning rate and momentum of each update."""
+
+    def __init__(self, lr: Any, momentum: Any, optimizer: str, dtype: np.dtype) -> None:
+        self.lr = as_schedule("lr", lr)
+        self.momentum: Schedule = Constant(0.0) if optimizer == "gd" else as_schedule("momentum", momentum)
+        self.dtype = dtype
+
+    def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
+        """lr, momentum, momentum of the next update, weight decay: a row for each update of the epoch."""
+        t = np.arange(first, first + progress.updates + 1)
+        hyper = np.zeros((progress.updates, 4))
+        hyper[:, 0] = self._checked("lr", self.lr, t[:-1], progress)
+        momentum = self._checked("momentum", self.momentum, t, progress)
+        hyper[:, 1], hyper[:, 2] = momentum[:-1], momentum[1:]
+        return hyper
+
+    def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:
+        values = np.broadcast_to(np.asarray(schedule.values(t, progress), float), t.shape)
+        with np.errstate(over="ignore"):
+            good = np.isfinite(values.astype(self.dtype)) & (values >= 0)
+        if not good.all():
+            bad = int(np.argmin(good))
+            raise ValueError(
+                f"{name} is {values[bad]} at update {t[bad]}; a finite number >= 0 is needed (in {self.dtype})"
+            )
+        return values
+
+
+class Limits:
+    """When training ends before the last epoch."""
+
+    def __init__(self, patience: Any, min_gain: Any, target_loss: Any, time_budget: Any) -> None:
+        if patience is not None:
+            whole(patience=patience)
+        self.patience = patience
+        self.min_gain = positive("min_gain", min_gain, zero=True)
+        self.target_loss = None if target_loss is None else positive("target_loss", target_loss, zero=True)
+        self.time_budget = None if time_budget is None else positive("time_budget", time_budget)
+
+    def reached(self, history: History, validated: bool, ended: bool) -> str | None:
+        """Why to stop now, or None; a function of the history (and of the time, with a budget)."""
+        watched = history["validation_loss" if validated else "loss"]
+        if not (np.isfinite(history.last("loss")) and np.isfinite(watched[-1])):
+            return DIVERGED
+        if self.target_loss is not None and watched[-1] <= self.target_loss:
+            return "target_loss"
+        if ended:
+            return "lr"
+        if self.patience is not None:
+            best, count = math.inf, 0
+            for loss in watched:
+                count = 0 if loss < best - self.min_gain else count + 1
+                best = min(best, loss)
+            if count >= self.patience:
+                return "patience"
+        if self.time_budget is not None and history.seconds >= self.time_budget:
+            return "time_budget"
+        return None
+
+
+def rule_options(optimizer: str) -> tuple[Any, ...]:
+    """The options of the Nesterov rule for a method."""
+    names = list(RULES["nesterov"].options)
+    chosen = list(RULES["nesterov"].defaults())
+    chosen[names.index("nesterov")] = optimizer != "momentum"
+    return tuple(chosen)
+
+
+def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    for name in names:
+        arrays.choice("metrics", name, METRICS)
+        if name != "accuracy" and LOSSES[model.loss_name].labels:
+            raise ValueError(f"metrics has {name!r}, and the targets of {model.loss_name} are labels: take 'accuracy'")
+    return names
+
+
+def described(sums: np.ndarray, metrics: Sequence[str], model: MLP) -> dict[str, float]:
+    """Loss and metrics, from what the kernels sum up."""
+    outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+    rows = sums[engine.ROWS_SEEN]
+    hits = rows * outputs if LOSSES[model.loss_name].binary else rows
+    values = {"loss": (sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT] if sums[engine.WEIGHT] else 0.0}
+    shares = {
+        "accuracy": sums[engine.HIT] / hits,
+        "mae": sums[engine.ABSOLUTE] / (rows * outputs),
+        "mse": sums[engine.SQUARE] / (rows * outputs),
+    }
+    return values | {name: float(shares[name]) for name in metrics}
+
+
+def validated(model: MLP, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:
+    assert parts.validation is not None
+    sums = evaluate(model, params, parts.validation, parts.validation_rows)
+    return {f"validation_{name}": value for name, value in described(sums, metrics, model).items()}
+
+
+def whole(**named: Any) -> None:
+    """Raise unless these are whole numbers from 1 on."""
+    for name, x in named.items():
+        if isinstance(x, bool) or not isinstance(x, int | np.integer):
+            raise TypeError(f"{name} is {x!r}; a whole number is needed")
+        if x < 1:
+            raise ValueError(f"{name} is {x}; a whole number from 1 on is needed")
+
+
+def positive(name: str, x: Any, zero: bool = False) -> float:
+    """`x` as a float above 0, or from 0 on."""
+    try:
+        if isinstance(x, str | bytes):
+            raise TypeError("text")
+        value = float(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {x!r}; a number is needed") from error
+    if not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"{name} is {x!r}; a number {'>= 0' if zero else '> 0'} is needed")
+    return value
+
+
+class ProgressBar:
+    """A progress bar of rich, or nothing."""
+
+    def __init__(self, shown: bool, steps: int, epochs: int) -> None:
+        self.shown, self.total, self.epochs = shown, steps, epochs
+        self.done = 0
+
+    def __enter__(self) -> ProgressBar:
+        if self.shown:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
+            self.bars = Progress(*columns, TimeRemainingColumn())
+            self.bars.start()
+            self.task = self.bars.add_task("training", total=max(1, self.total), status="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.bars.stop()
+
+    @property
+    def steps(self) -> Callable[[int], None] | None:
+        """What is told of the steps done in an epoch."""
+        return self._steps if self.shown else None
+
+    def _steps(self, in_epoch: int) -> None:
+        self.bars.update(self.task, completed=self.done + in_epoch)
+        self.last = in_epoch
+
+    def epoch(self, history: History) -> None:
+        if self.shown:
+            self.done += self.last
+            shown = "  ".join(f"{name} {history.last(name):.4g}" for name in history.to_dict() if "loss" in name)
+            self.bars.update(self.task, status=f"epoch {history.epochs}/{self.epochs}  {shown}")
