@@ -21,11 +21,12 @@ from .step import step
 
 if TYPE_CHECKING:
     from . import schedules as schedules
+    from .history import History as History
     from .mlp import MLP as MLP
     from .mlp import fit_many as fit_many
 
 __version__ = "0.1.0"
-__all__ = ["MLP", "FlatParams", "__version__", "fit_many", "nesterov_update", "schedules", "step"]
+__all__ = ["MLP", "FlatParams", "History", "__version__", "fit_many", "nesterov_update", "schedules", "step"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,4 +36,8 @@ def __getattr__(name: str) -> Any:
         return getattr(mlp, name)
     if name == "schedules":
         return importlib.import_module(f".{name}", __name__)
+    if name == "History":
+        from .history import History
+
+        return History
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ class History:
 
     def last(self, name: str) -> float:
         """The value of the last epoch."""
-        return float(self[name][-1])
+        return self.values(name)[-1]
+
+    def values(self, name: str) -> Sequence[float]:
+        """The values so far, not copied: they grow with the history, and are not to be changed."""
+        return self._columns.get(name, ())
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """The columns by name, as arrays (for `pandas.DataFrame(history.to_dict())`, for example)."""

@@ -89,8 +89,11 @@ def test_the_best_model_is_the_best_of_all_epochs(defaults):
     assert defaults.model.loss(defaults.best.params, data.X_validation, data.y_validation) == best.validation_loss
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("loss", "activation"),
+    # Each once: every pair would compile for a minute.
+    [("cross_entropy", "relu"), ("mse", "tanh"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "identity")],
+)
 def test_every_loss_and_activation_learns(loss, activation):
     config = Config(loss=loss, activation=activation, hidden=(8,), dropout=0.0, epochs=60, validation=0.3, device="cpu")
     for result in compare(clusters(config), config):

@@ -32,14 +32,19 @@ class Rates:
         self.lr = as_schedule("lr", lr)
         self.momentum: Schedule = Constant(0.0) if optimizer == "gd" else as_schedule("momentum", momentum)
         self.dtype = dtype
+        self._constant: np.ndarray | None = None
 
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
         """lr, momentum, momentum of the next update, weight decay: a row for each update of the epoch."""
+        if self._constant is not None and len(self._constant) == progress.updates:
+            return self._constant
         t = np.arange(first, first + progress.updates + 1)
         hyper = np.zeros((progress.updates, 4))
         hyper[:, 0] = self._checked("lr", self.lr, t[:-1], progress)
         momentum = self._checked("momentum", self.momentum, t, progress)
         hyper[:, 1], hyper[:, 2] = momentum[:-1], momentum[1:]
+        if isinstance(self.lr, Constant) and isinstance(self.momentum, Constant):
+            self._constant = hyper
         return hyper
 
     def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:
@@ -61,25 +66,26 @@ class Limits:
         if patience is not None:
             whole(patience=patience)
         self.patience = patience
+        self._seen, self._best, self._count = 0, math.inf, 0
         self.min_gain = positive("min_gain", min_gain, zero=True)
         self.target_loss = None if target_loss is None else positive("target_loss", target_loss, zero=True)
         self.time_budget = None if time_budget is None else positive("time_budget", time_budget)
 
     def reached(self, history: History, validated: bool, ended: bool) -> str | None:
         """Why to stop now, or None; a function of the history (and of the time, with a budget)."""
-        watched = history["validation_loss" if validated else "loss"]
-        if not (np.isfinite(history.last("loss")) and np.isfinite(watched[-1])):
+        watched = history.values("validation_loss" if validated else "loss")
+        if not (math.isfinite(history.last("loss")) and math.isfinite(watched[-1])):
             return DIVERGED
         if self.target_loss is not None and watched[-1] <= self.target_loss:
             return "target_loss"
         if ended:
             return "lr"
         if self.patience is not None:
-            best, count = math.inf, 0
-            for loss in watched:
-                count = 0 if loss < best - self.min_gain else count + 1
-                best = min(best, loss)
-            if count >= self.patience:
+            for loss in watched[self._seen :]:
+                self._count = 0 if loss < self._best - self.min_gain else self._count + 1
+                self._best = min(self._best, loss)
+            self._seen = len(watched)
+            if self._count >= self.patience:
                 return "patience"
         if self.time_budget is not None and history.seconds >= self.time_budget:
             return "time_budget"
@@ -106,9 +112,12 @@ def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:
 def described(sums: np.ndarray, metrics: Sequence[str], model: MLP) -> dict[str, float]:
     """Loss and metrics, from what the kernels sum up."""
     outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+    sums = sums.tolist()
     rows = sums[engine.ROWS_SEEN]
     hits = rows * outputs if LOSSES[model.loss_name].binary else rows
     values = {"loss": (sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT] if sums[engine.WEIGHT] else 0.0}
+    if not metrics:
+        return values
     shares = {
         "accuracy": sums[engine.HIT] / hits,
         "mae": sums[engine.ABSOLUTE] / (rows * outputs),

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from .. import loops
 from ..compile import callee, cpu_kernel
@@ -138,8 +138,12 @@ def _gathering(loss: str) -> dict[str, Any]:
 
 
 @functools.cache
-def shuffle_kernel(signature: tuple[Any, ...]) -> Callable:
-    return cpu_kernel(shuffle, "mlp_shuffle", signature)
+def shuffle_kernel() -> Callable:
+    """`shuffle`, for int64 vectors."""
+    vector = types.Array(types.int64, 1, "C")
+    return cpu_kernel(
+        shuffle, "mlp_shuffle", types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64)
+    )
 
 
 def shuffle(order, rows, seed, epoch):

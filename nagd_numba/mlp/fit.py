@@ -190,7 +190,7 @@ def fit(
             epoch = past.epochs
             if shuffle:
                 shuffled(order, parts.rows, number, epoch)
-            reached = Progress(updates, len(order), past["loss"] if epoch else ())
+            reached = Progress(updates, len(order), past.values("loss"))
             hyper = rates.of_epoch(epoch * updates, reached)
             sums = trainer.epoch(order, hyper, np.uint64(number), epoch * steps, told.steps)
             values = described(sums, wanted, model)
@@ -203,8 +203,8 @@ def fit(
             watched = past.last("validation_loss" if parts.validation is not None else "loss")
             if best_params is not None and watched < best:
                 best, best_params[:] = watched, flat
-            after = Progress(updates, len(order), past["loss"])
-            past.stopped = limits.reached(past, parts.validation is not None, rates.lr.ended(after))
+            ended = rates.lr.ended(Progress(updates, len(order), past.values("loss")))
+            past.stopped = limits.reached(past, parts.validation is not None, ended)
             if callback is not None and callback(past) and past.stopped is None:
                 past.stopped = "callback"
             if past.stopped is not None:

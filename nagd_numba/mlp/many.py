@@ -138,7 +138,7 @@ def fit_many(
                     shuffled(order, parts.rows, number, epoch)
             hyper = np.stack(
                 [
-                    own.of_epoch(epoch * updates, Progress(updates, len(parts.rows), past["loss"] if epoch else ()))
+                    own.of_epoch(epoch * updates, Progress(updates, len(parts.rows), past.values("loss")))
                     for own, past in zip(rates, histories, strict=True)
                 ]
             )

@@ -144,8 +144,7 @@ class Trainer:
 
 def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
     """`order` becomes a permutation of `rows`: a function of the seed and the epoch."""
-    arguments = order, _read_only(rows), np.uint64(seed), np.uint64(epoch)
-    engine.shuffle_kernel(tuple(map(typeof, arguments)))(*arguments)
+    engine.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
 
 
 def evaluate(model: MLP, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
