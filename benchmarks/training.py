@@ -26,7 +26,6 @@ from threadpoolctl import ThreadpoolController
 
 import nagd_numba
 from nagd_numba.data import load_digits
-from nagd_numba.mlp.trainer import Data, Plan, Trainer
 
 from .common import interleaved, ratio
 
@@ -78,15 +77,10 @@ class Case:
 
 def train_ours(case: Case) -> Train:
     params = case.flat.copy()
-    vel = np.zeros_like(params)
-    trainer = Trainer(case.net, params, vel, Data(case.X, case.y, np.zeros(0, np.float32)), Plan(case.batch))
-    hyper = np.tile([LR, MOMENTUM, MOMENTUM, 0.0], (trainer.updates(len(case.X)), 1))
-    order = np.arange(len(case.X))
 
     def train():
-        params[:], vel[:] = case.flat, 0
-        for _ in range(EPOCHS):
-            trainer.epoch(order, hyper, 0, 0)
+        params[:] = case.flat
+        case.net.fit(params, case.X, case.y, EPOCHS, case.batch, LR, MOMENTUM, shuffle=False)
         return case.views(params)
 
     return train

@@ -29,7 +29,7 @@ def read(path: str | Path, what: str) -> dict[str, np.ndarray]:
         try:
             file = np.load(stream, allow_pickle=False)
             return {name: file[name] for name in file.files}
-        except (ValueError, EOFError, KeyError, OSError, AttributeError, NotImplementedError) as error:
+        except (ValueError, EOFError, KeyError, OSError, AttributeError, RuntimeError) as error:  # that of encryption
             problem: Exception = error
         except (zipfile.BadZipFile, zlib.error) as error:
             problem = error

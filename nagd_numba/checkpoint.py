@@ -1,8 +1,9 @@
 """The state of `nagd-numba train` in its `--save` file, beside the best model: what `--resume` continues from.
 
-The file is written after every epoch, whole or not at all, so a run that is killed at any moment loses the epoch in
-work and no more; resumed, it ends bit for bit like one that was not.  The order of the rows, the dropout and the rates
-are functions of the configuration and the epoch, so parameters, velocity and history are all there is to keep.
+The file is written after an epoch, whole or not at all, if it was not within the last half second: that much and the
+epoch in work is what a run loses that is killed at any moment.  Resumed, it ends bit for bit like one that was not.
+The order of the rows, the dropout and the rates are functions of the configuration and the epoch, so parameters,
+velocity and history are all there is to keep.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ class Checkpoint:
         if str(self._content.get("training")) != FORMAT:
             raise ValueError(f"{path}: no training of nagd-numba train --save in it (no {FORMAT!r})")
         try:
-            values = json.loads(str(self._content["config"]))
+            values = dict(json.loads(str(self._content["config"])))
             self.config = Config(**{name: _as_given(value) for name, value in values.items()})
-            self.source: dict[str, Any] = json.loads(str(self._content["source"]))
+            self.source: dict[str, Any] = dict(json.loads(str(self._content["source"])))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: a damaged training: {error}") from error
 
@@ -83,9 +84,12 @@ class Checkpoint:
                 method, number = str(self._content["method"]), int(self._content["epoch"])
                 epoch = run.states[method].result.history[number - 1]
                 run.best = Best(method, epoch, self._vector("params", run))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             run.states.clear()
             raise ValueError(f"{self.path}: a damaged training: {error}") from error
+        passed = max((len(result.history) for result in run.results), default=0)
+        if passed > run.config.epochs:
+            raise ValueError(f"--epochs is {run.config.epochs}, and {passed} have passed in {self.path}; give as many")
 
     def _vector(self, name: str, run: Comparison) -> np.ndarray:
         x = self._content[name]

@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, Config
+from . import __version__, options
+from .sweep_config import SweepConfig
+from .train_config import Config
 
 if TYPE_CHECKING:
+    from .sweep import Sweep
     from .train import Comparison
 
 INTERRUPTED = 130
@@ -87,7 +89,10 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
         checkpoint = None
         config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
     else:
-        checkpoint = Checkpoint(args.resume)
+        try:
+            checkpoint = Checkpoint(args.resume)
+        except OSError as error:
+            raise OSError(f"--resume {args.resume}: {(error.strerror or str(error)).lower()}") from error
         config = _resumed(checkpoint, args)
         args.save = args.resume if args.save is None else args.save
     if args.label is not None and args.data is None:
@@ -109,8 +114,8 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
 def _resumed(checkpoint: Any, args: argparse.Namespace) -> Config:
     """The configuration of a training to continue; options that would change its course are refused."""
     same = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
-    _add_train_options(same)
-    given = vars(same.parse_args([word for word in args.given if word != args.name]))
+    options.add_train(same)
+    given = vars(same.parse_args(args.given[args.given.index(args.name) + 1 :]))
     free = ("epochs", "target", "device")
     for field in dataclasses.fields(Config):
         before = getattr(checkpoint.config, field.name)
@@ -120,7 +125,8 @@ def _resumed(checkpoint: Any, args: argparse.Namespace) -> Config:
                 f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
             )
     if args.data is None:
-        args.data, args.label = checkpoint.source.get("data"), checkpoint.source.get("label")
+        args.data = checkpoint.source.get("data")
+        args.label = checkpoint.source.get("label") if args.label is None else args.label
     changes = {name: given[name] for name in free if name in given}
     return dataclasses.replace(checkpoint.config, **changes)
 
@@ -200,11 +206,62 @@ def _save(args: argparse.Namespace, run: Comparison) -> int:
     return 0
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    with _interrupts() as interrupts:
+        try:
+            run = _set_up_sweep(args)
+        except (ValueError, OSError) as error:
+            return _tell(f"nagd-numba sweep: error: {error}", 2)
+        interrupts.run = run
+        from . import report, sweep_report
+
+        out = report.console()
+        print(sweep_report.heading(run), flush=True)
+        with sweep_report.progress(out, run) as on_epoch:
+            run.run(on_epoch)
+        interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
+        sweep_report.show(out, run)
+        code = 0
+        for option, what, write in (("plot", "Plot", sweep_report.plot), ("json", "Results", sweep_report.write_json)):
+            path = getattr(args, option)
+            if path is not None:
+                try:
+                    write(path, run)
+                    print(f"{what}: {path}")
+                except OSError as error:
+                    code = _tell(f"nagd-numba sweep: error: --{option}: {error}", 1)
+    return code
+
+
+def _set_up_sweep(args: argparse.Namespace) -> Sweep:
+    """Check everything that can be checked before training."""
+    from . import report
+    from .atomic import check_replaceable
+    from .data import load_digits, load_file, split
+    from .sweep import Sweep
+
+    base = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+    config = SweepConfig(base, args.lrs, args.momenta, args.seeds, args.optimizer)
+    if args.label is not None and args.data is None:
+        raise ValueError("--label is for a csv file given with --data")
+    if args.plot is not None:
+        report.check_plot(args.plot)
+    for option in ("plot", "json"):
+        path = getattr(args, option)
+        if path is not None:
+            try:
+                check_replaceable(path)
+            except OSError as error:
+                raise OSError(f"--{option}: {error}") from error
+    samples = load_digits() if args.data is None else load_file(args.data, args.label)
+    return Sweep(split(samples, base.validation, base.seed, base.dtype), config)
+
+
 class _Interrupts:
     """Ctrl-C once: `KeyboardInterrupt`, and the run told to stop, should the exception be lost in a callback of C
     code.  From then on, and after `ignore`, it has no effect."""
 
-    run: Comparison | None = None
+    run: Comparison | Sweep | None = None
     done = False
 
     def __call__(self, *_: object) -> None:
@@ -212,7 +269,8 @@ class _Interrupts:
             self.done = True
             if self.run is not None:
                 self.run.stop = True
-            raise KeyboardInterrupt
+            if not getattr(self.run, "committing", False):  # then it stops as soon as it may
+                raise KeyboardInterrupt
 
     def ignore(self) -> None:
         self.done = True
@@ -265,74 +323,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130.",
     )
     train.set_defaults(command=_train, name="train")
-    _add_train_options(train)
+    options.add_train(train)
     train.set_defaults(**dataclasses.asdict(Config()))
+    sweep = commands.add_parser(
+        "sweep",
+        help="train a network for each learning rate and momentum at once and compare them",
+        description="Train a multi-layer perceptron for each pair of a learning rate and a momentum with several "
+        "seeds, all at once, one to a core, and show the validation accuracy of each pair. Trains on the CPU.",
+        epilog="Ctrl-C stops the training and exits with code 130; nothing is written then.",
+    )
+    sweep.set_defaults(command=_sweep, name="sweep")
+    options.add_sweep(sweep)
+    sweep.set_defaults(**dataclasses.asdict(Config()) | dataclasses.asdict(SweepConfig()))
     return parser
-
-
-def _add_train_options(parser: argparse.ArgumentParser) -> None:
-    whole: dict[str, Any] = {"type": int, "metavar": "N"}
-    share: dict[str, Any] = {"type": float, "metavar": "X"}
-    name: dict[str, Any] = {"metavar": "NAME"}
-
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data",
-        metavar="FILE",
-        help="an .npz file with arrays X (n, d) and y (n,), or a .csv file with or without a header line; labels are "
-        "integers or text; features are standardised with the mean and standard deviation of the training rows "
-        "(default: 1,797 handwritten digits that come with the package, divided by 16)",
-    )
-    group.add_argument(
-        "--label",
-        metavar="NAME|INDEX",
-        help="the label column of a .csv file, by name or counted from 0, or from -1 backwards (default: the last)",
-    )
-    group.add_argument(
-        "--validation", **share, help="share of the rows held back, the same of each class (%(default)s)"
-    )
-    group.add_argument("--seed", **whole, help="decides rows held back, parameters, batches and dropout (%(default)s)")
-
-    group = parser.add_argument_group("network")
-    group.add_argument("--hidden", type=_widths, metavar="N[,N...]", help="widths of the hidden layers, or none (128)")
-    group.add_argument("--activation", **name, help=f"{', '.join(ACTIVATIONS)} (%(default)s)")
-    group.add_argument("--loss", **name, help=f"{', '.join(LOSSES)} (%(default)s)")
-    group.add_argument("--dropout", **share, help="share of hidden units dropped while training (%(default)s)")
-    group.add_argument("--l2", **share, help="weight of the penalty on squared weights (%(default)s)")
-    group.add_argument("--dtype", **name, help=f"{', '.join(DTYPES)} (%(default)s)")
-
-    group = parser.add_argument_group("training")
-    group.add_argument("--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} (all)")
-    group.add_argument("--epochs", **whole, help="passes over the training rows (%(default)s)")
-    group.add_argument("--batch-size", **whole, help="rows for each step (%(default)s)")
-    group.add_argument("--lr", **share, help="learning rate, the same for all methods (%(default)s)")
-    group.add_argument("--momentum", **share, help="of momentum and nag, from 0 to below 1 (%(default)s)")
-    group.add_argument("--device", **name, help=f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)")
-
-    group = parser.add_argument_group("results")
-    group.add_argument("--target", **share, help="validation accuracy in %% whose first epoch is told (%(default)g)")
-    group.add_argument("--plot", metavar="FILE", help="write the curves as .png, .svg, .pdf, ... (needs matplotlib)")
-    group.add_argument(
-        "--save",
-        metavar="FILE",
-        help="write the best model (see nagd_numba.model_file.load_model) and the state of the training as .npz, while "
-        "it goes on and at its end",
-    )
-    group.add_argument(
-        "--resume",
-        metavar="FILE",
-        help="continue the training in a file of --save, with its options; --epochs may be larger than before",
-    )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}; widths are needed, such as 128 or 128,64, or none") from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

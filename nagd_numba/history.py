@@ -68,7 +68,7 @@ class History:
 
     def last(self, name: str) -> float:
         """The value of the last epoch."""
-        return self.values(name)[-1]
+        return self._columns[name][-1] if name in self._columns else self[name][-1]
 
     def values(self, name: str) -> Sequence[float]:
         """The values so far, not copied: they grow with the history, and are not to be changed."""
@@ -118,7 +118,8 @@ class History:
             ax.set_xlabel("epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(alpha=0.3)
-            ax.legend()
+            if names:
+                ax.legend()
         if all(value > 0 for name in groups[0] for value in self._columns[name]):
             axes[0].set_yscale("log")
         if isinstance(target, str | Path):

@@ -87,7 +87,8 @@ class Comparison:
     """One comparison: `run()` fills `results`, `states` and `best`, which are valid whenever it is interrupted.
 
     Set `stop` (from a signal handler or another thread) to end a run after the kernel in work: it then raises
-    `KeyboardInterrupt`.  With `states` and `best` of an earlier run, `run()` continues it, to the same bits.
+    `KeyboardInterrupt`.  With `states` and `best` of an earlier run, `run()` continues it, to the same bits.  A signal
+    handler that raises must not do so while `committing` is true, or they would not belong together; `stop` will do.
     """
 
     def __init__(self, data: Split, config: Config) -> None:
@@ -106,6 +107,7 @@ class Comparison:
         self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
+        self.committing = False
         self.place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
         # Cross entropy takes labels; for the others there is one output a class as well.
         one_hot = np.eye(classes, dtype=config.dtype)
@@ -176,11 +178,14 @@ class Comparison:
             self._epoch(after, train, number, on_batch)
             loss, accuracy = self._validate(after.params, *validation, labels=self.data.y_validation)
             epoch = Epoch(number + 1, self._loss(after.params, *train), loss, accuracy)
+            self.committing = True
             state.params, state.vel = after.params, after.vel
             if self._is_best(epoch):
                 self.best = Best(result.method, epoch, to_host(state.params))
             result.history.append(epoch)
             result.seconds = time.perf_counter() - start
+            self.committing = False
+            self._check_stop()
             if on_epoch is not None:
                 on_epoch(result, epoch)
 
