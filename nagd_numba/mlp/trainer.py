@@ -56,6 +56,9 @@ class Plan:
     loss_factor: float | None = None
 
 
+_signatures: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+
 class Trainer:
     """The kernels and the memory to train the networks in the rows of `params`, or the one in a vector `params`.
 
@@ -130,7 +133,7 @@ class Trainer:
             if form not in self._kernels:
                 self._kernels[form] = engine.training_kernel(
                     *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
-                    *(plan.rule, plan.options, tuple(map(typeof, arguments)), form),
+                    *(plan.rule, plan.options, self._signature(arguments), form),
                     plan.accumulate == 1 and plan.clip == np.inf,
                 )
             start = time.perf_counter()
@@ -140,6 +143,15 @@ class Trainer:
             if on_call is not None:
                 on_call(first)
         return sums
+
+
+    def _signature(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The types of the arguments.  Asking Numba for them takes a millisecond: they are kept."""
+        given = (self.params, self.vel, *self.data.views())
+        key = (self.networks > 0, *((x.dtype, x.ndim, x.flags.aligned, x.flags.writeable) for x in given))
+        if key not in _signatures:
+            _signatures[key] = tuple(map(typeof, arguments))
+        return _signatures[key]
 
 
 def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
