@@ -1,0 +1,4 @@
+"""Adapters: the kernels behind the interfaces of other libraries, each imported only when its module is.
+
+`nagd_numba.adapters.sklearn`: estimators of scikit-learn.
+"""

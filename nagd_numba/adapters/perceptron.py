@@ -1,0 +1,498 @@
+"""What the estimators of `sklearn.py` share: parameters, checks and the training, with the semantics of scikit-learn.
+
+The order of the random draws is scikit-learn's: initial weights and biases layer by layer, the split for early
+stopping, then a permutation for every epoch, each applied to the order of the epoch before.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..flat import FlatParams
+from ..mlp import MLP, engine, layout
+from ..mlp.trainer import Data, Plan, Trainer
+from ..rules.nesterov import KERAS, NO_DECAY
+
+ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
+LOSSES = {"softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "mse"}  # by output activation
+SPARSE_BLOCK = 1 << 23  # elements of a sparse X that are made dense at once to predict
+SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
+
+
+class Perceptron(BaseEstimator):
+    """The common part of the classifier and the regressor; see them for the parameters."""
+
+    # solver and loss are checked in `_fit`, whose messages say what to use instead.
+    _parameter_constraints: dict = {  # noqa: RUF012 - the name and the form are scikit-learn's
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "sgd",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # What the classifier and the regressor do in their own way.
+
+    def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
+        """X and y after scikit-learn's checks; y a matrix with a column for each output."""
+        raise NotImplementedError
+
+    def _output_activation(self) -> str:
+        raise NotImplementedError
+
+    def _stratified(self, y: np.ndarray) -> np.ndarray | None:
+        """What the split for early stopping is stratified by."""
+        raise NotImplementedError
+
+    def _scorer(self, y: np.ndarray, weights: np.ndarray | None) -> Callable[[np.ndarray], float]:
+        """`score(found)`: how well what the network says of validation data fits `y`, as `score` of the estimator."""
+        raise NotImplementedError
+
+    # Training.
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train on X and y, from new weights unless `warm_start` is set.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            float32 trains in float32, everything else in float64.  Sparse ones are made dense.
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, or an indicator matrix of 0 and 1 (multilabel); for regression real numbers.
+        sample_weight : array of shape (n_samples,), optional
+            Weights of the samples in the mean of a batch.  A batch whose weights sum to 0 is passed over.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For unfit arguments and parameters, and for parameters of the network that are no longer finite.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        self._refuse()
+        if incremental and self.early_stopping:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: there is no validation set between its calls; "
+                "set_params(early_stopping=False), or use fit"
+            )
+        hidden = hidden_sizes(self.hidden_layer_sizes)
+        fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._checked(X, y, incremental, reset=fresh)
+        X = dense(X)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        self.n_outputs_ = y.shape[1]
+        sizes = (X.shape[1], *hidden, y.shape[1])
+        self._random_state = check_random_state(self.random_state)
+        if fresh:
+            self._initialize(sizes, X.dtype)
+        flat = self._trainable(sizes)
+        if fresh or self.early_stopping == (getattr(self, "best_validation_score_", None) is None):
+            self._watch(flat)
+        self._descend(flat, sizes, X, y, weights, incremental)
+        if not np.isfinite(flat).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                f"preprocessed: scale X (StandardScaler), or take a smaller learning_rate_init than "
+                f"{self.learning_rate_init}"
+            )
+        return self
+
+    def _refuse(self) -> None:
+        """Raise for the values of scikit-learn's parameters that cannot be honoured here."""
+        if self.solver != "sgd":
+            theirs = type(self).__name__.removeprefix("Nesterov")
+            raise ValueError(
+                f"solver is {self.solver!r}; only 'sgd' is allowed, gradient descent with momentum. "
+                f"sklearn.neural_network.{theirs} has 'adam' and 'lbfgs'"
+            )
+
+    def _initialize(self, sizes: Sequence[int], dtype: np.dtype) -> None:
+        """New weights and biases, and everything else as before the first epoch."""
+        self.t_ = 0
+        self.n_iter_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output_activation()
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        flat = np.empty(layout.parameter_count(sizes), dtype)
+        for layer in layout.layers(sizes):
+            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (layer.inputs + layer.outputs))
+            size = (layer.inputs + 1) * layer.outputs
+            flat[layer.weights : layer.weights + size] = self._random_state.uniform(-bound, bound, size)
+        self.coefs_, self.intercepts_ = views(sizes, flat)
+
+    def _trainable(self, sizes: tuple[int, ...]) -> np.ndarray:
+        """The vector that `coefs_` and `intercepts_` are views of; made anew where they were assigned."""
+        found, flat = packed(self.coefs_, self.intercepts_, write=True)
+        if found != sizes:
+            raise ValueError(
+                f"coefs_ are those of a network of sizes {found}, and hidden_layer_sizes and the data make {sizes}; "
+                f"to train a new network, call fit with warm_start=False"
+            )
+        if getattr(self.coefs_[0], "base", None) is not flat:
+            self.coefs_, self.intercepts_ = views(sizes, flat)
+        return flat
+
+    def _watch(self, flat: np.ndarray) -> None:
+        """Begin to look for the best epoch."""
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.best_validation_score_: Any = -np.inf if self.early_stopping else None
+        self.best_loss_: Any = None if self.early_stopping else np.inf
+        self._best = flat.copy() if self.early_stopping else None
+
+    def _descend(
+        self,
+        flat: np.ndarray,
+        sizes: tuple[int, ...],
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        incremental: bool,
+    ) -> None:
+        """The epochs."""
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = Descent(
+                *(self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t),
+                learning_rate=float(self.learning_rate_init),
+                velocity=np.zeros_like(flat),
+            )
+        descent = self._optimizer
+        if descent.velocity.shape != flat.shape or descent.velocity.dtype != flat.dtype:
+            descent.velocity = np.zeros_like(flat)  # coefs_ of another kind were assigned
+        model = self._model(sizes, flat.dtype, self.alpha)
+        order: np.ndarray = np.arange(len(X))
+        score: Callable[[], float] | None = None
+        if self.early_stopping:
+            order, held = train_test_split(
+                order, random_state=self._random_state, test_size=self.validation_fraction, stratify=self._stratified(y)
+            )
+            if len(held) < 2:
+                raise ValueError(
+                    f"The validation set is too small. It has {len(held)} of {len(X)} samples and needs 2: "
+                    f"a larger validation_fraction than {self.validation_fraction}, or more samples"
+                )
+            score_of = self._scorer(y[held], None if weights is None else weights[held])
+            held_X = X[held].astype(flat.dtype, copy=False)
+
+            def score() -> float:
+                return score_of(computed(model, flat, held_X))
+
+        rows = len(order)
+        batch = min(200, rows) if self.batch_size == "auto" else int(self.batch_size)
+        if batch > rows:
+            warnings.warn(
+                f"batch_size is {batch} and there are {rows} samples to train on; it is clipped", stacklevel=5
+            )
+            batch = rows
+        epoch = Epochs(model, flat, descent, X, y, weights, batch)
+        try:
+            self.n_iter_ = 0
+            while self.n_iter_ < self.max_iter:
+                if self.shuffle:
+                    permutation = np.arange(rows)
+                    self._random_state.shuffle(permutation)
+                    order = order[permutation]
+                self.loss_ = epoch(order)
+                self.n_iter_ += 1
+                self.t_ += rows
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                self._compare(flat, score)
+                descent.epoch_ends(self.t_)
+                if self._no_improvement_count > self.n_iter_no_change:
+                    if self._stops(descent):
+                        break
+                    self._no_improvement_count = 0
+                if incremental:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached before the "
+                        f"{'validation score' if self.early_stopping else 'training loss'} settled within "
+                        f"tol={self.tol}; a larger max_iter or learning_rate_init helps",
+                        ConvergenceWarning,
+                        stacklevel=5,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn(f"Training interrupted by user, in epoch {self.n_iter_ + 1}", stacklevel=5)
+        if self.early_stopping:
+            flat[...] = self._best
+
+    def _compare(self, flat: np.ndarray, score: Callable[[], float] | None) -> None:
+        """Count the epochs without improvement, of the validation score or else of the loss; keep the best.
+
+        The comparisons are scikit-learn's, also in what they make of NaN.
+        """
+        if score is None:
+            worse = self.loss_ > self.best_loss_ - self.tol
+            if self.loss_ < self.best_loss_:
+                self.best_loss_ = self.loss_
+        else:
+            value = score()
+            self.validation_scores_.append(value)
+            if self.verbose:
+                print(f"Validation score: {value:f}")
+            worse = value < self.best_validation_score_ + self.tol
+            if value > self.best_validation_score_:
+                self.best_validation_score_ = value
+                self._best = flat.copy()
+        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
+
+    def _stops(self, descent: Descent) -> bool:
+        """Is this the end, after so many epochs without improvement?  If not, the learning rate was lowered."""
+        what, done = descent.without_improvement()
+        if self.verbose:
+            watched = "Validation score" if self.early_stopping else "Training loss"
+            epochs = f"{self.n_iter_no_change} consecutive epochs"
+            print(f"{watched} did not improve more than tol={self.tol:f} for {epochs}. {what}")
+        return done
+
+    # Prediction.
+
+    def _model(self, sizes: tuple[int, ...], dtype: Any, l2: float = 0.0) -> MLP:
+        return MLP(sizes, ACTIVATIONS[self.activation], LOSSES[self.out_activation_], l2=l2, dtype=dtype)
+
+    def _validated(self, X: Any) -> Any:
+        """X for a prediction, after scikit-learn's checks."""
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """What the network says of checked X, (n_samples, n_outputs): probabilities, or the outputs for regression."""
+        sizes, flat = packed(self.coefs_, self.intercepts_)
+        # As in NumPy's products, the wider of the two dtypes; uint8 is made a float here, since MLP would scale it.
+        dtype = np.float32 if np.result_type(X.dtype, flat.dtype) == np.float32 else np.float64
+        model, flat = self._model(sizes, dtype), flat.astype(dtype, copy=False)
+        if not sparse.issparse(X):
+            return computed(model, flat, np.ascontiguousarray(X, dtype))
+        X, rows = X.tocsr(), max(1, SPARSE_BLOCK // X.shape[1])
+        blocks = (X[first : first + rows].toarray() for first in range(0, X.shape[0], rows))
+        return np.concatenate([computed(model, flat, block.astype(dtype)) for block in blocks])
+
+
+def computed(model: MLP, flat: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Probabilities, or the outputs for regression."""
+    return model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
+
+
+@dataclass
+class Descent:
+    """The state of a descent in scikit-learn's convention, which `partial_fit` takes up again."""
+
+    learning_rate_init: float
+    schedule: str
+    momentum: float
+    nesterov: bool
+    power_t: float
+    learning_rate: float
+    velocity: np.ndarray
+
+    def epoch_ends(self, samples: int) -> None:
+        """Lower the rate after so many samples in all, if the schedule says so."""
+        if self.schedule == "invscaling":
+            self.learning_rate = float(self.learning_rate_init) / (samples + 1) ** self.power_t
+
+    def without_improvement(self) -> tuple[str, bool]:
+        """What is done, in words, and whether that is the end."""
+        if self.schedule != "adaptive":
+            return "Stopping.", True
+        if self.learning_rate <= SMALLEST_RATE:
+            return "Learning rate too small. Stopping.", True
+        self.learning_rate /= 5.0
+        return f"Setting learning rate to {self.learning_rate:f}", False
+
+
+class Epochs:
+    """Calls make an epoch and return its mean loss, with scikit-learn's factors.
+
+    scikit-learn's gradient is that of the sum over the outputs (of half the squared error); the squared error it
+    reports is the mean.
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        flat: np.ndarray,
+        descent: Descent,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        batch: int,
+    ) -> None:
+        squares, labels = model.loss_name == "mse", model.loss_name == "cross_entropy"
+        targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, model.dtype)
+        plan = Plan(
+            batch,
+            options=(KERAS, bool(descent.nesterov), NO_DECAY, False),
+            by_samples=True,
+            slope_factor=0.5 if squares else 1.0,
+            loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
+        )
+        self.weights = np.zeros(0, model.dtype) if weights is None else weights.astype(model.dtype)
+        self.trainer = Trainer(model, flat, descent.velocity, Data(X, targets, self.weights), plan)
+        self.descent, self.batch = descent, batch
+        self.rates = np.zeros((0, 4))
+
+    def __call__(self, order: np.ndarray) -> float:
+        updates = self.trainer.updates(len(order))
+        if len(self.rates) != updates:
+            self.rates = np.zeros((updates, 4))
+            self.rates[:, 1:3] = self.descent.momentum
+        self.rates[:, 0] = self.descent.learning_rate
+        if len(self.weights) == 0:
+            return mean_loss(self.trainer.epoch(order, self.rates, 0, 0))
+        # The mean loss of a batch counts by its rows, not by their weights: each batch's is needed.
+        total = 0.0
+        for first in range(0, len(order), self.batch):
+            part = order[first : first + self.batch]
+            if self.weights[part].sum() != 0:
+                total += len(part) * mean_loss(self.trainer.epoch(part, self.rates[:1], 0, 0))
+        return total / len(order)
+
+
+def mean_loss(sums: np.ndarray) -> float:
+    """The mean loss with the penalty."""
+    return float((sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT])
+
+
+def hidden_sizes(given: Any) -> tuple[int, ...]:
+    """The widths of the hidden layers, from a sequence or one number."""
+    widths = list(given) if hasattr(given, "__iter__") else [given]
+    if any(width <= 0 for width in widths):
+        raise ValueError(f"hidden_layer_sizes is {given!r}; every width must be > 0")
+    try:
+        return tuple(map(operator.index, widths))
+    except TypeError as error:
+        raise TypeError(f"hidden_layer_sizes is {given!r}; whole numbers are needed: (100, 50)") from error
+
+
+def dense(X: Any) -> np.ndarray:
+    """X as a plain matrix in C order.
+
+    The kernels read rows of a dense X: a sparse one needs `n_samples * n_features` elements of memory for the time of
+    the training.
+    """
+    return X.toarray(order="C") if sparse.issparse(X) else np.ascontiguousarray(X)
+
+
+def views(sizes: Sequence[int], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The weights and the biases of each layer in the vector."""
+    named = FlatParams(layout.named_shapes(sizes), flat.dtype, flat)
+    layers = range(1, len(sizes))
+    return [named[f"W{layer}"] for layer in layers], [named[f"b{layer}"] for layer in layers]
+
+
+def packed(coefs: Any, intercepts: Any, write: bool = False) -> tuple[tuple[int, ...], np.ndarray]:
+    """The sizes of the network with these weights and biases, and all of them in one vector.
+
+    That is the vector which they are views of; a new one where users have assigned others.
+    """
+    matrices, vectors = [np.asarray(x) for x in coefs], [np.asarray(x) for x in intercepts]
+    sizes = (*matrices[0].shape[:1], *(x.shape[-1] for x in matrices if x.ndim))
+    for index, matrix in enumerate(matrices):
+        shape = sizes[index : index + 2]
+        if matrix.shape != shape or len(vectors) != len(matrices) or vectors[index].shape != shape[1:]:
+            raise ValueError(
+                f"coefs_ have the shapes {[x.shape for x in matrices]} and intercepts_ {[x.shape for x in vectors]}; "
+                f"(inputs, outputs) and (outputs,) are needed for each layer, whose outputs are the next one's inputs"
+            )
+    parts = matrices + vectors
+    dtype = np.dtype(np.float32 if all(x.dtype == np.float32 for x in parts) else np.float64)
+    size = layout.parameter_count(sizes)
+    base = matrices[0].base
+    if type(base) is np.ndarray and base.shape == (size,) and base.dtype == dtype and base.flags.c_contiguous:
+        there = [view for kind in views(sizes, base) for view in kind]
+        if all(map(is_at, parts, there)) and (base.flags.writeable or not write):
+            return sizes, base
+    flat = np.empty(size, dtype)
+    for view, part in zip([view for kind in views(sizes, flat) for view in kind], parts, strict=True):
+        view[...] = part
+    return sizes, flat
+
+
+def is_at(x: Any, place: np.ndarray) -> bool:
+    """Does `x` lie where `place` does, element for element?"""
+    start, other = x.__array_interface__["data"][0], place.__array_interface__["data"][0]
+    return start == other and x.dtype == place.dtype and x.flags.c_contiguous

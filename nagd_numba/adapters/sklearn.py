@@ -1,0 +1,378 @@
+"""Multi-layer perceptrons with the interface of scikit-learn, trained by the compiled kernels.
+
+They take the place of `sklearn.neural_network.MLPClassifier` and `MLPRegressor` with `solver="sgd"`: the same
+`random_state` gives the same initial weights, the same batches and, but for roundings, the same course.  scikit-learn
+is imported by this module only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.utils.validation import column_or_1d, validate_data  # the latter since 1.6
+except ImportError as error:
+    raise ImportError("nagd_numba.adapters.sklearn needs scikit-learn >= 1.6: pip install scikit-learn") from error
+
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import type_of_target, unique_labels
+
+from .perceptron import Perceptron
+
+__all__ = ["NesterovMLPClassifier", "NesterovMLPRegressor"]
+
+
+class NesterovMLPClassifier(ClassifierMixin, Perceptron):
+    """A multi-layer perceptron that classifies, trained by Nesterov's accelerated gradient.
+
+    With `h_0 = X`, `z_l = h_{l-1} W_l + b_l` and `h_l = activation(z_l)`, it minimises the mean over a batch of
+
+        -log softmax(z_L)[y]                                        three or more classes
+        -sum_k (y_k log s(z_k) + (1 - y_k) log s(-z_k))             two classes (one output), or multilabel
+
+    where `s` is the sigmoid, plus `alpha/2` times the sum of the squared weights, divided by the rows of the batch (or
+    by the sum of their weights).  With the gradient `g`, learning rate `lr` and momentum `mu`, each batch makes
+
+        v <- mu v - lr g;    W <- W + mu v - lr g        (nesterovs_momentum=False: W <- W + v)
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, or int
+        Widths of the hidden layers, >= 1.
+    activation : {"relu", "tanh", "logistic", "identity"}
+        Of the hidden layers.
+    solver : {"sgd"}
+        There for code that names it; scikit-learn's "adam" and "lbfgs" are refused.
+    alpha : float
+        Weight of the penalty, >= 0.
+    batch_size : int or "auto"
+        Rows of a batch, >= 1; "auto" is the smaller of 200 and the number of samples.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        "invscaling": `learning_rate_init / (t_ + 1)^power_t` after each epoch.  "adaptive": divided by 5 whenever
+        `n_iter_no_change` epochs in a row bring no improvement, until it is at most 1e-6.
+    learning_rate_init : float
+        > 0.
+    power_t : float
+        >= 0.
+    max_iter : int
+        Epochs at most, >= 1; a ConvergenceWarning says that they were not enough.
+    shuffle : bool
+        A new order of the samples in each epoch.
+    random_state : int, numpy.random.RandomState or None
+        Draws the initial weights, the split for early stopping, and the orders.
+    tol : float
+        What is an improvement of the loss, or of the validation score, >= 0.
+    verbose : bool or int
+        Print the loss of every epoch.
+    warm_start : bool
+        `fit` goes on from the present weights.
+    momentum : float
+        `mu`, in [0, 1].
+    nesterovs_momentum : bool
+        False: the heavy ball.
+    early_stopping : bool
+        Hold back a share of the samples (stratified, unless multilabel), watch the accuracy there instead of the loss,
+        and end with the parameters that had the best.
+    validation_fraction : float
+        That share, in [0, 1).
+    n_iter_no_change : int or numpy.inf
+        Epochs without an improvement of `tol` after which the training ends (or the rate is lowered), >= 1.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    coefs_, intercepts_ : list of arrays
+        `W_l` of shape (inputs, outputs) and `b_l` (outputs,), views of one vector.  They may be written to, and
+        assigned: predictions, `partial_fit` and a warm start take them as they are.
+    loss_curve_, loss_, best_loss_ : list of float, float, float
+        Mean loss of the batches of each epoch, with the penalty; of the last; the lowest (None with early stopping).
+    validation_scores_, best_validation_score_ : list of float, float
+        With early stopping, else None.
+    n_iter_, t_ : int
+        Epochs of the last call, and samples seen since the weights were new.
+    n_features_in_, n_layers_, n_outputs_ : int
+    out_activation_ : {"softmax", "logistic"}
+    feature_names_in_ : array of str
+        Where X has such names.
+
+    Raises
+    ------
+    ValueError
+        By `fit` and `partial_fit`, for parameters out of these ranges.
+    ImportError
+        By the module, without scikit-learn.
+
+    Notes
+    -----
+    float32 trains in float32, everything else in float64, where `loss_curve_` agrees with scikit-learn's to about 1e-12
+    per epoch.  The differences: scikit-learn takes probabilities for at least 2e-16 (float32: 1e-7) when it reports the
+    loss; divides by 0 where the weights of a batch sum to 0, which is passed over here; and after a second fit with
+    warm start and early stopping may keep the last parameters for the best.  An interrupt (Ctrl-C) ends the training
+    with a warning, and the estimator is usable.
+
+    References
+    ----------
+    Y. Nesterov, Soviet Math. Dokl. 27 (1983); I. Sutskever et al., ICML 2013; X. Glorot, Y. Bengio, AISTATS 2010
+    (initial weights); F. Pedregosa et al., JMLR 12 (2011) 2825 (scikit-learn).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = NesterovMLPClassifier((16,), learning_rate_init=0.1, tol=1e-3, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), network).fit(X, y)
+    >>> model.score(X, y) > 0.95
+    True
+    >>> network.coefs_[0].shape
+    (4, 16)
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NesterovMLPClassifier:
+        """Train for one epoch, with the velocity and the learning rate of the call before.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array of shape (n_classes,)
+            All classes there are; needed by the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`; for classes that are missing or not those of the first call; and with `early_stopping`.
+        """
+        if not hasattr(self, "classes_"):
+            if classes is None:
+                raise ValueError("classes is missing; the first call to partial_fit needs all classes: np.unique(y)")
+            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
+            self.classes_ = unique_labels(classes)
+        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+            raise ValueError(
+                f"classes is {classes!r}, and the first call had {self.classes_}; leave it out from then on"
+            )
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row, (n_samples,); for multilabel an indicator matrix (n_samples, n_classes).
+
+        `X` is an array or sparse matrix of shape (n_samples, n_features).
+        """
+        return self._labels(self._outputs(self._validated(X)))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, (n_samples, n_classes), in the order of `classes_`.
+
+        `X` is an array or sparse matrix of shape (n_samples, n_features).  For multilabel the rows do not sum to 1.
+        """
+        found = self._outputs(self._validated(X))
+        return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithm of `predict_proba`."""
+        found = self.predict_proba(X)
+        return np.log(found, out=found)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
+        X, y = _read(self, X, y, reset=reset)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            given = unique_labels(y)
+            if self.warm_start and set(given) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {given}"
+                )
+            if not np.isin(given, self.classes_).all():
+                raise ValueError(f"`y` has classes not in `self.classes_`: {given}, not all of them in {self.classes_}")
+        return X, self._label_binarizer.transform(y).astype(bool)
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _stratified(self, y: np.ndarray) -> np.ndarray | None:
+        # As in scikit-learn: two classes are, more are not, and the draws depend on it.
+        return y if self.n_outputs_ == 1 else None
+
+    def _scorer(self, y: np.ndarray, weights: np.ndarray | None) -> Callable[[np.ndarray], float]:
+        """The accuracy; for multilabel the share of rows in which all are right."""
+
+        def score(found: np.ndarray) -> float:
+            if self.out_activation_ == "softmax":
+                right = found.argmax(axis=1) == labels
+            else:  # one class is always right
+                right = ((found > 0.5) == y).all(axis=1) | (len(self.classes_) == 1)
+            return float(np.average(right, weights=weights))
+
+        labels = y.argmax(axis=1)
+        return score
+
+    def _labels(self, found: np.ndarray) -> np.ndarray:
+        return self._label_binarizer.inverse_transform(found.ravel() if self.n_outputs_ == 1 else found)
+
+
+class NesterovMLPRegressor(RegressorMixin, Perceptron):
+    """A multi-layer perceptron for regression, trained by Nesterov's accelerated gradient.
+
+    With `h_0 = X`, `z_l = h_{l-1} W_l + b_l` and `h_l = activation(z_l)`, it reports the mean over a batch and the
+    outputs of `(z_L - y)^2 / 2`, and goes down the gradient of its sum over the outputs (as scikit-learn does: with
+    several outputs each keeps the learning rate that it has alone), each plus the penalty of
+    `NesterovMLPClassifier`; the updates are written there too.
+
+    Parameters
+    ----------
+    loss : {"squared_error"}
+        There for code that names it; scikit-learn's "poisson" is refused.
+    hidden_layer_sizes, activation, ..., n_iter_no_change
+        As for `NesterovMLPClassifier`, in the same order; the validation score is R^2.
+
+    Attributes
+    ----------
+    out_activation_ : {"identity"}
+    coefs_, intercepts_, ..., feature_names_in_
+        As for `NesterovMLPClassifier`, without `classes_`.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As for `NesterovMLPClassifier`.
+
+    References
+    ----------
+    As for `NesterovMLPClassifier`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 200)[:, None]
+    >>> y = np.hstack([X**2, np.sin(3 * X)])
+    >>> model = NesterovMLPRegressor(hidden_layer_sizes=(32,), learning_rate_init=0.1, max_iter=500, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "sgd",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+        )
+        self.loss = loss
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NesterovMLPRegressor:
+        """Train for one epoch, with the velocity and the learning rate of the call before; arguments as for `fit`."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The outputs for each row, (n_samples,), or (n_samples, n_outputs) for several.
+
+        `X` is an array or sparse matrix of shape (n_samples, n_features).
+        """
+        return self._values(self._outputs(self._validated(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _refuse(self) -> None:
+        super()._refuse()
+        if self.loss != "squared_error":
+            raise ValueError(
+                f"loss is {self.loss!r}; only 'squared_error' is allowed. "
+                "sklearn.neural_network.MLPRegressor (from 1.7 on) has 'poisson'"
+            )
+
+    def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
+        X, y = _read(self, X, y, reset=reset, y_numeric=True)
+        return X, y.reshape(len(y), -1)
+
+    def _output_activation(self) -> str:
+        return "identity"
+
+    def _stratified(self, y: np.ndarray) -> np.ndarray | None:
+        return None
+
+    def _scorer(self, y: np.ndarray, weights: np.ndarray | None) -> Callable[[np.ndarray], float]:
+        """R^2, the mean over the outputs; as in scikit-learn 1 or 0 for an output whose y is constant."""
+        scales = np.ones((len(y), 1)) if weights is None else weights[:, None]
+        spread = (scales * (y - np.average(y, axis=0, weights=weights)) ** 2).sum(axis=0)
+
+        def score(found: np.ndarray) -> float:
+            if not np.isfinite(found).all():
+                return float("nan")
+            with np.errstate(over="ignore"):  # of a training that diverges
+                errors = (scales * (y - found.astype(np.float64)) ** 2).sum(axis=0)
+            constant = np.where(errors == 0, 1.0, 0.0)
+            return float(np.where(spread == 0, constant, 1 - errors / np.where(spread == 0, 1, spread)).mean())
+
+        return score
+
+    def _values(self, found: np.ndarray) -> np.ndarray:
+        return found.ravel() if self.n_outputs_ == 1 else found
+
+
+def _read(estimator: Perceptron, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, np.ndarray]:
+    """X and y after scikit-learn's checks; a y of one column as a vector."""
+    formats, kinds = ["csr", "csc"], (np.float64, np.float32)
+    common = {"accept_sparse": formats, "multi_output": True, "dtype": kinds, "order": "C", "reset": reset}
+    X, y = validate_data(estimator, X, y, **common, **more)
+    return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
