@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,15 +21,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..flat import FlatParams
-from ..mlp import MLP, engine, layout
-from ..mlp.trainer import Data, Plan, Trainer
-from ..rules.nesterov import KERAS, NO_DECAY
+from ..mlp import MLP, layout
+from .coefs import packed, views
+from .descent import Descent, Epochs
 
 ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 LOSSES = {"softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "mse"}  # by output activation
 SPARSE_BLOCK = 1 << 23  # elements of a sparse X that are made dense at once to predict
-SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
 
 
 class Perceptron(BaseEstimator):
@@ -357,86 +354,6 @@ def computed(model: MLP, flat: np.ndarray, X: np.ndarray) -> np.ndarray:
     return model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
 
 
-@dataclass
-class Descent:
-    """The state of a descent in scikit-learn's convention, which `partial_fit` takes up again."""
-
-    learning_rate_init: float
-    schedule: str
-    momentum: float
-    nesterov: bool
-    power_t: float
-    learning_rate: float
-    velocity: np.ndarray
-
-    def epoch_ends(self, samples: int) -> None:
-        """Lower the rate after so many samples in all, if the schedule says so."""
-        if self.schedule == "invscaling":
-            self.learning_rate = float(self.learning_rate_init) / (samples + 1) ** self.power_t
-
-    def without_improvement(self) -> tuple[str, bool]:
-        """What is done, in words, and whether that is the end."""
-        if self.schedule != "adaptive":
-            return "Stopping.", True
-        if self.learning_rate <= SMALLEST_RATE:
-            return "Learning rate too small. Stopping.", True
-        self.learning_rate /= 5.0
-        return f"Setting learning rate to {self.learning_rate:f}", False
-
-
-class Epochs:
-    """Calls make an epoch and return its mean loss, with scikit-learn's factors.
-
-    scikit-learn's gradient is that of the sum over the outputs (of half the squared error); the squared error it
-    reports is the mean.
-    """
-
-    def __init__(
-        self,
-        model: MLP,
-        flat: np.ndarray,
-        descent: Descent,
-        X: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        batch: int,
-    ) -> None:
-        squares, labels = model.loss_name == "mse", model.loss_name == "cross_entropy"
-        targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, model.dtype)
-        plan = Plan(
-            batch,
-            options=(KERAS, bool(descent.nesterov), NO_DECAY, False),
-            by_samples=True,
-            slope_factor=0.5 if squares else 1.0,
-            loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
-        )
-        self.weights = np.zeros(0, model.dtype) if weights is None else weights.astype(model.dtype)
-        self.trainer = Trainer(model, flat, descent.velocity, Data(X, targets, self.weights), plan)
-        self.descent, self.batch = descent, batch
-        self.rates = np.zeros((0, 4))
-
-    def __call__(self, order: np.ndarray) -> float:
-        updates = self.trainer.updates(len(order))
-        if len(self.rates) != updates:
-            self.rates = np.zeros((updates, 4))
-            self.rates[:, 1:3] = self.descent.momentum
-        self.rates[:, 0] = self.descent.learning_rate
-        if len(self.weights) == 0:
-            return mean_loss(self.trainer.epoch(order, self.rates, 0, 0))
-        # The mean loss of a batch counts by its rows, not by their weights: each batch's is needed.
-        total = 0.0
-        for first in range(0, len(order), self.batch):
-            part = order[first : first + self.batch]
-            if self.weights[part].sum() != 0:
-                total += len(part) * mean_loss(self.trainer.epoch(part, self.rates[:1], 0, 0))
-        return total / len(order)
-
-
-def mean_loss(sums: np.ndarray) -> float:
-    """The mean loss with the penalty."""
-    return float((sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT])
-
-
 def hidden_sizes(given: Any) -> tuple[int, ...]:
     """The widths of the hidden layers, from a sequence or one number."""
     widths = list(given) if hasattr(given, "__iter__") else [given]
@@ -455,44 +372,3 @@ def dense(X: Any) -> np.ndarray:
     the training.
     """
     return X.toarray(order="C") if sparse.issparse(X) else np.ascontiguousarray(X)
-
-
-def views(sizes: Sequence[int], flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The weights and the biases of each layer in the vector."""
-    named = FlatParams(layout.named_shapes(sizes), flat.dtype, flat)
-    layers = range(1, len(sizes))
-    return [named[f"W{layer}"] for layer in layers], [named[f"b{layer}"] for layer in layers]
-
-
-def packed(coefs: Any, intercepts: Any, write: bool = False) -> tuple[tuple[int, ...], np.ndarray]:
-    """The sizes of the network with these weights and biases, and all of them in one vector.
-
-    That is the vector which they are views of; a new one where users have assigned others.
-    """
-    matrices, vectors = [np.asarray(x) for x in coefs], [np.asarray(x) for x in intercepts]
-    sizes = (*matrices[0].shape[:1], *(x.shape[-1] for x in matrices if x.ndim))
-    for index, matrix in enumerate(matrices):
-        shape = sizes[index : index + 2]
-        if matrix.shape != shape or len(vectors) != len(matrices) or vectors[index].shape != shape[1:]:
-            raise ValueError(
-                f"coefs_ have the shapes {[x.shape for x in matrices]} and intercepts_ {[x.shape for x in vectors]}; "
-                f"(inputs, outputs) and (outputs,) are needed for each layer, whose outputs are the next one's inputs"
-            )
-    parts = matrices + vectors
-    dtype = np.dtype(np.float32 if all(x.dtype == np.float32 for x in parts) else np.float64)
-    size = layout.parameter_count(sizes)
-    base = matrices[0].base
-    if type(base) is np.ndarray and base.shape == (size,) and base.dtype == dtype and base.flags.c_contiguous:
-        there = [view for kind in views(sizes, base) for view in kind]
-        if all(map(is_at, parts, there)) and (base.flags.writeable or not write):
-            return sizes, base
-    flat = np.empty(size, dtype)
-    for view, part in zip([view for kind in views(sizes, flat) for view in kind], parts, strict=True):
-        view[...] = part
-    return sizes, flat
-
-
-def is_at(x: Any, place: np.ndarray) -> bool:
-    """Does `x` lie where `place` does, element for element?"""
-    start, other = x.__array_interface__["data"][0], place.__array_interface__["data"][0]
-    return start == other and x.dtype == place.dtype and x.flags.c_contiguous

@@ -144,7 +144,6 @@ class Trainer:
                 on_call(first)
         return sums
 
-
     def _signature(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The types of the arguments.  Asking Numba for them takes a millisecond: they are kept."""
         given = (self.params, self.vel, *self.data.views())
