@@ -129,6 +129,7 @@ def assert_same(a, b):
         ({}, {"lr": lambda t: 0.1 / (t + 1), "momentum": lambda t: 1 - 1 / (t + 2)}),
         ({}, {"lr": lambda t: 0.1 / (t + 1)}),
         ({}, {"momentum": lambda t: 1 - 1 / (t + 2)}),
+        ({"sizes": (33, 70, 10)}, {"momentum": lambda t: 0.5 * (t % 2)}),  # one of the two momenta is 0
         ({}, {"lr": 0.0}),
         (TANH, {}),
         ({**TANH, "sizes": (3, 4, 8, 2), "l2": 0.03}, {"batch_size": 7}),
@@ -294,9 +295,8 @@ def test_torch(optimizer):
 
 def only(form, monkeypatch):
     """Let every training take this form of the kernels."""
-    chosen = trainer.Pace
     monkeypatch.setattr(trainer, "PARALLEL_FLOP", 0 if form == "parallel" else math.inf)
-    monkeypatch.setattr(trainer, "Pace", lambda forms, guess: chosen((form,), guess))
+    monkeypatch.setattr(trainer, "Pace", lambda forms, guess: pace.Pace((form,), guess))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,6 @@ def check(net, params, X, y, epochs=3, batch_size=16, lr=0.05, momentum=0.9, see
         (3, {"sizes": (5, 3)}, {"batch_size": 1}),
         (2, {"rows": 1}, {}),
     ],
-    ids=str,
 )
 def test_each_is_as_alone(count, about, options):
     net, params, X, y = networks(count, **about)

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import math
 import mmap
 import os
 import subprocess
@@ -34,11 +35,16 @@ FILL = 7.5  # what lies around everything that is written
 multiplied: Any = None
 fetch: Any = None
 put: Any = None
+TILE: Any = None
+COLUMNS: Any = None
 
 
 def finish_with_row(buffer, i, j, height, width, to):
     """out = sum; and below it, a tile of one row (biases) that was fetched."""
     row, row_start, out, start, pitch, below = to
+    for e in range(TILE):  # the rest of the buffer has no meaning
+        if e // COLUMNS >= height or e % COLUMNS >= width:
+            buffer[e] = math.inf
     put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
     fetch(row, row_start + j, 0, height, width, pointer(buffer), 1)
     put(pointer(buffer), 1, out, start + below + i * pitch + j, pitch, height, width)
