@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,9 @@ class Rates:
         return hyper
 
     def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:
-        values = np.broadcast_to(np.asarray(schedule.values(t, progress), float), t.shape)
+        values = np.asarray(schedule.values(t, progress), float)
+        if values.shape != t.shape:
+            raise ValueError(f"{name}: the schedule gave values of shape {values.shape} for {len(t)} updates")
         with np.errstate(over="ignore"):
             good = np.isfinite(values.astype(self.dtype)) & (values >= 0)
         if not good.all():
@@ -101,11 +104,16 @@ def rule_options(optimizer: str) -> tuple[Any, ...]:
 
 
 def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    try:
+        names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    except TypeError as error:
+        raise TypeError(f"metrics is {metrics!r}; a sequence of {', '.join(METRICS)} is needed") from error
     for name in names:
         arrays.choice("metrics", name, METRICS)
         if name != "accuracy" and LOSSES[model.loss_name].labels:
             raise ValueError(f"metrics has {name!r}, and the targets of {model.loss_name} are labels: take 'accuracy'")
+    if "accuracy" in names and model.loss_name == "mse" and model.sizes[-1] == 1:
+        raise ValueError("metrics has 'accuracy', and mse with one output has no classes: take 'mae' or 'mse'")
     return names
 
 
@@ -124,6 +132,23 @@ def described(sums: np.ndarray, metrics: Sequence[str], model: MLP) -> dict[str,
         "mse": sums[engine.SQUARE] / (rows * outputs),
     }
     return values | {name: float(shares[name]) for name in metrics}
+
+
+def columns(metrics: Sequence[str], parts: Split) -> set[str]:
+    """The columns of the history of such a training."""
+    measured = {"loss", *metrics}
+    if parts.validation is not None:
+        measured |= {f"validation_{name}" for name in measured}
+    return {"lr", "momentum", *measured}
+
+
+@contextlib.contextmanager
+def telling(*written: Any) -> Iterator[None]:
+    """Afterwards, whatever happens, torch knows that these tensors were written."""
+    try:
+        yield
+    finally:
+        arrays.tell_torch(*(x for x in written if x is not None))
 
 
 def validated(model: MLP, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:

@@ -164,13 +164,14 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
     data     X (n, inputs), targets, weights of the samples (n,) or ()
     plan     first, last, batch size, accumulate, measure
     hyper    for each update of the epoch: lr, momentum, momentum_next, weight decay
-    numbers  l2, whether it is divided by the samples of a batch, clip, keep, factors of slope and loss, scale of X
+    numbers  l2, whether it is divided by the samples of a batch, clip, keep, factors of slope and loss, scale
+             of X, what the slope is divided by beside the samples
     words    seed of the dropout, number of the epoch's first step, threshold of the dropout
     """
     X, y, weights = data
     first, last, batch, accumulate, measure = plan
     l2, by_samples, clip, keep = numbers[0], numbers[1], numbers[2], numbers[3]
-    slope_factor, loss_factor, scale = numbers[4], numbers[5], numbers[6]
+    slope_factor, loss_factor, scale, outputs = numbers[4], numbers[5], numbers[6], numbers[7]
     seed, step_number, threshold = words[0], words[1], words[2]
     x, targets, batch_weights, hidden, deltas, z, losses, measures, buffers, panels, grads, lanes, one = space
     T = params.dtype.type
@@ -188,7 +189,7 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
                 samples += np.float64(weights[order[i]])
         if samples == 0:
             samples = 1.0  # every weight is 0, and so is the gradient
-        factor = T(slope_factor / samples)
+        factor = T(slope_factor / (samples * outputs))
         decay = l2 / samples if by_samples != 0 else l2
         key = splitmix(seed, step_number + np.uint64(s))
         for share in prange(shares):

@@ -20,9 +20,11 @@ from .course import (
     ProgressBar,
     Rates,
     checked_metrics,
+    columns,
     described,
     positive,
     rule_options,
+    telling,
     validated,
     whole,
 )
@@ -108,7 +110,7 @@ def fit(
     time_budget : float, optional
         Stop after the epoch in which so many seconds have passed.
     keep : {"last", "best"}
-        Which parameters to end with: the last ones, or those with the lowest watched loss.
+        Which parameters to end with: the last ones, or those with the lowest watched loss (`vel` is the last one).
     clip : float, optional
         Gradients with a larger Euclidean norm are scaled down to it.
     accumulate : int
@@ -164,14 +166,17 @@ def fit(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the History is needed")
     wanted = checked_metrics(model, metrics)
+    shuffle = arrays.flag("shuffle", shuffle)
     rates = Rates(lr, momentum, optimizer, model.dtype)
     largest = math.inf if clip is None else positive("clip", clip)
     limits = Limits(patience, min_gain, target_loss, time_budget)
     parts = split(model, samples(model, X, y, sample_weight), validation, number)
     past = History() if history is None else history
+    if not isinstance(past, History):
+        raise TypeError(f"history is {history!r}; the History of a training is needed")
+    if past.epochs:
+        _continues(past, columns(wanted, parts), vel, optimizer, keep)
     past.stopped = None
-    if history is not None and past.epochs and vel is None and optimizer != "gd":
-        raise ValueError("history has epochs and vel is missing; to continue, give the velocity of that training")
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
@@ -185,7 +190,7 @@ def fit(
     updates, steps = trainer.updates(len(order)), trainer.steps(len(order))
     best, best_params = math.inf, flat.copy() if keep == "best" else None
     before = past.seconds
-    with ProgressBar(progress, (epochs - past.epochs) * steps, epochs) as told:
+    with ProgressBar(progress, (epochs - past.epochs) * steps, epochs) as told, telling(params, vel):
         while past.epochs < epochs:
             epoch = past.epochs
             if shuffle:
@@ -209,13 +214,25 @@ def fit(
                 past.stopped = "callback"
             if past.stopped is not None:
                 break
-    if best_params is not None and math.isfinite(best):
-        flat[:] = best_params
+        if best_params is not None and math.isfinite(best):
+            flat[:] = best_params
     if past.stopped == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {past.epochs}: the loss is {past.last('loss')}; a smaller lr or clip= helps",
             RuntimeWarning,
             stacklevel=2,
         )
-    arrays.tell_torch(params, *(() if vel is None else (vel,)))
     return past
+
+
+def _continues(history: History, columns: set[str], vel: Any, optimizer: str, keep: str) -> None:
+    """Raise unless a training of these columns can continue the history."""
+    if vel is None and optimizer != "gd":
+        raise ValueError("history has epochs and vel is missing; to continue, give the velocity of that training")
+    if keep == "best":
+        raise ValueError("keep is 'best', and the best parameters of the epochs in history are not known; take 'last'")
+    if columns != set(history.to_dict()):
+        raise ValueError(
+            f"history has the columns {', '.join(history.to_dict())}, and this training {', '.join(sorted(columns))}; "
+            f"a training goes on with the metrics and the validation that it began with"
+        )

@@ -23,6 +23,7 @@ from .course import (
     described,
     positive,
     rule_options,
+    telling,
     validated,
     whole,
 )
@@ -54,6 +55,8 @@ def fit_many(
     callback: Callable[[list[History]], Any] | None = None,
 ) -> list[History]:
     """Train many networks of one shape at once, in place, each as `MLP.fit` would alone, to the last bit.
+
+    All are trained for all epochs: a schedule that would end a training alone, or a loss that is not finite, ends none.
 
     Network `m` is row `m` of `params2d`, with its own `lr[m]`, `momentum[m]` and `seed[m]`: a sweep over rates, or an
     ensemble.  Each core trains a network of its own, and all read the same data.
@@ -131,7 +134,7 @@ def fit_many(
     updates, steps = trainer.updates(len(parts.rows)), trainer.steps(len(parts.rows))
     words = np.array(seeds, np.uint64)
     histories = [History() for _ in range(networks)]
-    with ProgressBar(progress, epochs * steps, epochs) as told:
+    with ProgressBar(progress, epochs * steps, epochs) as told, telling(params2d, vel):
         for epoch in range(epochs):
             if shuffle:
                 for order, number in zip(orders, seeds, strict=True):
@@ -165,7 +168,6 @@ def fit_many(
             RuntimeWarning,
             stacklevel=2,
         )
-    arrays.tell_torch(params2d, *(() if vel is None else (vel,)))
     return histories
 
 

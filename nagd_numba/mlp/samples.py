@@ -26,11 +26,11 @@ class Split(NamedTuple):
     validation_rows: np.ndarray
 
 
-def samples(model: MLP, X: Any, y: Any, weights: Any = None, name: str = "") -> Data:
-    """`X`, `y` and the weights as the kernels take them; `name` says in messages which ones they are."""
+def samples(model: MLP, X: Any, y: Any, weights: Any = None) -> Data:
+    """`X`, `y` and the weights as the kernels take them."""
     for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
         if arrays.is_device_array(x):
-            raise TypeError(f"{name}{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
+            raise TypeError(f"{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
     x = X if type(X) is np.ndarray else checks.as_array("X", X)
     checks.input_shape(model, x.shape)
     scale = checks.UINT8_SCALE if x.dtype == np.uint8 else 1.0
@@ -70,9 +70,14 @@ def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
         if len(validation) not in (2, 3):
             raise ValueError(f"validation has {len(validation)} parts; (X, y) or (X, y, sample_weight) is needed")
         X, y, *weights = validation
-        other = samples(model, X, y, weights[0] if weights else None, "validation: ")
+        try:
+            other = samples(model, X, y, weights[0] if weights else None)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation: {error}") from error
         return Split(data, np.arange(n), other, np.arange(len(other.X)))
     try:
+        if isinstance(validation, str | bytes):
+            raise TypeError("text")
         share = float(validation)
     except (TypeError, ValueError) as error:
         raise TypeError(f"validation is {validation!r}; None, a share of the rows, or (X, y) is needed") from error
@@ -80,4 +85,7 @@ def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
     if held in (0, n):
         raise ValueError(f"validation is {validation!r} of {n} rows; a share that leaves rows on both sides is needed")
     order = np.random.default_rng([seed, 2]).permutation(n)
-    return Split(data, np.sort(order[held:]), data, np.sort(order[:held]))
+    rows, others = np.sort(order[held:]), np.sort(order[:held])
+    if len(data.weights) and (data.weights[rows].sum() == 0 or data.weights[others].sum() == 0):
+        raise ValueError(f"validation is {validation!r}, and all rows of one side have sample_weight 0")
+    return Split(data, rows, data, others)

@@ -111,9 +111,10 @@ class Trainer:
         numbers = np.array(
             [
                 *(model.l2, plan.by_samples, plan.clip, 1.0 - model.dropout),
-                1.0 / outputs if plan.slope_factor is None else plan.slope_factor,
+                1.0 if plan.slope_factor is None else plan.slope_factor,
                 1.0 / outputs if plan.loss_factor is None else plan.loss_factor,
                 self.data.scale,
+                outputs if plan.slope_factor is None else 1,
             ],
             np.float64,
         )
