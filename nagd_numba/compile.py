@@ -50,6 +50,11 @@ def callee(function: Callable, **bindings: Any) -> Callable:
     return njit(nogil=True)(_callee(function, bindings))
 
 
+def for_callers(function: Callable) -> Callable:
+    """Compile a function that is handed to users for their compiled code; compiled lazily, for the types they use."""
+    return njit(nogil=True)(function)
+
+
 def merged(function: Callable, **bindings: Any) -> Callable:
     """`callee`, merged into its caller by Numba: compiled with it in one go, and not called."""
     return njit(nogil=True, inline="always")(_callee(function, bindings))

@@ -106,6 +106,15 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(clusters, tmp_path, c
     assert without_times(arrays(path)) == without_times(arrays(reference))
 
 
+@pytest.fixture
+def heeded():
+    """Ctrl-C is heeded, though a script in the background hands on a SIGINT that is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_interrupted_while_an_epoch_is_kept(clusters, tmp_path, capsys, monkeypatch):
     assert run(*words(clusters, 6, tmp_path / "reference.npz")) == 0
     judge = Comparison._is_best

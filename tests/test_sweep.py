@@ -314,9 +314,11 @@ def test_interrupt_writes_nothing(tmp_path, clusters, twice):
         process.send_signal(signal.SIGINT)
     sent = time.perf_counter()
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
     assert out == ""
+    assert time.perf_counter() - sent < 5
+    if twice and process.returncode == -signal.SIGINT:
+        return  # the second one came when the process was about to end
+    assert process.returncode == 130
     assert err.strip().splitlines()[-1] == "nagd-numba sweep: interrupted"
     assert "Traceback" not in err
-    assert time.perf_counter() - sent < 5
-    assert not list(tmp_path.iterdir())

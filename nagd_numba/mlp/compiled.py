@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from .. import arrays
+from ..compile import for_callers
 from . import cpu
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def compiled(model: MLP, name: str) -> Callable:
             raise ValueError("loss is 'mse', whose outputs are no probabilities; use 'predict' or 'forward'")
         probabilities = cpu.probability_kernel(model._dtype, model.loss_name)
 
-        @njit(nogil=True)
+        @for_callers
         def predict_proba(params, X):
             z = forward(params, X)
             probabilities(z)
@@ -38,7 +38,7 @@ def compiled(model: MLP, name: str) -> Callable:
 
     if model.loss_name == "cross_entropy":
 
-        @njit(nogil=True)
+        @for_callers
         def predict(params, X):
             z = forward(params, X)
             labels = np.empty(z.shape[0], np.int64)
@@ -53,7 +53,7 @@ def compiled(model: MLP, name: str) -> Callable:
 
         return predict
 
-    @njit(nogil=True)
+    @for_callers
     def predict_each(params, X):
         z = forward(params, X)
         labels = np.empty(z.shape, np.int64)
@@ -69,7 +69,7 @@ def _forward(model: MLP) -> Callable:
     kernel = cpu.forward_kernel(model._dtype, model.activation)
     sizes, size, inputs, outputs, dtype = model._sizes, model.size, model.sizes[0], model.sizes[-1], model.dtype
 
-    @njit(nogil=True)
+    @for_callers
     def forward(params, X):
         if params.size != size or X.shape[1] != inputs:
             raise ValueError("params or X has another size than the network needs")
