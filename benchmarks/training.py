@@ -41,6 +41,8 @@ TOLERANCE = 1e-4  # relative, of the losses at the end
 ROUNDS = 7
 SETTLE = 0.05  # OpenBLAS's threads spin for some 30 ms after their last product
 PREDICT_US, FORWARD_RATIO = 6, 1
+ENSEMBLES = ((32, 32, 16), (32, 128, 16))  # batch, hidden, networks
+ENSEMBLE_RATIO = 1.8  # on two cores
 
 Weights = list[np.ndarray]  # W1, b1, W2, b2
 Train = Callable[[], Weights]  # all epochs, from the initial weights
@@ -253,7 +255,38 @@ def training(console: Console, cases: list[tuple[int, int]]) -> None:
     console.print(table)
 
 
-def inference(console: Console) -> None:
+def ensemble(console: Console, _: object) -> None:
+    """Many networks at once, against one after another with the kernels for one thread."""
+    table = Table(title="an ensemble: 20 epochs over the digits, float32, networks a second")
+    for column in ("batch", "hidden", "networks", "fit_many", "one by one", "others"):
+        table.add_column(column, justify="right")
+    for batch, hidden, networks in ENSEMBLES:
+        case = Case(batch, hidden)
+        start_at = np.stack([case.net.init(seed) for seed in range(networks)])
+        together, alone = start_at.copy(), start_at.copy()
+        rest = case.X, case.y, EPOCHS, batch, LR, MOMENTUM
+
+        def fit_many(together=together, start_at=start_at, case=case, rest=rest):
+            together[:] = start_at
+            nagd_numba.fit_many(case.net, together, *rest, seed=range(len(together)))
+
+        def one_by_one(alone=alone, start_at=start_at, case=case, rest=rest):
+            alone[:] = start_at
+            for seed, params in enumerate(alone):
+                case.net.fit(params, *rest, seed=seed)
+
+        fit_many(), one_by_one()
+        if not np.array_equal(together, alone):
+            raise SystemExit("error: fit_many differs from fit")
+        start = elapsed_and_elsewhere()
+        seconds = interleaved({"ours": fit_many, "one by one": one_by_one}, rounds=ROUNDS, settle=SETTLE)
+        rate = networks / np.median(seconds["ours"])
+        ratios = judged(seconds, "one by one", ENSEMBLE_RATIO if os.cpu_count() == 2 else None)
+        table.add_row(f"{batch}", f"{hidden}", f"{networks}", f"{rate:,.0f}", ratios, cores_elsewhere(start))
+    console.print(table)
+
+
+def inference(console: Console, _: object) -> None:
     case = Case(32, 128)
     table = Table(title="inference: 64-128-10, float32")
     for column in ("rows", "ours (us)", "torch", "scikit-learn", "NumPy", "others"):
@@ -344,6 +377,9 @@ def environment() -> str:
     )
 
 
+SECTIONS = {"training": training, "ensemble": ensemble, "inference": inference}
+
+
 def main() -> None:
     def shape(text: str) -> tuple[int, int]:
         batch, hidden = map(int, text.split("x"))
@@ -351,14 +387,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", type=shape, default=list(CASES), metavar="BATCHxHIDDEN", help="as 32x128")
-    parser.add_argument("--only", choices=["training", "inference"], help="one section")
+    parser.add_argument("--only", choices=list(SECTIONS), help="one section")
     options = parser.parse_args()
     console = Console()
     console.print(environment(), highlight=False, soft_wrap=True)
-    if options.only != "inference":
-        training(console, options.cases)
-    if options.only != "training":
-        inference(console)
+    for name, section in SECTIONS.items():
+        if options.only in (None, name):
+            section(console, options.cases)
     console.print("Ratios: above 1, ours is faster. In brackets: what we aim at.", markup=False)
 
 
