@@ -2,7 +2,7 @@
 
 The usual call, contiguous vectors that fit a kernel compiled before, costs its front end one dictionary look-up and
 one call of that kernel, which checks lengths, overlap and hyper-parameters before its first write.  Whatever that
-kernel refuses comes to `apply`, which takes every other shape and place (strides, DLPack, CUDA) and words the errors.
+kernel refuses comes to `apply`, which takes every other shape and place (strides, DLPack) and words the errors.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from .rules import Rule
 PARALLEL_FROM = 40_000
 
 
+Groups = list[tuple[Any, ...]]  # of (params, grads, states...), for each array of a list
+
+
 def apply(
     rule: Rule,
     params: Any,
@@ -30,45 +33,66 @@ def apply(
     states: Sequence[Any],
     hyper: dict[str, Any],
     options: tuple[Any, ...],
-    stream: Any = None,
 ) -> Callable | None:
-    """Update `params` and `states` in place by `rule`, after checking everything.
+    """Update host arrays `params` and `states` in place by `rule`, after checking everything.
 
     Returns the kernel that ran if it is the one for plain vectors, which may be called without `apply`; else None.
     """
     named = [("params", params), ("grads", grads), *zip(rule.states, states, strict=True)]
-    if arrays.any_on_device(named):
-        from .launch import apply_on_device  # imports numba.cuda
+    run = prepare(rule, named, hyper, options)
+    kernel = run()
+    arrays.tell_torch(params, *states)
+    return kernel
 
-        apply_on_device(rule, named, hyper, options, stream)
+
+def apply_lists(rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
+    """The same for each of several groups of host arrays; nothing is written before everything was checked."""
+    named = [
+        list(zip(arrays.numbered(("params", "grads", *rule.states), k), group, strict=True))
+        for k, group in enumerate(groups)
+    ]
+    runs = [prepare(rule, group, hyper, options) for group in named]
+    everything = [(name, arrays.host_array(name, x, write=False)) for group in named for name, x in group]
+    arrays.no_overlap(everything, written=())
+    for run in runs:
+        run()
+    for params, _, *states in groups:
         arrays.tell_torch(params, *states)
-        return None
-    if stream is not None:
-        raise ValueError("stream is for arrays on a CUDA device, and these are on the host: leave it out")
 
-    host = [(name, arrays.host_array(name, x, write=name != "grads")) for name, x in named]
+
+def prepare(
+    rule: Rule, named: Sequence[tuple[str, Any]], hyper: dict[str, Any], options: tuple[Any, ...]
+) -> Callable[[], Callable | None]:
+    """Check everything; what is returned does the update, and returns the kernel if it is the one for plain vectors."""
+    written = [name for k, (name, _) in enumerate(named) if k != 1]
+    host = [(name, arrays.host_array(name, x, write=name in written)) for name, x in named]
     arrays.same_kind(host)
-    arrays.no_overlap(host, written=("params", *rule.states))
+    arrays.no_overlap(host, written=written)
     dtype = host[0][1].dtype
     values = arrays.hyper_parameters(hyper, dtype)
     rule.scalars(values, dtype, options)
     flat = arrays.flat_views([x for _, x in host])
     p, g, *s = flat if flat is not None else [x for _, x in host]
     if p.size == 0:
-        return None
+        return lambda: None
     arguments = (p, g, tuple(s), values)
     signature = tuple(map(typeof, arguments))
     if flat is None:
         kernel = host_kernel(rule, options, signature, loops.strided)
     else:
         kernel = host_kernel(rule, options, signature, parallel=use_parallel(p.size))
-    status = kernel(*arguments)
-    if status != loops.OK:
-        raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")
-    arrays.tell_torch(params, *states)
     # With the JIT off a kernel is a plain function, which refuses nothing.
     fit = flat is not None and signature == vectors(rule, dtype) and hasattr(kernel, "signatures")
-    return kernel if fit else None
+
+    def run() -> Callable | None:
+        status = kernel(*arguments)
+        if status != loops.OK:
+            raise RuntimeError(
+                f"a kernel refused arrays that had passed every check (status {status}): please report this"
+            )
+        return kernel if fit else None
+
+    return run
 
 
 def use_parallel(size: int) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .compile import SIMULATOR
+
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _DLPACK_CPU = 1
 
@@ -23,6 +25,11 @@ def is_device_array(x: Any) -> bool:
     if torch is not None and isinstance(x, torch.Tensor):
         return x.is_cuda
     return hasattr(x, "__cuda_array_interface__") or hasattr(x, "__cuda_ndarray__")  # the latter: the simulator
+
+
+def unsimulated(x: Any) -> Any:
+    """The host array that a device array of Numba's simulator is; anything else as it is."""
+    return getattr(x, "_ary", x) if SIMULATOR else x
 
 
 def any_on_device(named: Sequence[tuple[str, Any]]) -> bool:
@@ -57,7 +64,7 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
 def _from_dlpack(name: str, x: Any) -> np.ndarray:
     if not hasattr(x, "__dlpack__"):
         raise TypeError(
-            f"{name} is {_a(_type_name(x))}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
+            f"{name} is {type_of(x)}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
             f"__cuda_array_interface__): np.asarray({name}, dtype=np.float32)"
         )
     x = plain_tensor(name, x)
@@ -177,6 +184,11 @@ def flag(name: str, x: Any) -> bool:
     raise TypeError(f"{name} is {x!r}; True or False is needed")
 
 
+def numbered(names: Sequence[str], index: int) -> tuple[str, ...]:
+    """The names of arrays that stand at one place of lists."""
+    return tuple(f"{name}[{index}]" for name in names)
+
+
 def tell_torch(*arrays: Any) -> None:
     """Tell PyTorch's autograd that its tensors among `arrays` were written, so that a stale backward pass raises."""
     torch = sys.modules.get("torch")
@@ -190,5 +202,7 @@ def _type_name(x: Any) -> str:
     return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
-def _a(word: str) -> str:
+def type_of(x: Any) -> str:
+    """The name of an object's type, with its article."""
+    word = _type_name(x)
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

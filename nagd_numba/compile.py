@@ -63,8 +63,8 @@ def merged(function: Callable, **bindings: Any) -> Callable:
 def _callee(function: Callable, bindings: dict[str, Any]) -> FunctionType:
     # Code in the disk cache calls such functions by their names, and a name that two processes gave to different
     # functions would be resolved to either: a name must say all that decides the code.
-    name = f"{function.__name__}_{_digest(fingerprint(), *map(_identity, bindings.items()))}"
-    return _bind(function, name, bindings)
+    name = f"{function.__name__}_{digest(fingerprint(), *map(_identity, bindings.items()))}"
+    return bind(function, name, bindings)
 
 
 def cpu_kernel(
@@ -81,8 +81,8 @@ def cpu_kernel(
     `source` is a function from outside this package whose file belongs to the fingerprint.
     """
     # One file for each signature: processes that fill one file at once could swap its entries.
-    unique = _digest(fingerprint(source), str(signature))
-    bound = _bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{unique}", bindings)
+    unique = digest(fingerprint(source), str(signature))
+    bound = bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{unique}", bindings)
     return _with_cache(lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(bound))
 
 
@@ -90,7 +90,7 @@ def cuda_kernel(function: Callable, name: str, source: Callable | None = None, *
     """The same for a CUDA kernel, compiled at its first launch; `name` must tell argument types apart."""
     from numba import cuda
 
-    bound = _bind(function, f"{name}_cuda_{fingerprint(source)}", bindings)
+    bound = bind(function, f"{name}_cuda_{fingerprint(source)}", bindings)
     if SIMULATOR:
         return cuda.jit(bound)
     return _with_cache(lambda cache: cuda.jit(cache=cache)(bound))
@@ -105,7 +105,7 @@ def fingerprint(source: Callable | None = None) -> str:
         if outside is not None and Path(outside) not in _files:
             contents.append(Path(outside).read_bytes())
     switches = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
-    return _digest(*contents, *(f"{switch}={getattr(_settings, switch)}" for switch in switches))
+    return digest(*contents, *(f"{switch}={getattr(_settings, switch)}" for switch in switches))
 
 
 def _sources() -> dict[Path, tuple[int, int]]:
@@ -113,11 +113,12 @@ def _sources() -> dict[Path, tuple[int, int]]:
     return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def _digest(*parts: str | bytes) -> str:
-    digest = hashlib.blake2b(digest_size=6)
+def digest(*parts: str | bytes) -> str:
+    """A short name for some text."""
+    made = hashlib.blake2b(digest_size=6)
     for part in parts:
-        digest.update((part if isinstance(part, bytes) else part.encode()) + b"\0")
-    return digest.hexdigest()
+        made.update((part if isinstance(part, bytes) else part.encode()) + b"\0")
+    return made.hexdigest()
 
 
 def _identity(value: Any) -> str:
@@ -131,7 +132,7 @@ def _identity(value: Any) -> str:
     return repr(value)
 
 
-def _bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionType:
+def bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionType:
     """A copy of `function` called `name`, in which the global names in `bindings` have those values.
 
     A closure would do the same, but numba cannot cache closures over functions.
@@ -148,10 +149,15 @@ def _bind(function: Callable, name: str, bindings: dict[str, Any]) -> FunctionTy
 _files = _sources()  # as they were imported
 
 
-def _with_cache(make: Callable[[bool], Any]) -> Any:
+def cache_allowed() -> bool:
+    """May compiled code be kept on disk, and taken from there?"""
     if os.environ.get("NAGD_NUMBA_CACHE", "1").lower() in ("0", "false", "off", "no"):
-        return make(False)
-    if _sources() != _files:  # an upgrade, or an edit, under a running process: its code is not that of the files
+        return False
+    return _sources() == _files  # else an upgrade, or an edit, under a running process: not the code of the files
+
+
+def _with_cache(make: Callable[[bool], Any]) -> Any:
+    if not cache_allowed():
         return make(False)
     try:
         return make(True)

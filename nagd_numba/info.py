@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__, loops
 from .compile import PACKAGE, SIMULATOR, plain
-from .launch import why_no_cuda
+from .gpu.driver import why_no_cuda
 from .threads import parallel_allowed
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")

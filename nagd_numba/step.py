@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from numba.extending import overload
 from numpy import ndarray
 
 from . import arrays, loops
-from .apply import PARALLEL_FROM, apply
+from .apply import PARALLEL_FROM
 from .compile import callee, inlined
+from .dispatch import update
 from .rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, RULE
 from .threads import parallel_allowed
 
+GPU = f"{__package__}.gpu.step"
 # Kernels that `step` may call on plain arrays with no check of its own, by dtype and options.
 _ready: dict[tuple, Any] = {}
 
@@ -34,6 +37,7 @@ def step(
     decoupled=False,
     maximize=False,
     stream=None,
+    master=None,
 ):
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -46,11 +50,14 @@ def step(
     ----------
     params : array
         The parameters, float32 or float64, any shape; modified in place.
-        NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch).
+        NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch);
+        on a CUDA device also float16 and bfloat16, contiguous.
+        Or a list of arrays, with lists for the others: one launch steps all of them on a CUDA device.
     grads : array
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     vel : array
         The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
+        Beside float16 or bfloat16 parameters: float32.
     lr : float
         Learning rate, finite, >= 0.
     momentum : float
@@ -69,7 +76,11 @@ def step(
     maximize : bool
         Ascend instead of descend.
     stream : optional
-        For CUDA arrays: a stream of Numba, CuPy, PyTorch or cuda.core, or its handle.  The launch is asynchronous.
+        For CUDA arrays: a stream of Numba, CuPy, PyTorch or cuda.core (also a graph that is being built), or its
+        handle.  By default the current stream of the library that `params` is from.  The launch is asynchronous.
+    master : array, optional
+        Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
+        becomes that copy, rounded to nearest.
 
     Returns
     -------
@@ -109,7 +120,8 @@ def step(
     if momentum_next is None:
         momentum_next = momentum
     # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
-    plain = params.__class__ is ndarray and grads.__class__ is ndarray and vel.__class__ is ndarray and stream is None
+    plain = params.__class__ is ndarray and grads.__class__ is ndarray and vel.__class__ is ndarray
+    plain = plain and stream is None and master is None
     if plain:
         parallel = params.size >= PARALLEL_FROM and parallel_allowed()
         key = (params.dtype, parallel, convention, nesterov, decoupled, maximize, weight_decay == 0.0)
@@ -118,9 +130,16 @@ def step(
                 return params
         except (KeyError, TypeError):  # not met before, or not for this kernel
             pass
-    hyper = {"lr": lr, "momentum": momentum, "momentum_next": momentum_next, "weight_decay": weight_decay}
+    kind = None
+    if not plain:
+        kind = (RULE.name, convention, nesterov, decoupled, maximize, weight_decay == 0.0)
+        gpu = sys.modules.get(GPU)  # there once device arrays were stepped
+        hyper = lr, momentum, momentum_next, weight_decay
+        if gpu is not None and gpu.repeat((params, grads, vel, master), kind, hyper, stream):
+            return params
+    named = {"lr": lr, "momentum": momentum, "momentum_next": momentum_next, "weight_decay": weight_decay}
     options = _options(convention, nesterov, weight_decay, decoupled, maximize)
-    kernel = apply(RULE, params, grads, (vel,), hyper, options, stream)
+    kernel = update(RULE, params, grads, (vel,), named, options, stream, master, kind)
     if kernel is not None and plain:
         _ready[key] = kernel
     return params
@@ -147,8 +166,9 @@ def _overload_step(
     decoupled=False,
     maximize=False,
     stream=None,
+    master=None,
 ):
-    _check_types(params, grads, vel, stream)
+    _check_types(params, grads, vel, stream, master)
     for name, kind in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
         _number(name, kind)
     if not _is_none(momentum_next):
@@ -185,6 +205,7 @@ def _overload_step(
         decoupled=False,
         maximize=False,
         stream=None,
+        master=None,
     ):
         if params.shape != grads.shape:
             raise ValueError("nagd_numba.step: grads must have the shape of params")
@@ -232,7 +253,7 @@ def _flattened(array):
     return array.reshape(-1)
 
 
-def _check_types(params, grads, vel, stream):
+def _check_types(params, grads, vel, stream, master):
     for name, kind in (("params", params), ("grads", grads), ("vel", vel)):
         if not isinstance(kind, types.Array) or kind.dtype not in (types.float32, types.float64):
             raise TypingError(f"nagd_numba.step: {name} is {kind}; an array of float32 or float64 is needed")
@@ -244,6 +265,8 @@ def _check_types(params, grads, vel, stream):
             raise TypingError(f"nagd_numba.step: {name} is read-only and would be updated in place")
     if not _is_none(stream):
         raise TypingError("nagd_numba.step: stream is for CUDA arrays, called from Python")
+    if not _is_none(master):
+        raise TypingError("nagd_numba.step: master is for CUDA arrays of half precision, called from Python")
 
 
 def _number(name, kind):

@@ -20,12 +20,14 @@ import numpy as np
 
 from .compile import SIMULATOR
 from .data import Split
-from .launch import require_cuda, why_no_cuda
+from .gpu import driver
+from .gpu.driver import why_no_cuda
 from .mlp import MLP
 from .mlp.cells import splitmix
 from .mlp.course import rule_options
-from .mlp.trainer import Data, Plan, Trainer, shuffled
-from .step import step
+from .mlp.place import place_of
+from .mlp.samples import Split as Samples
+from .mlp.trainer import Data, Plan, shuffled
 from .train_config import Config
 
 EVALUATION_ROWS = 4096  # at a time: bounds memory, and the wait for an interrupt
@@ -209,28 +211,12 @@ class Comparison:
 
         size = self.config.batch_size
         order = self._order if batches is None else self._order[: batches * size]
-        if self.device == "cuda":
-            self._epoch_on_device(state, order, first, done)
-            return
         momentum = 0.0 if method == "gd" else self.config.momentum
         plan = Plan(min(size, len(self._rows)), options=rule_options(method))
-        X, y = train
-        trainer = Trainer(self.model, state.params, state.vel, Data(X, y, np.zeros(0, self.config.dtype)), plan)
+        samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
+        trainer = place_of(self.model, state.params, state.vel).trainer(samples, plan)
         hyper = np.tile([self.config.lr, momentum, momentum, 0.0], (self.batches, 1))
         trainer.epoch(order, hyper, np.uint64(self.config.seed), first, done)
-
-    def _epoch_on_device(self, state: State, order: np.ndarray, first: int, done: Callable[[int], None]) -> None:
-        """The same steps, one by one."""
-        size, method = self.config.batch_size, state.result.method
-        momentum = 0.0 if method == "gd" else self.config.momentum
-        X, y = self.place(self.data.X[order]), self.place(self._targets[order])
-        grads = self.place(np.zeros(self.model.size, self.config.dtype))
-        for i in range(-(-len(order) // size)):
-            rows = slice(i * size, (i + 1) * size)
-            seed = self._dropout_seed(first + i)
-            self.model.value_and_grad(state.params, X[rows], y[rows], out=grads, dropout_seed=seed)
-            step(state.params, grads, state.vel, lr=self.config.lr, momentum=momentum, nesterov=method != "momentum")
-            done(i + 1)
 
     def _shuffle(self, epoch: int) -> None:
         shuffled(self._order, self._rows, self.config.seed, epoch)
@@ -283,12 +269,13 @@ def resolve_device(device: str) -> str:
 
 
 def _on_cuda() -> Callable[[np.ndarray], Any]:
-    cuda = require_cuda()
-    return lambda x: cuda.to_device(np.ascontiguousarray(x))
+    device = driver.current()
+    return lambda x: device.upload(x, 0)
 
 
 def to_host(x: Any) -> np.ndarray:
-    return x.copy() if isinstance(x, np.ndarray) else x.copyto_host()
+    """A copy in host memory."""
+    return x.copy() if isinstance(x, np.ndarray) else driver.current().download(x)
 
 
 def _chunks(rows: int) -> list[slice]:

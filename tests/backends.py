@@ -3,6 +3,7 @@
 All update NumPy arrays in place, whatever lies between, so that one test holds for all of them.
 """
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,8 @@ from numba import config, njit, prange
 from nagd_numba import loops
 from nagd_numba.apply import apply, host_kernel, vectors
 from nagd_numba.compile import SIMULATOR
-from nagd_numba.launch import why_no_cuda
+from nagd_numba.dispatch import update
+from nagd_numba.gpu.driver import why_no_cuda
 
 JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
 
@@ -76,13 +78,60 @@ def _in_user_njit(parallel):
     return run
 
 
-def _on_cuda(rule, p, g, states, hyper, options):
+def _device_step(rule, p, g, states, hyper, options, place, back):
+    device = [place(x) for x in (p, g, *states)]
+    update(rule, device[0], device[1], device[2:], dict(zip(rule.hyper, hyper, strict=True)), options)
+    for x, y in zip((p, *states), (device[0], *device[2:]), strict=True):
+        x[...] = back(y)
+
+
+def _on_device(rule, p, g, states, hyper, options):
     from numba import cuda
 
+    _device_step(rule, p, g, states, hyper, options, cuda.to_device, lambda x: x.copy_to_host())
+
+
+def _emulated(rule, p, g, states, hyper, options):
+    """The compiled CUDA kernel, on the CPU, with every access checked."""
+    import fake_driver
+
+    with fake_driver.installed() as gpu:
+        _device_step(rule, p, g, states, hyper, options, gpu.array, gpu.download)
+
+
+@cache
+def _user_kernel(rule, options):
+    from numba import cuda
+
+    update, gather, scatter = rule.update, loops.gather, loops.scatter
+
+    @cuda.jit
+    def user(p, g, states, scalars):
+        i = cuda.grid(1)
+        if i < p.size:
+            p[i], state = update(p[i], g[i], gather(states, i), scalars, options)
+            scatter(states, i, state)
+
+    return user
+
+
+def _simulated(rule, p, g, states, hyper, options):
+    """A user's own CUDA kernel around the scalar rule."""
+    from numba import cuda
+
+    scalars = rule.scalars(tuple(hyper), p.dtype, options)
     device = [cuda.to_device(x) for x in (p, g, *states)]
-    _through_apply(rule, device[0], device[1], device[2:], hyper, options)
+    _user_kernel(rule, options)[-(-p.size // 32) or 1, 32](device[0], device[1], tuple(device[2:]), scalars)
     for x, y in zip((p, *states), (device[0], *device[2:]), strict=True):
         x[...] = y.copy_to_host()
+
+
+def _no_emulator():
+    if SIMULATOR:
+        return "the simulator compiles nothing"
+    if JIT_OFF:
+        return "the JIT is off"
+    return None if importlib.util.find_spec("numba_cuda") else "numba-cuda is not installed: pip install '.[cuda]'"
 
 
 def _no_simulator():
@@ -99,6 +148,7 @@ BACKENDS = (
     Backend("strided", _strided),
     Backend("njit", _in_user_njit(parallel=False)),
     Backend("prange", _in_user_njit(parallel=True)),
-    Backend("simulator", _on_cuda, _no_simulator),
-    Backend("device", _on_cuda, _no_device),
+    Backend("emulator", _emulated, _no_emulator),
+    Backend("simulator", _simulated, _no_simulator),
+    Backend("device", _on_device, _no_device),
 )

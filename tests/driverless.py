@@ -1,10 +1,5 @@
-"""Compile CUDA kernels to PTX and machine code on a machine with no driver and no device.
+"""Compile CUDA kernels to PTX and machine code on a machine with no driver and no device."""
 
-numba-cuda asks the current device for its compute capability whenever a kernel calls another function; here the
-answer is the capability that is compiled for.
-"""
-
-import contextlib
 import importlib.util
 import re
 import shutil
@@ -16,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from nagd_numba.compile import SIMULATOR
+from nagd_numba.gpu.build import _no_device
 
-CAPABILITIES = ((8, 0), (9, 0), (10, 0))
+CAPABILITIES = ((8, 0), (9, 0), (10, 0), (12, 0))
 
 
 def require():
@@ -28,25 +24,12 @@ def require():
         pytest.skip("numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
 
-@contextlib.contextmanager
-def _pretend(capability):
-    import numba.cuda.dispatcher as dispatcher
-
-    device = type("Device", (), {"compute_capability": capability})
-    original = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: device
-    try:
-        yield
-    finally:
-        dispatcher.get_current_device = original
-
-
 @cache
 def ptx(function, signature, capability) -> str:
     """The PTX of a Python function as a kernel for argument types and a compute capability."""
     from numba import cuda
 
-    with _pretend(capability):
+    with _no_device(capability):
         text, _ = cuda.compile_ptx(function, signature, cc=capability)
     return text
 

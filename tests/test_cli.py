@@ -13,7 +13,7 @@ import nagd_numba
 from nagd_numba import report
 from nagd_numba.cli import main
 from nagd_numba.data import load_digits, split
-from nagd_numba.launch import why_no_cuda
+from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.model_file import load_model
 
 SHORT = ("train", "--device", "cpu", "--epochs", "2")

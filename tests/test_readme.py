@@ -8,7 +8,7 @@ import pytest
 
 from backends import JIT_OFF
 from nagd_numba.compile import SIMULATOR
-from nagd_numba.launch import why_no_cuda
+from nagd_numba.gpu.driver import why_no_cuda
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -212,7 +212,7 @@ SELF_OVERLAPPING = np.lib.stride_tricks.as_strided(np.zeros(20, np.float32), (20
 @pytest.mark.parametrize(
     ("position", "bad", "error", "message"),
     [
-        (0, [1.0] * 20, TypeError, r"params is a list; an array is needed .*np\.asarray\(params"),
+        (0, [1.0] * 20, TypeError, r"params is a list .* and grads is a numpy\.ndarray; .*np\.asarray\(params\)"),
         (1, None, TypeError, r"grads is a NoneType; an array is needed"),
         (2, 1.0, TypeError, r"vel is a float; an array is needed"),
         (0, np.zeros(20, np.int64), TypeError, r"params has dtype int64; float32 or float64 .* is needed"),
@@ -335,10 +335,10 @@ def test_device_arrays_are_checked_before_the_driver_is_needed():
 @pytest.mark.skipif(SIMULATOR, reason="the simulator has its own arrays")
 def test_arrays_on_different_devices(monkeypatch):
     """What the driver says of pointers is made up: the check needs no device."""
-    from nagd_numba import launch
+    from nagd_numba.gpu.driver import Driver
 
-    monkeypatch.setattr(launch, "require_cuda", lambda: None)
-    monkeypatch.setattr(launch, "_device_of", lambda pointer: pointer >> 21)
+    monkeypatch.setattr(Driver, "why_not", lambda self: None)
+    monkeypatch.setattr(Driver, "device_of", lambda self, pointer: pointer >> 21)
     with pytest.raises(
         ValueError, match=r"different devices \(params on device 0, grads on device 1, vel on device 1\)"
     ):
@@ -347,7 +347,7 @@ def test_arrays_on_different_devices(monkeypatch):
 
 @pytest.mark.skipif(SIMULATOR, reason="the simulator stands in for a device")
 def test_no_device_is_said_plainly():
-    from nagd_numba.launch import why_no_cuda
+    from nagd_numba.gpu.driver import why_no_cuda
 
     if why_no_cuda() is None:
         pytest.skip("this machine has a CUDA device")

@@ -181,7 +181,7 @@ def test_auto_is_a_device():
 
 
 def test_on_the_device_as_on_the_cpu():
-    from nagd_numba.launch import why_no_cuda
+    from nagd_numba.gpu.driver import why_no_cuda
 
     if why_no_cuda() is not None:
         pytest.skip(why_no_cuda())

@@ -69,6 +69,17 @@ def vector(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> No
         )
 
 
+def matrix(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """The same for the parameters of many models, a row each."""
+    if dtype != model.dtype:
+        raise TypeError(f"{name} has dtype {dtype} and the model {model.dtype}; one dtype is needed")
+    if len(shape) != 2 or shape[1] != model.size:
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}; a row of {model.size} parameters for each network is needed: "
+            f"np.stack([mlp.init(seed) for seed in range(8)])"
+        )
+
+
 def apart(out: np.ndarray, **others: np.ndarray) -> None:
     """Raise where `out` shares memory with what it is computed from."""
     for name, x in others.items():

@@ -28,8 +28,8 @@ from .course import (
     validated,
     whole,
 )
-from .samples import samples, split
-from .trainer import Plan, Trainer, shuffled
+from .place import place_of
+from .trainer import Plan, shuffled
 
 if TYPE_CHECKING:
     from .model import MLP
@@ -75,7 +75,8 @@ def fit(
     Parameters
     ----------
     params : array of shape (size,)
-        Modified in place; of the model's dtype, contiguous, in host memory.
+        Modified in place; of the model's dtype, contiguous.  In the memory of a CUDA device the training happens
+        there, to the same bits; `X` and `y` may then be there too, or are copied there once.
     X : array of shape (n, sizes[0])
         float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
         `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
@@ -153,12 +154,8 @@ def fit(
     >>> history.last("loss") < 1e-3
     True
     """
-    if any(map(arrays.is_device_array, (params, vel, X, y))):
-        raise TypeError("fit trains in host memory, and these arrays are on a CUDA device: copy them to the host")
     start = time.perf_counter()
-    flat = checks.parameters(model, params, write=True)
-    state = np.zeros_like(flat) if vel is None else checks.parameters(model, vel, "vel", write=True)
-    arrays.no_overlap([("params", flat), ("vel", state)], written=("params", "vel"))
+    place = place_of(model, params, vel)
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     number = int(checks.seed("seed", seed))
     arrays.choice("optimizer", optimizer, OPTIMIZERS)
@@ -170,7 +167,7 @@ def fit(
     rates = Rates(lr, momentum, optimizer, model.dtype)
     largest = math.inf if clip is None else positive("clip", clip)
     limits = Limits(patience, min_gain, target_loss, time_budget)
-    parts = split(model, samples(model, X, y, sample_weight), validation, number)
+    parts = place.split(X, y, sample_weight, validation, number)
     past = History() if history is None else history
     if not isinstance(past, History):
         raise TypeError(f"history is {history!r}; the History of a training is needed")
@@ -185,10 +182,10 @@ def fit(
         clip=largest,
         measure=bool(wanted),
     )
-    trainer = Trainer(model, flat, state, parts.data, plan)
+    trainer = place.trainer(parts, plan)
     order = parts.rows.copy()
     updates, steps = trainer.updates(len(order)), trainer.steps(len(order))
-    best, best_params = math.inf, flat.copy() if keep == "best" else None
+    best, best_params = math.inf, place.values().copy() if keep == "best" else None
     before = past.seconds
     with ProgressBar(progress, (epochs - past.epochs) * steps, epochs) as told, telling(params, vel):
         while past.epochs < epochs:
@@ -201,13 +198,13 @@ def fit(
             values = described(sums, wanted, model)
             values |= {"lr": hyper[-1, 0], "momentum": hyper[-1, 1]}
             if parts.validation is not None:
-                values |= validated(model, flat, parts, wanted)
+                values |= validated(model, place.values(), parts, wanted)
             past.append(values)
             past.seconds = before + time.perf_counter() - start
             told.epoch(past)
             watched = past.last("validation_loss" if parts.validation is not None else "loss")
             if best_params is not None and watched < best:
-                best, best_params[:] = watched, flat
+                best, best_params[:] = watched, place.values()
             ended = rates.lr.ended(Progress(updates, len(order), past.values("loss")))
             past.stopped = limits.reached(past, parts.validation is not None, ended)
             if callback is not None and callback(past) and past.stopped is None:
@@ -215,7 +212,7 @@ def fit(
             if past.stopped is not None:
                 break
         if best_params is not None and math.isfinite(best):
-            flat[:] = best_params
+            place.restore(best_params)
     if past.stopped == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {past.epochs}: the loss is {past.last('loss')}; a smaller lr or clip= helps",

@@ -28,8 +28,8 @@ from .course import (
     whole,
 )
 from .model import MLP
-from .samples import samples, split
-from .trainer import Plan, Trainer, shuffled
+from .place import place_of
+from .trainer import Plan, shuffled
 
 
 def fit_many(
@@ -65,7 +65,7 @@ def fit_many(
     ----------
     mlp : MLP
     params2d : array of shape (M, mlp.size)
-        Modified in place; of the model's dtype, C-contiguous, in host memory.
+        Modified in place; of the model's dtype, C-contiguous.  On a CUDA device each network has a thread block.
     lr, momentum : what `MLP.fit` takes, or a sequence of M of that
     seed : int, or a sequence of M ints
         With a share of the rows for validation the seeds must be equal: all networks have the same rows.
@@ -97,14 +97,8 @@ def fit_many(
     [0.01, 0.03, 0.1]
     """
     start = time.perf_counter()
-    if arrays.is_device_array(params2d) or arrays.is_device_array(X):
-        raise TypeError("fit_many trains in host memory, and these arrays are on a CUDA device: copy them to the host")
-    flat = _matrix(mlp, "params2d", params2d)
-    state = np.zeros_like(flat) if vel is None else _matrix(mlp, "vel", vel)
-    networks = len(flat)
-    if state.shape != flat.shape:
-        raise ValueError(f"vel has shape {state.shape} and params2d {flat.shape}; one shape is needed")
-    arrays.no_overlap([("params2d", flat), ("vel", state)], written=("params2d", "vel"))
+    place = place_of(mlp, params2d, vel, many=True)
+    networks = place.networks
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     arrays.choice("optimizer", optimizer, OPTIMIZERS)
     if callback is not None and not callable(callback):
@@ -118,7 +112,7 @@ def fit_many(
     largest = math.inf if clip is None else positive("clip", clip)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
-    parts = split(mlp, samples(mlp, X, y, sample_weight), validation, seeds[0] if seeds else 0)
+    parts = place.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
     if networks == 0:
         return []
 
@@ -129,7 +123,7 @@ def fit_many(
         clip=largest,
         measure=bool(wanted),
     )
-    trainer = Trainer(mlp, flat, state, parts.data, plan)
+    trainer = place.trainer(parts, plan)
     orders = np.tile(parts.rows, (networks, 1))
     updates, steps = trainer.updates(len(parts.rows)), trainer.steps(len(parts.rows))
     words = np.array(seeds, np.uint64)
@@ -146,10 +140,11 @@ def fit_many(
                 ]
             )
             sums = trainer.epoch(orders, hyper, words, epoch * steps, told.steps)
+            flat = place.values() if parts.validation is not None else None
             for m, past in enumerate(histories):
                 values = described(sums[m], wanted, mlp)
                 values |= {"lr": hyper[m, -1, 0], "momentum": hyper[m, -1, 1]}
-                if parts.validation is not None:
+                if flat is not None:
                     values |= validated(mlp, flat[m], parts, wanted)
                 past.append(values)
                 past.seconds = time.perf_counter() - start
@@ -169,20 +164,6 @@ def fit_many(
             stacklevel=2,
         )
     return histories
-
-
-def _matrix(mlp: MLP, name: str, x: Any) -> np.ndarray:
-    matrix = arrays.host_array(name, x, write=True)
-    if matrix.dtype != mlp.dtype:
-        raise TypeError(f"{name} has dtype {matrix.dtype} and the model {mlp.dtype}; one dtype is needed")
-    if matrix.ndim != 2 or matrix.shape[1] != mlp.size:
-        raise ValueError(
-            f"{name} has shape {matrix.shape}; a row of {mlp.size} parameters for each network is needed: "
-            f"np.stack([mlp.init(seed) for seed in range(8)])"
-        )
-    if not matrix.flags.c_contiguous:
-        raise ValueError(f"{name} is strided; a C-contiguous matrix is needed: np.ascontiguousarray({name})")
-    return matrix
 
 
 def _each(name: str, x: Any, networks: int) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, threads
+from ..compile import SIMULATOR
 from ..flat import FlatParams
 from . import checks, cpu, layout
 from .cells import ACTIVATIONS, LOSSES, drop_threshold
@@ -321,6 +322,24 @@ class MLP:
 
 @functools.cache
 def _device() -> Any:
-    from . import device  # imports numba.cuda
+    if SIMULATOR:
+        return _Simulated()
+    from .gpu import run  # imports numba.cuda
 
-    return device
+    return run
+
+
+class _Simulated:
+    """The same functions for the simulator's device arrays, which lie in host memory: the CPU works on them there."""
+
+    def __getattr__(self, name: str) -> Any:
+        from numba import cuda
+
+        def run(model: MLP, *given: Any) -> Any:
+            made = getattr(model, name)(*(getattr(x, "_ary", x) for x in given))
+            if name == "value_and_grad":
+                value, grads = made
+                return value, cuda.to_device(grads) if given[3] is None else given[3]
+            return made if name == "loss" else cuda.to_device(made)
+
+        return run

@@ -10,7 +10,7 @@ import pytest
 
 from nagd_numba import step
 from nagd_numba.compile import SIMULATOR
-from nagd_numba.launch import why_no_cuda
+from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.rules.nesterov import CONVENTIONS
 
 pytestmark = [

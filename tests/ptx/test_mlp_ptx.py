@@ -1,25 +1,109 @@
-"""The network's CUDA kernels, compiled to machine code without a driver: they fit, and nothing spills."""
+"""The network's CUDA kernels, compiled without a driver: what is in them, and that they fit."""
+
+import re
 
 import pytest
 
 import driverless
-from nagd_numba.mlp.cuda import kernels
+from backends import JIT_OFF
+from nagd_numba.mlp.gpu import norms, outputs, products
+from nagd_numba.mlp.gpu.products import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
+from nagd_numba.rules import RULES
+
+RULE = RULES["nesterov"]
+A_FEW = 64  # bytes: ptxas prefers another block on a multiprocessor to the last register
+
+capabilities = pytest.mark.parametrize("capability", driverless.CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+tiles = pytest.mark.parametrize("tile", [64, 32])
+purposes = pytest.mark.parametrize("purpose", [HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE])
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def compiler():
+    if JIT_OFF:
+        pytest.skip("nothing is compiled with the JIT off")
     driverless.require()
 
 
-@pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("capability", driverless.CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    ("activation", "loss"), [("relu", "cross_entropy"), ("tanh", "mse"), ("sigmoid", "binary_cross_entropy")]
-)
-def test_kernels_fit_without_spills(activation, loss, dtype, capability, tmp_path):
-    for name, (kernel, signature) in kernels(dtype, activation, loss, True, False).items():
-        text = driverless.ptx(kernel.py_func, signature, capability)
-        numbers = driverless.resources(text, capability, tmp_path)
-        assert numbers["spill stores"] == numbers["spill loads"] == 0, name
-        assert numbers["registers"] <= 128, name
+def product(purpose, dtype, tile, source=None):
+    inner = purpose in (HIDDEN, DELTA)
+    kind = Kind(dtype, "tanh" if inner else "identity", inner, source)
+    if purpose == UPDATE:
+        kind = kind._replace(rule=RULE, options=RULE.defaults())
+    return products.kernel(purpose, kind, tile)
+
+
+def ptx(kernel, capability=(9, 0)):
+    text = kernel.code("ptx", capability)
+    return text if isinstance(text, str) else text.decode()
+
+
+def only_pinned(text, dtype):
+    """Every rounding has been named, and float32 stays float32."""
+    code = driverless.instructions(text)
+    assert not [x for x in code if re.match(r"(atom|red|call)\b", x)]
+    suffix = "f32" if dtype == "float32" else "f64"
+    arithmetic = {x for x in code if re.match(r"(add|sub|mul|fma|mad|div|sqrt|rcp|ex2|lg2|tanh)\.", x)}
+    floating = {x for x in arithmetic if x.endswith(("f32", "f64"))}
+    assert floating <= {f"{op}.rn.{suffix}" for op in ("add", "mul", "fma", "div", "rcp")}
+    if dtype == "float32":
+        assert not [x for x in code if x.endswith("f64")]
+    return code
+
+
+@purposes
+@dtypes
+@tiles
+def test_products_keep_their_sums_in_registers_and_read_shared_memory_widely(purpose, dtype, tile):
+    text = ptx(product(purpose, dtype, tile, "uint8" if purpose in (HIDDEN, GRADIENT) else None))
+    code = only_pinned(text, dtype)
+    assert ".local" not in text
+    terms, suffix, wide = (16, "f32", "v4") if dtype == "float32" else (8, "f64", "v2")
+    assert code.count(f"ld.shared.{wide}.{suffix}") == terms * 2 * (1 if wide == "v4" else 2)
+    assert code.count(f"fma.rn.{suffix}") >= terms * products.RESULTS
+
+
+@purposes
+@dtypes
+@tiles
+@capabilities
+def test_products_fit(purpose, dtype, tile, capability, tmp_path):
+    numbers = driverless.resources(ptx(product(purpose, dtype, tile), capability), capability, tmp_path)
+    assert numbers["spill stores"] <= A_FEW
+    assert numbers["spill loads"] <= A_FEW
+    # At least two blocks of large tiles on a multiprocessor, whose registers are 65536.
+    assert numbers["registers"] * products.threads(tile) <= 65536 // (2 if dtype == "float32" else 1)
+
+
+def others(dtype):
+    labels = dtype == "float32"
+    yield outputs.losses_kernel(dtype, "cross_entropy" if labels else "mse", True, True)
+    yield outputs.losses_kernel(dtype, "binary_cross_entropy", False, False)
+    yield outputs.targets_kernel(dtype, "int32", outputs.LABELS)
+    yield outputs.targets_kernel(dtype, dtype, outputs.BINARY)
+    yield outputs.probabilities_kernel(dtype, labels)
+    yield outputs.classes_kernel(dtype, labels)
+    yield norms.squares_kernel(dtype, norm=False)
+    yield norms.squares_kernel(dtype, norm=True)
+    yield norms.apply_kernel(dtype, RULE, RULE.defaults(), True)
+
+
+@dtypes
+@capabilities
+def test_the_other_kernels_fit_without_spills(dtype, capability, tmp_path):
+    for kernel in others(dtype):
+        numbers = driverless.resources(ptx(kernel, capability), capability, tmp_path)
+        assert numbers["spill stores"] == numbers["spill loads"] == 0, kernel.name
+        assert numbers["registers"] <= 64, kernel.name
+
+
+@dtypes
+def test_what_is_returned_is_computed_in_the_networks_dtype(dtype):
+    for kernel in (
+        outputs.probabilities_kernel(dtype, True),
+        outputs.probabilities_kernel(dtype, False),
+        outputs.classes_kernel(dtype, True),
+        norms.apply_kernel(dtype, RULE, RULE.defaults(), True),
+    ):
+        only_pinned(ptx(kernel), dtype)

@@ -1,0 +1,79 @@
+"""Where a training happens: the parameters and velocities that it changes, checked, and what trains them there.
+
+`place_of` gives a `HostPlace`, or `gpu.place.DevicePlace` for arrays on a CUDA device, which offers the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import arrays
+from ..compile import SIMULATOR
+from . import checks
+from .samples import Split, samples, split
+from .trainer import Plan, Trainer
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+
+class HostPlace:
+    """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
+
+    def __init__(self, model: MLP, params: Any, vel: Any, many: bool) -> None:
+        self.model = model
+        check = _matrix if many else _vector
+        name = "params2d" if many else "params"
+        self.params = check(model, name, params)
+        self.vel = np.zeros_like(self.params) if vel is None else check(model, "vel", vel)
+        if self.vel.shape != self.params.shape:
+            raise ValueError(f"vel has shape {self.vel.shape} and {name} {self.params.shape}; one shape is needed")
+        arrays.no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
+
+    @property
+    def networks(self) -> int:
+        """How many there are, or 0 for one in a vector."""
+        return len(self.params) if self.params.ndim == 2 else 0
+
+    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
+        """The samples, checked, and which of them train."""
+        if isinstance(validation, tuple | list):
+            validation = [*map(arrays.unsimulated, validation)]
+        given = map(arrays.unsimulated, (X, y, weights))
+        return split(self.model, samples(self.model, *given), validation, seed)
+
+    def trainer(self, parts: Split, plan: Plan) -> Any:
+        return Trainer(self.model, self.params, self.vel, parts.data, plan)
+
+    def values(self) -> np.ndarray:
+        """The parameters as they are now, in host memory."""
+        return self.params
+
+    def restore(self, values: np.ndarray) -> None:
+        """Make these the parameters."""
+        self.params[...] = values
+
+
+def place_of(model: MLP, params: Any, vel: Any, many: bool = False) -> Any:
+    """The place of these arrays; raises for unfit ones."""
+    if SIMULATOR:  # its device arrays lie in host memory
+        params, vel = map(arrays.unsimulated, (params, vel))
+    elif arrays.any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
+        from .gpu.place import DevicePlace  # imports numba.cuda
+
+        return DevicePlace(model, params, vel, many)
+    return HostPlace(model, params, vel, many)
+
+
+def _vector(model: MLP, name: str, x: Any) -> np.ndarray:
+    return checks.parameters(model, x, name, write=True)
+
+
+def _matrix(model: MLP, name: str, x: Any) -> np.ndarray:
+    matrix = arrays.host_array(name, x, write=True)
+    checks.matrix(model, name, matrix.dtype, matrix.shape)
+    if not matrix.flags.c_contiguous:
+        raise ValueError(f"{name} is strided; a C-contiguous matrix is needed: np.ascontiguousarray({name})")
+    return matrix

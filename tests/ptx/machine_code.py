@@ -1,0 +1,316 @@
+"""The machine code of the CUDA kernels as it is shipped, in numbers, and the committed table of them.
+
+    python -m tests.ptx.machine_code            what differs from the table
+    python -m tests.ptx.machine_code --write    rewrite the table: `git diff` then shows what changed
+
+Needs no driver: `Kernel.image` is linked by nvJitLink, and read by cuobjdump and nvdisasm (pip wheels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import re
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nagd_numba.gpu import rules
+from nagd_numba.gpu.build import Kernel
+from nagd_numba.gpu.build import _tools as tools
+from nagd_numba.mlp.gpu import norms, outputs, products, resident
+from nagd_numba.mlp.gpu.products import Kind
+from nagd_numba.rules import RULES, Rule
+
+TABLE = Path(__file__).with_name("table.csv")
+
+Capability = tuple[int, int]
+OLDEST: Capability = (7, 5)  # compiled for, not in the table
+CAPABILITIES: tuple[Capability, ...] = ((8, 0), (9, 0), (10, 0), (12, 0))  # in the table
+ONE: tuple[Capability, ...] = ((9, 0),)
+
+# The dtypes of parameters in memory, and whether there is a master copy.
+STORED = {
+    "float32": (False,),
+    "float64": (False,),
+    "float16": (False, True),
+    "bfloat16": (False, True),
+}
+REGISTERS = 10  # per cent more that another compiler may take
+INSTRUCTIONS = 10  # per cent more in any case
+
+
+class Code(NamedTuple):
+    """A kernel's machine code in numbers."""
+
+    registers: int
+    shared: int  # bytes, without those that the launch gives
+    spills: int  # bytes of stack and local memory, and instructions that use them
+    wide_loads: int  # of 16 bytes or more, from the device's memory
+    wide_stores: int
+    generic: int  # accesses that find out which kind of memory it is: slower, and not needed
+    wide_shared: int  # loads and stores of 16 bytes in shared memory
+    fma: int
+    instructions: int
+
+
+class Table(NamedTuple):
+    """The numbers of kernels, by (name, architecture), and the compilers that made them."""
+
+    tools: str
+    rows: Mapping[tuple[str, str], Code]
+
+
+class Entry(NamedTuple):
+    """A kernel of the table; it is made when it is called for."""
+
+    name: str
+    make: Callable[[], Kernel]
+    capabilities: tuple[Capability, ...]
+
+
+def arch(capability: Capability) -> str:
+    return f"sm_{capability[0]}{capability[1]}"
+
+
+def short_name(kernel: Kernel) -> str:
+    """Without the digest of the sources."""
+    return kernel.name.rpartition("_")[0]
+
+
+def tool(name: str) -> str | None:
+    """The path of one of NVIDIA's programs."""
+    for root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        for found in Path(root, "nvidia").glob(f"*/bin/{name}*"):
+            if found.stem == name:
+                return str(found)
+    return shutil.which(name)
+
+
+def missing() -> str | None:
+    """What to install before machine code can be read."""
+    absent = [f"nvidia-cuda-{name}" for name in ("cuobjdump", "nvdisasm") if tool(name) is None]
+    return f"{' and '.join(absent)} not installed: pip install '.[dev]'" if absent else None
+
+
+def read(image: bytes) -> Code:
+    """The numbers of an image with one kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(image)
+        usage, listing = _said("cuobjdump", "-res-usage", str(path)), _said("nvdisasm", "-c", str(path))
+    resources = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", usage)}
+    opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)", listing, re.MULTILINE)
+    assert len(resources) == 4, usage
+    assert "EXIT" in opcodes, listing[:1000]
+
+    def count(pattern: str) -> int:
+        return sum(re.fullmatch(pattern, opcode) is not None for opcode in opcodes)
+
+    return Code(
+        registers=resources["REG"],
+        shared=resources["SHARED"],
+        spills=resources["STACK"] + resources["LOCAL"] + count(r"(LDL|STL)(\..*)?"),
+        wide_loads=count(r"LDG?\.(.*\.)?(128|256)(\..*)?"),
+        wide_stores=count(r"STG?\.(.*\.)?(128|256)(\..*)?"),
+        generic=count(r"(LD|ST)(\..*)?"),
+        wide_shared=count(r"(LDS|STS)\.(.*\.)?128(\..*)?"),
+        fma=count(r"(FFMA|DFMA)(\..*)?") + 2 * count(r"FFMA2(\..*)?"),  # two in one
+        instructions=len(opcodes) - count("NOP"),
+    )
+
+
+def _said(name: str, *arguments: str) -> str:
+    program = tool(name)
+    assert program is not None, missing()
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# What is in the table.
+
+
+def step_entries(rule: Rule, storage: str) -> Iterator[Entry]:
+    """The kernels of a rule for arrays of one dtype; in float32 with each other value of its first option too."""
+    for master in STORED[storage]:
+        for lists in (False, True):
+            yield _step_entry(rule, rule.defaults(), storage, master, lists)
+    if storage == "float32":
+        for value in next(iter(rule.options.values()))[1:]:
+            yield _step_entry(rule, (value, *rule.defaults()[1:]), storage, False, False, ONE)
+
+
+def default_step(rule: Rule, storage: str) -> Entry:
+    return _step_entry(rule, rule.defaults(), storage, False, False)
+
+
+def _step_entry(
+    rule: Rule,
+    options: tuple,
+    storage: str,
+    master: bool,
+    lists: bool,
+    capabilities: tuple[Capability, ...] = CAPABILITIES,
+) -> Entry:
+    make = functools.partial(rules.kernel, rule, options, storage, master, lists)
+    return Entry(short_name(make()), make, capabilities)
+
+
+def network_entries() -> Iterator[Entry]:
+    """The network's kernels: each with every value of each of its options; on every architecture the hot ones."""
+    rule = RULES["nesterov"]
+    default: dict[str, Any] = {"rule": rule, "options": rule.defaults()}
+
+    def product(purpose: str, tile: int, *kind: Any, everywhere: bool = False, **named: Any) -> Entry:
+        made = Kind(*kind, **named)
+        return _entry(products.kernel, purpose, made, tile, everywhere=everywhere)
+
+    yield product("hidden", 64, "float32", "relu", everywhere=True)
+    yield product("hidden", 32, "float32", "tanh", True, "float32", everywhere=True)
+    yield product("hidden", 64, "float32", "sigmoid", False, "uint8")
+    yield product("hidden", 32, "float32", "identity", True, "float64")
+    yield product("hidden", 64, "float64", "tanh", True)
+    yield product("hidden", 32, "float64", "relu", False, "uint8")
+    yield product("output", 64, "float32")
+    yield product("output", 32, "float64", source="float64")
+    yield product("delta", 64, "float32", "relu", everywhere=True)
+    yield product("delta", 32, "float32", "tanh", True)
+    yield product("delta", 32, "float64", "sigmoid", True)
+    yield product("delta", 64, "float64", "identity")
+    yield product("gradient", 64, "float32")
+    yield product("gradient", 32, "float32", source="uint8")
+    yield product("gradient", 64, "float64")
+    yield product("update", 64, "float32", **default, everywhere=True)
+    yield product("update", 32, "float32", source="uint8", **default)
+    yield product("update", 32, "float64", **default)
+
+    for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
+        yield _entry(outputs.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)
+        yield _entry(outputs.losses_kernel, "float64", loss, True, at != 1)
+    yield _entry(outputs.targets_kernel, "float32", "int64", outputs.LABELS)
+    yield _entry(outputs.targets_kernel, "float32", "int32", outputs.ONE_HOT)
+    yield _entry(outputs.targets_kernel, "float64", "bool", outputs.BINARY)
+    yield _entry(outputs.targets_kernel, "float64", "float64", outputs.REAL)
+    for dtype in ("float32", "float64"):
+        for flag in (False, True):
+            yield _entry(outputs.probabilities_kernel, dtype, flag)
+            yield _entry(outputs.classes_kernel, dtype, flag)
+            yield _entry(norms.squares_kernel, dtype, flag)
+            yield _entry(norms.apply_kernel, dtype, rule, rule.defaults(), flag)
+
+    kinds = "float32", "float32", "relu", "cross_entropy", False, False, False
+    yield _entry(resident.kernel, *kinds, rule, rule.defaults(), everywhere=True)
+    kinds = "float64", "uint8", "tanh", "mse", True, True, True
+    yield _entry(resident.kernel, *kinds, rule, rule.defaults())
+
+
+def _entry(make: Callable[..., Kernel], *arguments: object, everywhere: bool = False) -> Entry:
+    made = functools.partial(make, *arguments)
+    return Entry(short_name(made()), made, CAPABILITIES if everywhere else ONE)
+
+
+def entries() -> Iterator[Entry]:
+    """Everything that is in the table."""
+    for rule in RULES.values():
+        for storage in STORED:
+            yield from step_entries(rule, storage)
+    yield from network_entries()
+
+
+# The table, and what is worse than it.
+
+
+def load(path: Path = TABLE) -> Table:
+    first, *lines = path.read_text().splitlines()
+    rows = csv.DictReader(lines)
+    return Table(
+        first.removeprefix("# "),
+        {(row["kernel"], row["arch"]): Code(*(int(row[field]) for field in Code._fields)) for row in rows},
+    )
+
+
+def save(table: Table, path: Path = TABLE) -> None:
+    with path.open("w", newline="") as file:
+        file.write(f"# {table.tools}\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["kernel", "arch", *Code._fields])
+        writer.writerows([*key, *code] for key, code in table.rows.items())
+
+
+def worse(old: Code, new: Code, same_tools: bool) -> list[str]:
+    """The numbers that got worse; none of the reasons is a change for the better."""
+    most = {
+        "registers": old.registers if same_tools else old.registers * (100 + REGISTERS) // 100,
+        "shared": old.shared,
+        "spills": 0,
+        "generic": old.generic,
+        "instructions": old.instructions * (100 + INSTRUCTIONS) // 100,
+    }
+    found = [field for field, limit in most.items() if getattr(new, field) > limit]
+    found += [x for x in ("wide_loads", "wide_stores", "wide_shared") if getattr(new, x) < getattr(old, x)]
+    return found
+
+
+def difference(old: Code, new: Code) -> str:
+    """Every number that is another: `registers 30 -> 32, ...`."""
+    pairs = zip(Code._fields, old, new, strict=True)
+    return ", ".join(f"{field.replace('_', ' ')} {was} -> {now}" for field, was, now in pairs if was != now)
+
+
+def regressions(committed: Table, now: Table) -> list[str]:
+    """A line for each kernel that is worse than in the committed table.  One that is not there must not spill."""
+    lines = []
+    for key, new in now.rows.items():
+        old = committed.rows.get(key)
+        if found := worse(new if old is None else old, new, committed.tools == now.tools):
+            named = " and ".join(found).replace("_", " ")
+            said = f"spills {new.spills}" if old is None else difference(old, new)
+            lines.append(f"{key[0]} {key[1]}: worse in {named}: {said}")
+    if lines and committed.tools != now.tools:
+        lines.append(f"the table was made by {committed.tools}; these are {now.tools}")
+    return lines
+
+
+def measure(chosen: Iterable[Entry], capabilities: Sequence[Capability] | None = None) -> Table:
+    """The numbers of the kernels as they are now, for all their architectures or for some."""
+    rows = {
+        (entry.name, arch(capability)): read(entry.make().image(capability))
+        for entry in chosen
+        for capability in capabilities or entry.capabilities
+    }
+    return Table(tools(), rows)
+
+
+def check(now: Table, committed: Table | None = None) -> None:
+    """Fail with the difference printed if a kernel is worse than in the table."""
+    lines = regressions(load() if committed is None else committed, now)
+    assert not lines, "\n".join(["", *lines, "if it must be: python -m tests.ptx.machine_code --write"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The machine code of the CUDA kernels against the committed table.")
+    parser.add_argument("--write", action="store_true", help="rewrite the table")
+    wanted = parser.parse_args()
+    now = measure(entries())
+    committed = load() if TABLE.exists() else Table("nothing", {})
+    for key, new in now.rows.items():
+        old = committed.rows.get(key)
+        if old is None:
+            print(*key, "is new")
+        elif old != new:
+            print(f"{key[0]} {key[1]}: {difference(old, new)}")
+    for key in committed.rows.keys() - now.rows.keys():
+        print(*key, "is gone")
+    print(*(f"WORSE: {line}" for line in regressions(committed, now)), sep="\n")
+    if wanted.write:
+        save(now)
+
+
+if __name__ == "__main__":
+    main()

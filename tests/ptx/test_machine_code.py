@@ -1,0 +1,143 @@
+"""The machine code of the kernels against the committed table (`table.csv`), and that a change for the worse fails."""
+
+import ast
+import functools
+from pathlib import Path
+
+import machine_code
+import pytest
+from machine_code import Code, Table
+from numba import types
+
+import nagd_numba
+from nagd_numba.gpu import rules
+from nagd_numba.gpu.build import Kernel
+from nagd_numba.rules import RULES
+
+pytestmark = pytest.mark.usefixtures("compiler")
+
+PACKAGE = Path(nagd_numba.__file__).parent
+OLD = Code(40, 1024, 0, 6, 4, 1, 16, 100, 1000)
+KEY = "kernel", "sm_90"
+
+
+@functools.cache
+def network():
+    """The entries of the network's kernels by name."""
+    return {entry.name: entry for entry in machine_code.network_entries()}
+
+
+def committed_names():
+    """The names of the table, which can be listed where kernels cannot be made."""
+    return sorted({name for name, _ in machine_code.load().rows if name.startswith("mlp_")})
+
+
+@pytest.mark.parametrize("name", committed_names())
+def test_networks_kernels_are_not_worse_than_the_table(name):
+    machine_code.check(machine_code.measure([network()[name]]))
+
+
+def test_a_network_can_be_trained_on_the_oldest_architecture():
+    entry = next(entry for name, entry in network().items() if name.startswith("mlp_resident"))
+    assert machine_code.read(entry.make().image(machine_code.OLDEST)).spills == 0
+
+
+def test_the_table_has_every_kernel_and_no_other():
+    wanted = {(entry.name, machine_code.arch(x)) for entry in machine_code.entries() for x in entry.capabilities}
+    assert wanted == set(machine_code.load().rows), "python -m tests.ptx.machine_code --write"
+
+
+def test_every_maker_of_kernels_is_in_the_table():
+    """The functions of the package that make kernels are those whose kernels are looked at."""
+    makers = set()
+    for file in PACKAGE.rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            calls = [x for x in ast.walk(function) if isinstance(x, ast.Call)] if _is_function(function) else []
+            if any(isinstance(call.func, ast.Name) and call.func.id == "Kernel" for call in calls):
+                makers.add((".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts), function.name))
+    looked_at = {(entry.make.func.__module__, entry.make.func.__name__) for entry in machine_code.entries()}
+    assert looked_at == makers
+
+
+def _is_function(node):
+    return isinstance(node, ast.FunctionDef)
+
+
+# A change for the worse fails.
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"registers": 41}, "worse in registers: registers 40 -> 41"),
+        ({"shared": 1025}, "worse in shared: shared 1024 -> 1025"),
+        ({"spills": 8}, "worse in spills: spills 0 -> 8"),
+        ({"wide_loads": 5}, "worse in wide loads: wide loads 6 -> 5"),
+        ({"wide_stores": 3, "fma": 90}, "worse in wide stores: wide stores 4 -> 3, fma 100 -> 90"),
+        ({"generic": 2}, "worse in generic: generic 1 -> 2"),
+        ({"wide_shared": 15, "registers": 39}, "worse in wide shared: registers 40 -> 39, wide shared 16 -> 15"),
+        ({"instructions": 1101}, "worse in instructions: instructions 1000 -> 1101"),
+    ],
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else "",
+)
+def test_each_change_for_the_worse_is_found_and_printed(change, said):
+    now = Table("tools", {KEY: OLD._replace(**change)})
+    with pytest.raises(AssertionError, match=said):
+        machine_code.check(now, Table("tools", {KEY: OLD}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"registers": 38}, {"wide_loads": 7}, {"instructions": 1100}, {"fma": 120}, {}], ids="-".join
+)
+def test_other_changes_are_allowed(change):
+    machine_code.check(Table("tools", {KEY: OLD._replace(**change)}), Table("tools", {KEY: OLD}))
+
+
+def test_another_compiler_may_take_a_few_more_registers_but_not_spill():
+    committed = Table("tools", {KEY: OLD})
+
+    def found(**change):
+        return machine_code.regressions(committed, Table("newer", {KEY: OLD._replace(**change)}))
+
+    assert not found(registers=44)
+    assert found(registers=45)[-1] == "the table was made by tools; these are newer"
+    for change in ({"spills": 4}, {"wide_loads": 5}, {"wide_stores": 3}, {"wide_shared": 15}):
+        assert len(found(**change)) == 2
+
+
+def test_a_kernel_that_is_not_in_the_table_must_not_spill():
+    machine_code.check(Table("tools", {KEY: OLD}), Table("tools", {}))
+    with pytest.raises(AssertionError, match="kernel sm_90: worse in spills: spills 8"):
+        machine_code.check(Table("tools", {KEY: OLD._replace(spills=8)}), Table("tools", {}))
+
+
+def test_a_step_without_wide_accesses_is_found(monkeypatch):
+    """The real kernel of the table, made worse: elements move one by one."""
+    rule = RULES["nesterov"]
+    entry = machine_code.default_step(rule, "float32")
+    monkeypatch.setattr(rules, "wide_width", lambda storage: 1)
+    worse = entry._replace(make=lambda: rules.kernel.__wrapped__(rule, rule.defaults(), "float32", False, False))
+    monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # it has the name of the good one
+    with pytest.raises(
+        AssertionError, match=r"float32 sm_90: worse in .*wide loads and wide stores.*wide loads 3 -> 0"
+    ):
+        machine_code.check(machine_code.measure([entry._replace(make=worse.make)], [(9, 0)]))
+
+
+def test_spills_are_seen():
+    """A hundred numbers at once in the registers of a block of 1024 threads, which has 64 for each."""
+
+    from numba import cuda
+
+    def greedy(x, n):
+        many = cuda.local.array(100, types.float64)
+        for i in range(100):
+            many[i] = rules.load(x, i)
+        for _ in range(n):
+            for i in range(100):
+                many[i] = many[i] * many[(i + 1) % 100] + 1.0
+        for i in range(100):
+            rules.store(x, i, many[i])
+
+    kernel = Kernel(greedy, "greedy", (types.CPointer(types.float64), types.int64), threads=1024)
+    assert machine_code.read(kernel.image((9, 0))).spills > 0
