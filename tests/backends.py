@@ -17,6 +17,7 @@ from nagd_numba.compile import SIMULATOR
 from nagd_numba.dispatch import update
 from nagd_numba.gpu.driver import why_no_cuda
 
+cuda = None  # set with the first kernel: importing it takes a while
 JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
 
 
@@ -101,11 +102,12 @@ def _emulated(rule, p, g, states, hyper, options):
 
 @cache
 def _user_kernel(rule, options):
-    from numba import cuda
+    import numba.cuda
 
+    globals()["cuda"] = numba.cuda  # the simulator looks for it among a kernel's globals
     update, gather, scatter = rule.update, loops.gather, loops.scatter
 
-    @cuda.jit
+    @numba.cuda.jit
     def user(p, g, states, scalars):
         i = cuda.grid(1)
         if i < p.size:
