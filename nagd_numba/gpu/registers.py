@@ -102,9 +102,16 @@ def pointer_at(typingctx, number, like):
     """An address as a pointer of the type of `like`."""
 
     def build(context, builder, signature, operands):
-        return builder.inttoptr(operands[0], context.get_value_type(like))
+        return emit_pointer(context, builder, like, operands[0])
 
     return like(types.int64, like), build
+
+
+def emit_pointer(context: Any, builder: Any, kind: types.CPointer, number: Any) -> Any:
+    """An address in the device's memory: said so, since NVVM would otherwise ask at each access what memory it is."""
+    pointee = context.get_value_type(kind.dtype)
+    there = builder.inttoptr(number, ir.PointerType(pointee, 1))
+    return builder.addrspacecast(there, context.get_value_type(kind))
 
 
 def data_of(context: Any, builder: Any, kind: types.Array, array: Any) -> Any:

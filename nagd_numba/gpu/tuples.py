@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .registers import data_of, element, emit_fetch, emit_load, emit_put, emit_store
+from .registers import data_of, element, emit_fetch, emit_load, emit_pointer, emit_put, emit_store
 
 _I64 = ir.IntType(64)
 
@@ -67,9 +67,8 @@ def pointers_at(typingctx, table, at, like):
 
     def build(context, builder, signature, operands):
         start = builder.gep(operands[0], [operands[1]])
-        kind = context.get_value_type(like.dtype)
         addresses = [builder.load(builder.gep(start, [_I64(k)])) for k in range(len(like))]
-        return _tuple_of(context, builder, like, [builder.inttoptr(x, kind) for x in addresses])
+        return _tuple_of(context, builder, like, [emit_pointer(context, builder, like.dtype, x) for x in addresses])
 
     return like(table, types.int64, like), build
 

@@ -163,7 +163,7 @@ def _step_entry(
 
 
 def network_entries() -> Iterator[Entry]:
-    """The network's kernels: each with every value of each of its options; on every architecture the hot ones."""
+    """The network's kernels, each with some of its options; on every architecture the hot ones."""
     rule = RULES["nesterov"]
     default: dict[str, Any] = {"rule": rule, "options": rule.defaults()}
 
