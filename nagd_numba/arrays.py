@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from .compile import SIMULATOR
 
@@ -113,12 +113,25 @@ def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) 
                 f"elements of {name} share memory (strides {x.strides} for shape {x.shape}); each needs its own: "
                 f"pass {name}.copy()"
             )
-    for (name, x), (other, y) in itertools.combinations(named, 2):
-        if np.may_share_memory(x, y) and _shares_memory(x, y):
+    for first, second in _near([x for _, x in named]):
+        (name, x), (other, y) = named[first], named[second]
+        if _shares_memory(x, y):
             raise ValueError(
                 f"{name} and {other} {'are the same memory' if x is y else 'overlap in memory'}; "
                 f"each needs its own: pass {other}.copy()"
             )
+
+
+def _near(arrays: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """The pairs of arrays whose memory lies in one another's bounds, by their places: few, however many there are."""
+    bounds = sorted((*byte_bounds(x), k) for k, x in enumerate(arrays) if x.size > 0)
+    pairs: list[tuple[int, int]] = []
+    open_: list[tuple[int, int]] = []  # the end and the place of each array that is not over yet
+    for start, end, k in bounds:
+        open_ = [(other_end, other) for other_end, other in open_ if other_end > start]
+        pairs += [(min(k, other), max(k, other)) for _, other in open_]
+        open_.append((end, k))
+    return sorted(pairs)
 
 
 def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:

@@ -91,9 +91,12 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(clusters, tmp_path, c
             if attempt < 5:
                 while process.poll() is None and "epoch" not in output.read_text():
                     time.sleep(0.01)
-                time.sleep(chance.uniform(0, 1.2))
+                time.sleep(chance.uniform(0, 0.25))  # all epochs take about a second
                 process.kill()
             code = process.wait(timeout=120)
+        if code == 0 and passed[-1] == 0 and attempt < 5:
+            path.unlink()  # it was over before it could be killed: again
+            continue
         if code == 0:
             break
         assert code == -signal.SIGKILL, output.read_text()

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import driverless
 import fake_driver
 
 gpu = pytest.importorskip("benchmarks.gpu", reason="the benchmarks are not beside the tests")
@@ -22,7 +23,7 @@ ALONE = ["--no-tests", "--largest", "4", "--without", "torch", "cupy", "jax", "-
 @pytest.fixture
 def fake(monkeypatch):
     """A fake driver, and sizes and times that suit it."""
-    pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
+    driverless.require()
     for name, value in {"WARM_UP": 0.0, "ROUNDS": 2, "ROUND_SECONDS": 0.001, "MOST_STEPS": 3}.items():
         monkeypatch.setattr(gpu_timing, name, value)
     monkeypatch.setattr(gpu_step, "EXPONENTS", range(4, 5))

@@ -94,9 +94,13 @@ def _of_interface(name: str, x: Any) -> DeviceMemory:
 
 def no_overlap(memory: Sequence[tuple[str, DeviceMemory]]) -> None:
     """Raise where two arrays share memory."""
-    for (name, x), (other, y) in itertools.combinations(memory, 2):
-        if x.pointer < y.end and y.pointer < x.end:
-            raise ValueError(f"{name} and {other} overlap in device memory; each needs its own: pass a copy of {other}")
+    places = sorted((x.pointer, x.end, k) for k, (_, x) in enumerate(memory) if x.size > 0)
+    for (_, end, k), (start, _, other) in itertools.pairwise(places):
+        if start < end:
+            first, second = (memory[index][0] for index in sorted((k, other)))
+            raise ValueError(
+                f"{first} and {second} overlap in device memory; each needs its own: pass a copy of {second}"
+            )
 
 
 def one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:

@@ -8,7 +8,7 @@ runs everything that uses a device.  Elsewhere these are skipped, and say why.
 import numpy as np
 import pytest
 
-from nagd_numba import step
+from nagd_numba import MLP, fit_many, step
 from nagd_numba.compile import SIMULATOR
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.rules.nesterov import CONVENTIONS
@@ -100,6 +100,93 @@ def test_torch():
     same_as_host(p, g, v, parameter.detach().cpu().numpy(), dv.cpu().numpy())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_lists():
+    from numba import cuda
+
+    host = [[arrays(n)[k] for n in (10, 100_003, 1)] for k in range(3)]
+    device = [[cuda.to_device(x) for x in column] for column in host]
+    for _ in range(3):
+        step(*device)
+        step(*host)
+    for x, y in zip(host[0] + host[2], device[0] + device[2], strict=True):
+        np.testing.assert_array_equal(x, y.copy_to_host())
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_of_torch(half):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("torch is installed without CUDA")
+    dtype = getattr(torch, half)
+    p, g, v = (torch.from_numpy(x) for x in arrays(1003))
+    g = g.to(dtype)
+    device_p, device_g, device_v, master = p.to(dtype).cuda(), g.cuda(), v.cuda(), p.cuda()
+    for _ in range(3):
+        step(device_p, device_g, device_v, master=master)
+        step(p, g.to(torch.float32), v)
+    assert torch.equal(master.cpu(), p)
+    assert torch.equal(device_p.cpu(), p.to(dtype))
+
+
+def test_a_captured_graph_of_torch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("torch is installed without CUDA")
+    p, g, v = arrays(10_007)
+    device = [torch.from_numpy(x.copy()).cuda() for x in (p, g, v)]
+    step(*device)  # what is compiled and loaded cannot be while a graph is captured
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(3):
+            step(*device)
+    graph.replay()
+    graph.replay()
+    torch.cuda.synchronize()
+    same_as_host(p, g, v, device[0].cpu().numpy(), device[2].cpu().numpy(), steps=7)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "keywords"),
+    [
+        ([64, 128, 10], {}, {}),
+        ([64, 128, 10], {"dropout": 0.3, "l2": 0.01}, {"metrics": ["accuracy"]}),
+        ([64, 1024, 10], {"activation": "tanh"}, {}),  # too large for one multiprocessor
+        ([64, 128, 10], {}, {"clip": 0.5, "accumulate": 2}),
+    ],
+)
+def test_training_gives_the_bits_of_the_host(sizes, options, keywords):
+    from numba import cuda
+
+    net = MLP(sizes, **options)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(500, 64)).astype(np.float32), rng.integers(0, 10, 500)
+    host = net.init(0)
+    device = cuda.to_device(host)
+    there = net.fit(device, cuda.to_device(X), cuda.to_device(y), epochs=3, **keywords)
+    here = net.fit(host, X, y, epochs=3, **keywords)
+    np.testing.assert_array_equal(device.copy_to_host(), host)
+    for name, values in here.to_dict().items():
+        np.testing.assert_array_equal(there.to_dict()[name], values, err_msg=name)
+    loss, grads = net.value_and_grad(device, cuda.to_device(X[:33]), cuda.to_device(y[:33]))
+    host_loss, host_grads = net.value_and_grad(host, X[:33], y[:33])
+    assert loss == host_loss
+    np.testing.assert_array_equal(grads.copy_to_host(), host_grads)
+    np.testing.assert_array_equal(net.predict(device, cuda.to_device(X)).copy_to_host(), net.predict(host, X))
+
+
+def test_many_networks_give_the_bits_of_the_host():
+    from numba import cuda
+
+    net = MLP([64, 32, 10])
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(500, 64)).astype(np.float32), rng.integers(0, 10, 500)
+    host = np.stack([net.init(seed) for seed in range(200)])
+    device = cuda.to_device(host)
+    fit_many(net, device, X, y, epochs=2, seed=range(200))
+    fit_many(net, host, X, y, epochs=2, seed=range(200))
+    np.testing.assert_array_equal(device.copy_to_host(), host)
 
 
 def test_errors_write_nothing():
