@@ -1,1 +1,1 @@
-"""Speed, as ratios measured in one run: asv suites, and commands that print a table (`benchmarks.compare`)."""
+"""asv suites (`step`, `mlp`, `overhead`, `cuda`), and commands: `gate`, `readme`, `dashboard`, `gpu`, `crossover`."""

@@ -1,99 +1,73 @@
-"""How everything here is timed.
+"""What the asv suites share.
 
-Contenders run in turn, in rounds, in one process, after a second of warm-up: a shared machine drifts by a factor of
-two within a minute, an idle core starts slowly, and memory that was not touched lately has to be fetched anew.  What is
-compared is the median over the rounds of the ratio within a round.
+A suite measures in its `setup_cache`, once for all its figures, in one process in which the contenders take turns
+after a second of warm-up (`nagd_numba/bench/timing.py`); asv then asks for the figures one by one.  Two reasons: a
+process for each figure, as asv has it, could not interleave; and asv_runner 0.3 calls a benchmark that has a `setup`
+once, cold.  All figures are such that less is better, which is how asv tells a regression: times, seconds for a
+gigabyte, ratios of ours to others.
+
+The harness is that of this checkout, whatever version of the package asv has installed: old versions are measured as
+new ones are.  asv.conf.json fixes the numbers of threads; so does this file for a run with `--python=same`.
 """
 
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numba import njit, prange
+ROOT = Path(__file__).parents[1]
+HARNESS = "nagd_numba_bench"  # the name that today's nagd_numba/bench has here
 
-WARM_UP = 1.0
-ROUNDS = 15
-ROUND_SECONDS = 0.03
+for name, values in json.loads((ROOT / "asv.conf.json").read_text())["matrix"]["env_nobuild"].items():
+    os.environ.setdefault(name, values[0])
 
-
-def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, settle: float = 0.0
-) -> dict[str, list[float]]:
-    """Seconds per call of each contender, one value for each round.
-
-    Where contenders leave threads that spin, `settle` seconds pass, and a call that does not count, before each.
-    """
-    counts = {}
-    end = time.perf_counter() + WARM_UP
-    while time.perf_counter() < end:
-        for call in contenders.values():
-            call()
-    for name, call in contenders.items():
-        start = time.perf_counter()
-        call()
-        counts[name] = max(1, min(20_000, int(ROUND_SECONDS / max(time.perf_counter() - start, 1e-7))))
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            count = counts[name]
-            if settle:
-                time.sleep(settle)
-                call()
-            start = time.perf_counter()
-            for _ in range(count):
-                call()
-            seconds[name].append((time.perf_counter() - start) / count)
-    return seconds
+QUICK = bool(os.environ.get("NAGD_NUMBA_QUICK_BENCH"))  # the suites run, and the figures mean nothing
 
 
-def ratio(seconds: Mapping[str, list[float]], slower: str, faster: str) -> float:
-    """The median over the rounds of `slower / faster`: above 1 where `faster` deserves its name."""
-    return statistics.median(a / b for a, b in zip(seconds[slower], seconds[faster], strict=True))
+def harness(module: str) -> Any:
+    """A module of this checkout's `nagd_numba/bench`, which measures the `nagd_numba` that is installed."""
+    if HARNESS not in sys.modules:
+        folder = ROOT / "nagd_numba" / "bench"
+        spec = importlib.util.spec_from_file_location(
+            HARNESS, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        sys.modules[HARNESS] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[HARNESS])
+    return importlib.import_module(f"{HARNESS}.{module}")
 
 
-def vectors(n: int, dtype: str, count: int = 3) -> list[np.ndarray]:
-    """Touched memory with small numbers in it, which stay small under repeated steps."""
-    return [np.full(n, 2.0**-20 / (k + 1), dtype) for k in range(count)]
+class Found:
+    """Seconds of the contenders in one case, by rounds, and why others have none."""
+
+    def __init__(self, seconds: Mapping[str, list[float]], missing: Mapping[str, str]) -> None:
+        self.seconds, self.missing = dict(seconds), dict(missing)
+
+    def require(self, name: str) -> None:
+        """For `setup`: what could not be measured is n/a, and says why."""
+        if name not in self.seconds:
+            raise NotImplementedError(self.missing.get(name, "not measured"))
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
+
+    def over(self, name: str, other: str) -> float:
+        """The median over the rounds of the ratio of their times: above 1, `name` is the slower one."""
+        self.require(other)
+        return statistics.median(a / b for a, b in zip(self.seconds[name], self.seconds[other], strict=True))
+
+    def over_best(self, name: str, peers: tuple[str, ...]) -> float:
+        """The same against the fastest of some that are there."""
+        there = [peer for peer in peers if peer in self.seconds]
+        if not there:
+            raise NotImplementedError(f"none of {', '.join(peers)} is installed")
+        return self.over(name, min(there, key=self.median))
 
 
-def move(p, g, v):
-    """Read and write the bytes of a step, with one sum so that all are read."""
-    for i in prange(p.size):
-        total = p[i] + g[i] + v[i]
-        p[i] = total
-        v[i] = total
-
-
-move_serial = njit(nogil=True)(move)
-move_parallel = njit(nogil=True, parallel=True)(move)
-
-
-class NumPyStep:
-    """The step as NumPy users write it: six in-place ufuncs and one buffer."""
-
-    def __init__(self, p, g, v, lr=0.01, momentum=0.9):
-        self.arrays = p, g, v
-        self.buffer = np.empty_like(p)
-        self.lr, self.momentum = p.dtype.type(lr), p.dtype.type(momentum)
-
-    def __call__(self):
-        p, g, v = self.arrays
-        t = self.buffer
-        np.multiply(v, self.momentum, out=v)
-        np.add(v, g, out=v)
-        np.multiply(v, self.momentum, out=t)
-        np.add(t, g, out=t)
-        np.multiply(t, self.lr, out=t)
-        np.subtract(p, t, out=p)
-
-
-def torch_step(p, g, **options):
-    """A step of torch.optim.SGD(nesterov=True) on tensors of its own, or None without torch."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    parameter = torch.nn.Parameter(torch.from_numpy(p.copy()))
-    parameter.grad = torch.from_numpy(g.copy())
-    return torch.optim.SGD([parameter], 0.01, 0.9, nesterov=True, **options).step
+Results = dict[Any, Found]

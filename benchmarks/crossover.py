@@ -5,9 +5,9 @@ import functools
 import numpy as np
 
 from nagd_numba.apply import PARALLEL_FROM, host_kernel, vectors
+from nagd_numba.bench.memory import vectors as arrays
+from nagd_numba.bench.timing import interleaved, ratio
 from nagd_numba.rules import RULES
-
-from . import common
 
 
 def main() -> None:
@@ -20,11 +20,11 @@ def main() -> None:
             for name in ("serial", "parallel")
         }
         for n in (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 150_000, 200_000):
-            p, g, v = common.vectors(n, dtype)
+            p, g, v = arrays(n, dtype)
             calls = {name: functools.partial(kernel, p, g, (v,), hyper) for name, kernel in kernels.items()}
-            seconds = common.interleaved(calls)
+            seconds = interleaved(calls)
             serial, parallel = (np.median(seconds[name]) * 1e6 for name in ("serial", "parallel"))
-            gain = common.ratio(seconds, "serial", "parallel")
+            gain = ratio(seconds, "serial", "parallel")
             print(f"{dtype} {n:>9,}  serial {serial:8.2f} us  parallel {parallel:8.2f} us  ratio {gain:.2f}")
 
 

@@ -1,6 +1,6 @@
 """Training on the device: a small network against its peers, and a sweep against one network.
 
-The trainings are those of `benchmarks.training`: same data, initial weights, batches and rate; all epochs are one call,
+The trainings are those of `nagd_numba.bench`: same data, initial weights, batches and rate; all epochs are one call,
 which sets parameters back first and ends with the weights on the host.  All compute in float32 (no TF32).
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 import nagd_numba
+from nagd_numba.bench.digits import EPOCHS, LR, MOMENTUM, Case, torch_model
+from nagd_numba.bench.training import TOLERANCE, train_jax
 from nagd_numba.gpu import driver
 
 from . import gpu_peers as peers
@@ -33,8 +35,6 @@ def trainings(_: int) -> Iterator[Job]:
 
 
 def _training_row(batch: int, hidden: int, row: Row) -> None:
-    from .training import EPOCHS, TOLERANCE, Case
-
     case = Case(batch, hidden)
     makers = {
         "ours": ours,
@@ -68,8 +68,6 @@ def _training_row(batch: int, hidden: int, row: Row) -> None:
 
 
 def ours(case: Any) -> Callable[[], Any]:
-    from .training import EPOCHS, LR, MOMENTUM
-
     here = driver.current()
     X, y, params = (here.upload(x, 0) for x in (case.X, case.y, case.flat))
     stream = here.stream(0)
@@ -86,8 +84,6 @@ class Torch:
     """The network on the device, with an optimizer that can be set back and captured."""
 
     def __init__(self, case: Any) -> None:
-        from .training import LR, MOMENTUM, torch_model
-
         self.torch = torch = peers.usable("torch")
         self.case = case
         model, _ = torch_model(case)
@@ -139,8 +135,6 @@ class Torch:
 
 
 def torch_eager(case: Any) -> Callable[[], Any]:
-    from .training import EPOCHS
-
     it = Torch(case)
     batches = list(zip(it.X.split(case.batch), it.y.split(case.batch), strict=True))
 
@@ -156,8 +150,6 @@ def torch_eager(case: Any) -> Callable[[], Any]:
 
 def torch_graph(case: Any, steps: int = 1) -> Callable[[], Any]:
     """Every step is one replay."""
-    from .training import EPOCHS
-
     it = Torch(case)
     graph = it.captured(steps)
 
@@ -176,9 +168,7 @@ def torch_epoch_graph(case: Any) -> Callable[[], Any]:
 
 
 def jax_scan(case: Any) -> Callable[[], Any]:
-    """As `benchmarks.training` has it; its products in float32, which JAX would round to TF32 on a device."""
-    from .training import train_jax
-
+    """As `nagd_numba.bench.training` has it; its products in float32, which JAX would round to TF32 on a device."""
     jax = peers.usable("jax")
     train = train_jax(case)[""]
 
@@ -195,8 +185,6 @@ def sweeps(_: int) -> Iterator[Job]:
 
 
 def _sweep_row(row: Row) -> None:
-    from .training import EPOCHS, MOMENTUM, Case
-
     case, here = Case(32, 128), driver.current()
     rates = [float(lr) for lr in np.repeat(np.geomspace(0.01, 0.1, RATES), NETWORKS // RATES)]
     seeds = [k % (NETWORKS // RATES) for k in range(NETWORKS)]

@@ -1,4 +1,4 @@
-"""How work on a device is timed: as in `common`, but a timing is many steps that end in one synchronisation."""
+"""How work on a device is timed: as on the CPU, but a timing is many steps that end in one synchronisation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nagd_numba.bench.timing import ratio
 from nagd_numba.gpu import driver
 
-from .common import ratio
 from .gpu_report import Row
 
 WARM_UP = 1.0

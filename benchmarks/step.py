@@ -1,66 +1,53 @@
-"""asv suite of the steps: times, and ratios that do not depend on the machine.
+"""The step on the CPU: every way to call ours, and every peer, over sizes and dtypes."""
 
-Kernels are compiled here, at import: asv would otherwise time the compilation.
-"""
-
-import numpy as np
-
-import nagd_numba
-from nagd_numba.apply import host_kernel, use_parallel, vectors
-from nagd_numba.rules import RULES
+from __future__ import annotations
 
 from . import common
 
-SIZES = (1_000, 100_000, 10_000_000)
+SIZES = (10, 1_000, 100_000, 10_000_000, 50_000_000)
 DTYPES = ("float32", "float64")
-
-KERNELS = {
-    (name, dtype, parallel): host_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=parallel)
-    for name, rule in RULES.items()
-    for dtype in DTYPES
-    for parallel in (False, True)
-}
-
-
-class Rules:
-    """Every rule of the registry, through its kernels."""
-
-    params = (list(RULES), list(DTYPES), list(SIZES))
-    param_names = ("rule", "dtype", "n")
-    unit = "s"
-
-    def setup(self, name, dtype, n):
-        rule = RULES[name]
-        p, g, *states = common.vectors(n, dtype, 2 + len(rule.states))
-        hyper = tuple(rule.hyper.values())
-        kernel = KERNELS[name, dtype, use_parallel(n)]
-        self.call = lambda: kernel(p, g, tuple(states), hyper)
-
-    def track_seconds(self, name, dtype, n):
-        return float(np.median(common.interleaved({"step": self.call})["step"]))
+OURS = ("ours", "ours, inside @njit", "ours, kernel, one thread", "ours, kernel, all threads")
+PEERS = ("NumPy", "numexpr", "torch", "torch foreach", "torch fused", "optax jit")
+if common.QUICK:
+    SIZES, DTYPES = SIZES[:2], DTYPES[:1]
 
 
 class Step:
-    """`nagd_numba.step` from Python, as a ratio to NumPy, torch and a kernel that only moves the bytes."""
+    """`nagd_numba.step` (`ours`: from Python, checks included) and its peers, on the same arrays."""
 
-    params = (["NumPy", "moved bytes", "torch fused"], list(SIZES))
-    param_names = ("against", "n")
-    unit = "times faster"
-    timeout = 300
+    params = (SIZES, DTYPES, (*OURS, *PEERS, "moved bytes"))
+    param_names = ("n", "dtype", "contender")
+    timeout = 120
 
-    def setup(self, against, n):
-        p, g, v = common.vectors(n, "float32")
-        q, h, w = common.vectors(n, "float32")
-        if against == "NumPy":
-            other = common.NumPyStep(q, h, w)
-        elif against == "torch fused":
-            other = common.torch_step(q, h, fused=True)
-            if other is None:
-                raise NotImplementedError("torch is not installed")
-        else:
-            mover = common.move_parallel if use_parallel(n) else common.move_serial
-            other = lambda: mover(q, h, w)  # noqa: E731
-        self.calls = {"ours": lambda: nagd_numba.step(p, g, v), "other": other}
+    def setup_cache(self) -> common.Results:
+        steps = common.harness("steps")
+        return {(n, dtype): common.Found(*steps.measure(n, dtype)) for dtype in DTYPES for n in SIZES}
 
-    def track_ratio(self, against, n):
-        return common.ratio(common.interleaved(self.calls), "other", "ours")
+    setup_cache.timeout = 1800
+
+    def setup(self, found, n, dtype, contender):
+        self.found = found[n, dtype]
+        self.found.require(contender)
+
+    def track_seconds(self, found, n, dtype, contender):
+        return self.found.median(contender)
+
+    track_seconds.unit = "seconds"
+
+    def track_seconds_per_gigabyte(self, found, n, dtype, contender):
+        """Bandwidth the other way round: of the bytes that a step must move."""
+        size = 5 * {"float32": 4, "float64": 8}[dtype] * n
+        return self.found.median(contender) / size * 1e9
+
+    track_seconds_per_gigabyte.unit = "s/GB"
+
+    def track_over_moved_bytes(self, found, n, dtype, contender):
+        """Times as long as a kernel that only moves the same bytes; 1 is the limit of the memory."""
+        return self.found.over(contender, "moved bytes")
+
+    track_over_moved_bytes.unit = "x"
+
+    def track_over_best_peer(self, found, n, dtype, contender):
+        return self.found.over_best(contender, PEERS)
+
+    track_over_best_peer.unit = "x"

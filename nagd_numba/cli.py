@@ -301,6 +301,44 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(args: argparse.Namespace) -> int:
+    from . import report
+    from .atomic import check_replaceable
+    from .bench import command
+    from .bench import report as tables
+
+    try:
+        only = command.chosen(args.only)
+        if args.plot is not None:
+            report.check_plot(args.plot)
+        for option in ("plot", "json"):
+            path = getattr(args, option)
+            if path is not None:
+                try:
+                    check_replaceable(path)
+                except OSError as error:
+                    raise OSError(f"--{option}: {error}") from error
+    except (ValueError, OSError) as error:
+        return _tell(f"nagd-numba bench: error: {error}", 2)
+    results = command.measure(report.console(), only)
+    code = 0
+    for option, what, write in (("plot", "Plot", _draw), ("json", "Results", tables.write_json)):
+        path = getattr(args, option)
+        if path is not None:
+            try:
+                write(path, results)
+                print(f"{what}: {path}")
+            except OSError as error:
+                code = _tell(f"nagd-numba bench: error: --{option}: {error}", 1)
+    return code
+
+
+def _draw(path: str, results: dict[str, Any]) -> None:
+    from .bench.picture import plot
+
+    plot(path, results)
+
+
 def _tell(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code
@@ -335,4 +373,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.set_defaults(command=_sweep, name="sweep")
     options.add_sweep(sweep)
     sweep.set_defaults(**dataclasses.asdict(Config()) | dataclasses.asdict(SweepConfig()))
+    bench = commands.add_parser(
+        "bench",
+        help="measure this machine: steps and training beside their peers, against the limits",
+        description="Measure steps, training and prediction beside every installed peer (NumPy, numexpr, PyTorch, JAX "
+        "with optax, scikit-learn) and against what memory and processor can do, interleaved in one process. Takes "
+        "less than two minutes; keep the machine idle meanwhile.",
+    )
+    bench.set_defaults(command=_bench, name="bench")
+    options.add_bench(bench)
     return parser

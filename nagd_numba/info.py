@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from . import __version__, loops
+from .bench import machine
 from .compile import PACKAGE, SIMULATOR, plain
 from .gpu.driver import why_no_cuda
 from .threads import parallel_allowed
@@ -23,19 +23,12 @@ def collect() -> list[tuple[str, str]]:
     return [
         ("nagd_numba", f"{__version__} ({PACKAGE})"),
         ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
-        *((name, _version(name)) for name in _PACKAGES),
+        *((name, machine.version(name) or "not installed") for name in _PACKAGES),
         *_processor(),
         *_threads(),
         ("cache", _cache()),
         *_gpus(),
     ]
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> list[tuple[str, str]]:
@@ -48,24 +41,10 @@ def _processor() -> list[tuple[str, str]]:
     target = settings.CPU_NAME or llvm.get_host_cpu_name()
     chosen = ", set by NUMBA_CPU_NAME or NUMBA_CPU_FEATURES" if settings.CPU_NAME or settings.CPU_FEATURES else ""
     return [
-        ("processor", f"{_model_name()}, {_usable_cores()} of {os.cpu_count()} cores usable"),
+        ("processor", f"{machine.processor()}, {machine.cores()} of {os.cpu_count()} cores usable"),
         ("compiled for", f"{target}{chosen}"),
         ("vector units", ", ".join(features) or "none that LLVM names"),
     ]
-
-
-def _model_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.lower().startswith(("model name", "cpu model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _threads() -> list[tuple[str, str]]:

@@ -65,6 +65,13 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", metavar="FILE", help="write the results of all networks, with their histories")
 
 
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """The options of `nagd-numba bench`."""
+    parser.add_argument("--only", type=_names, metavar="NAME[,NAME...]", help="some sections (all)")
+    parser.add_argument("--plot", metavar="FILE", help="draw rooflines as .png, .svg, .pdf, ... (needs matplotlib)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures")
+
+
 def _add_data(parser: argparse.ArgumentParser, seed: str) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(

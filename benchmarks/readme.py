@@ -1,0 +1,67 @@
+"""`python -m benchmarks.readme FILE`: the README's performance section, from a file of `nagd-numba bench --json`.
+
+Writes what is between the markers in README.md, and the picture docs/performance.png; figures are not typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nagd_numba.atomic import replacing
+from nagd_numba.bench import report
+from nagd_numba.bench.picture import plot
+from nagd_numba.bench.sections import SECTIONS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+BEGIN, END = "<!-- performance: written by benchmarks/readme.py -->\n", "<!-- end of performance -->\n"
+
+
+def section(results: Mapping[str, Any]) -> str:
+    """The text between the markers."""
+    machine, versions = results["machine"], results["versions"]
+    peers = ("numba", "numpy", "torch", "jax", "optax", "scikit-learn", "numexpr")
+    lines = [
+        f"On {machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads, "
+        f"{results['date'][:10]}, commit {(results['commit'] or 'unknown')[:10]}; Python {versions['python']}, "
+        + ", ".join(f"{name} {versions[name]}" for name in peers if versions.get(name))
+        + ". First the time of ours; the other columns say how many times as long others take (above 1, ours is "
+        "faster), and in brackets what the project promises, which CI checks.",
+        "",
+    ]
+    for name in SECTIONS:
+        rows = results["sections"].get(name)
+        if rows and name != "limits":
+            table = report.tabled(name, rows, promises=True)
+            lines += [f"**{table.title}.** {table.note}".rstrip(), "", report.markdown(table), ""]
+    lines += ["![bandwidth of a step over n, and the roofline](docs/performance.png)", ""]
+    return "\n".join(lines)
+
+
+def replaced(text: str, results: Mapping[str, Any]) -> str:
+    """A README with the section of these results."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the README has no lines {BEGIN.strip()!r} and {END.strip()!r}")
+    return f"{before}{begin}\n{section(results)}\n{end}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, nargs="?", default=RESULTS, help="(benchmarks/results/cpu.json)")
+    results = report.read_json(parser.parse_args().file)
+    readme = ROOT / "README.md"
+    text = replaced(readme.read_text(encoding="utf-8"), results)
+    plot(ROOT / "docs" / "performance.png", results)
+    with replacing(readme) as file:
+        file.write(text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

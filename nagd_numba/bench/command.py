@@ -1,0 +1,56 @@
+"""`nagd-numba bench`: measure section by section, and show each when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import machine, report
+from .sections import SECTIONS, Row
+from .steps import Missing
+
+BUDGET = 100.0  # seconds after which no row is begun; the longest takes about 15
+
+
+def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Checked names of sections; None for all."""
+    unknown = [name for name in names or () if name not in SECTIONS]
+    if unknown or (names is not None and not names):
+        raise ValueError(f"--only {','.join(names or ())}: some of {', '.join(SECTIONS)} are needed")
+    return tuple(SECTIONS) if names is None else tuple(name for name in SECTIONS if name in names)
+
+
+def measure(console: Any, only: Sequence[str] = tuple(SECTIONS), budget: float = BUDGET) -> dict[str, Any]:
+    """Measure sections and show them; returns the results for `report.write_json`."""
+    start = time.monotonic()
+    about = machine.about()
+    console.print(report.facts(about), soft_wrap=True)
+    skipped: dict[str, str] = {name: "left out by --only" for name in SECTIONS if name not in only}
+    results: dict[str, Any] = {**about, "skipped": skipped, "sections": {}}
+    for name in only:
+        title, jobs = SECTIONS[name]
+        rows = []
+        with console.status(title) as status:
+            for case, run in jobs():
+                row = Row(case)
+                status.update(f"{title}: {row}")
+                used = time.monotonic() - start
+                if used > budget:
+                    skipped[f"{name}: {row}"] = f"{used:.0f} s were used up; run --only {name}"
+                    continue
+                try:
+                    run(row)
+                except Missing as error:
+                    skipped[f"{name}: {row}"] = str(error)
+                    continue
+                rows.append(row)
+        if rows:
+            results["sections"][name] = rows
+            report.show(console, report.tabled(name, rows))
+    console.print(report.LEGEND, soft_wrap=True)
+    for what, why in skipped.items():
+        console.print(f"skipped: {what}: {why}", soft_wrap=True)
+    results["seconds"] = round(time.monotonic() - start, 1)
+    console.print(f"{results['seconds']:.0f} s in all; nothing was measured on a GPU.")
+    return results

@@ -1,0 +1,138 @@
+"""Rows of the benchmark as tables: on a terminal, in Markdown, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic import replacing
+from .promises import Promise, promised
+from .sections import SECTIONS, Row
+from .steps import LIMIT, PEERS
+
+SCHEMA = 1
+COLUMNS = {  # contenders with a column of their own, in order
+    "step": (*PEERS, *LIMIT),
+    "training": ("JAX", "torch", "scikit-learn"),
+    "networks": ("one by one",),
+    "prediction": ("NumPy", "torch", "scikit-learn"),
+    "limits": (),
+}
+NOTES = {
+    "step": "moved bytes: a kernel that only reads and writes the same memory. No step in memory can exceed 1 there.",
+    "training": "20 epochs over the digits, from the same weights, with the same batches, to the same loss; of each "
+    "peer the fastest of its forms (threads, kinds of its optimizer).",
+    "networks": "seconds for each network, trained as above.",
+    "prediction": "",
+    "limits": "",
+}
+LEGEND = "Columns of others: how many times as long as ours they take; above 1, ours is faster."
+
+
+@dataclass
+class Table:
+    """A section as text."""
+
+    title: str
+    headings: list[str]
+    lines: list[list[str]]
+    note: str
+    missing: list[str]
+
+
+def tabled(section: str, rows: Sequence[Row], promises: bool = False) -> Table:
+    """The table of some rows of a section, with what is promised in brackets."""
+    title, _ = SECTIONS[section]
+    if section == "limits":
+        lines = [[row.case["limit"], f"{row.more['gflops']:,.0f} GFLOP/s"] for row in rows]
+        return Table(title, ["", ""], lines, "", [])
+    cases = [name for name in rows[0].case if name != "dtype"]
+    there = [name for name in COLUMNS[section] if any(name in row.ratios for row in rows)]
+    headings = [*cases, "ours", *(["GB/s"] if section == "step" else []), *there]
+    lines = []
+    for row in rows:
+        line = [f"{row.case[name]:,}" for name in cases] + [duration(row.seconds["ours"])]
+        line += [f"{row.more['gb_per_s']['ours']:.3g}"] if section == "step" else []
+        lines.append(line + [_ratio(row, name, promised(section, row.case) if promises else {}) for name in there])
+    missing = dict.fromkeys(f"{name}: {reason}" for row in rows for name, reason in row.missing.items())
+    busy = max((row.more["others"] or 0.0 for row in rows), default=0.0)
+    note = NOTES[section]
+    if busy > 0.1:
+        note = (
+            f"{note} Other processes kept up to {busy:.2f} cores busy meanwhile: expect figures that are off.".strip()
+        )
+    return Table(title, headings, lines, note, list(missing))
+
+
+def _ratio(row: Row, name: str, promises: Mapping[str, Promise]) -> str:
+    if name not in row.ratios:
+        return "n/a"
+    value = row.ratios[name]
+    said = f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+    return said if name not in promises else f"{said} [{promises[name].ratio:g}]"
+
+
+def duration(seconds: float) -> str:
+    """A time with its unit, three digits."""
+    for unit, scale in (("us", 1e6), ("ms", 1e3)):
+        if seconds * scale < 999.5:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def show(console: Any, table: Table) -> None:
+    """Print a table."""
+    import rich.table
+    from rich.text import Text
+
+    view = rich.table.Table(title=table.title, caption=table.note or None, caption_justify="left")
+    for heading in table.headings:
+        view.add_column(heading, justify="right")
+    for line in table.lines:
+        view.add_row(*map(Text, line))
+    console.print(view)
+    for text in table.missing:
+        console.print(f"  n/a: {text}", soft_wrap=True)
+
+
+def markdown(table: Table) -> str:
+    """The table for a README."""
+    lines = [
+        "| " + " | ".join(table.headings) + " |",
+        "|" + "---:|" * len(table.headings),
+        *("| " + " | ".join(line) + " |" for line in table.lines),
+    ]
+    return "\n".join(lines)
+
+
+def facts(about: Mapping[str, Any]) -> str:
+    """The machine and the versions in a line."""
+    machine = about["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version is not None)
+    return (
+        f"{machine['processor']} ({machine['architecture']}, {machine['system']}), {machine['cores']} cores, "
+        f"{machine['numba_threads']} threads of numba by {machine['numba_layer']}; {versions}"
+    )
+
+
+def write_json(path: str | Path, results: Mapping[str, Any]) -> None:
+    """Write results: `about()` of the machine, and rows by section."""
+    content = {
+        "schema": SCHEMA,
+        **{name: value for name, value in results.items() if name != "sections"},
+        "sections": {name: [asdict(row) for row in rows] for name, rows in results["sections"].items()},
+    }
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: not a file of `nagd-numba bench --json` (schema {SCHEMA})")
+    content["sections"] = {name: [Row(**row) for row in rows] for name, rows in content["sections"].items()}
+    return content

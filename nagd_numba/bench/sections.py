@@ -1,0 +1,136 @@
+"""The sections of `nagd-numba bench`: each yields its rows as they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import digits, memory, steps, timing
+from . import training as training_of
+from .inference import PREDICTORS
+from .machine import Others
+from .steps import Missing
+from .timing import FEW_ROUNDS, SETTLE, Seconds
+
+SIZES: tuple[int, ...] = (10, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000)
+STEP_ROUNDS = 9
+CASES: tuple[tuple[int, int], ...] = ((32, 32), (32, 128), (256, 128), (256, 1024))  # batch, hidden
+NETWORKS: tuple[tuple[int, int, int], ...] = ((32, 32, 16), (32, 128, 16))  # batch, hidden, networks
+ROWS: tuple[int, ...] = (1, 10_000)  # to predict at once
+if timing.QUICK:
+    SIZES, CASES, NETWORKS, ROWS = SIZES[:2], CASES[:1], NETWORKS[:1], ROWS[:1]
+
+
+@dataclass
+class Row:
+    """One case: the median seconds of each contender, and how many times as long as ours each takes."""
+
+    case: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # contenders, and why they have no figure
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, seconds: Seconds, busy: float | None, scale: float = 1.0) -> Row:
+        """Take the figures; `scale` makes a call of them one step; `busy` cores worked for others meanwhile."""
+        self.seconds = {name: float(np.median(rounds)) * scale for name, rounds in seconds.items()}
+        self.ratios = {name: timing.ratio(seconds, name, "ours") for name in seconds if name != "ours"}
+        self.more["others"] = busy
+        return self
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:,}" if isinstance(value, int) else value for name, value in self.case.items())
+
+
+Job = tuple[dict[str, Any], Callable[[Row], object]]  # a case, and what measures it
+
+
+def limits() -> Iterator[Job]:
+    """What the machine can do at most."""
+    yield {"limit": "matrix product, NumPy's BLAS"}, _product
+
+
+def _product(row: Row) -> None:
+    product, others = memory.Product(), Others()
+    seconds = timing.interleaved({"ours": product}, steps_rounds())
+    row.put(seconds, others.cores())
+    row.seconds = {"BLAS": row.seconds["ours"]}
+    row.more["gflops"] = product.FLOP / row.seconds["BLAS"] / 1e9
+
+
+def steps_rounds() -> int:
+    return min(STEP_ROUNDS, timing.ROUNDS)
+
+
+def step(dtype: str = "float32") -> Iterator[Job]:
+    """A step on `n` elements, from Python with all checks."""
+    for n in SIZES:
+        yield {"n": n, "dtype": dtype}, partial(_step, n, dtype)
+
+
+def _step(n: int, dtype: str, row: Row, makers: steps.Makers = steps.ALL) -> None:
+    others = Others()
+    seconds, row.missing = steps.measure(n, dtype, makers, steps_rounds())
+    row.put(seconds, others.cores())
+    size = memory.STEP_BYTES * np.dtype(dtype).itemsize * n
+    row.more["gb_per_s"] = {name: size / each / 1e9 for name, each in row.seconds.items()}
+    row.more["best peer"] = steps.best_peer(seconds)
+
+
+def training() -> Iterator[Job]:
+    """A step of training on the digits."""
+    for batch, hidden in CASES:
+        yield {"batch": batch, "hidden": hidden}, partial(_training, batch, hidden)
+
+
+def _training(batch: int, hidden: int, row: Row) -> None:
+    others = Others()
+    seconds, row.missing, more = training_of.measure(batch, hidden)
+    row.put(seconds, others.cores())
+    row.more |= more
+
+
+def networks() -> Iterator[Job]:
+    """Many networks at once, against one after another."""
+    for batch, hidden, count in NETWORKS:
+        yield {"batch": batch, "hidden": hidden, "networks": count}, partial(_networks, batch, hidden, count)
+
+
+def _networks(batch: int, hidden: int, count: int, row: Row) -> None:
+    case = digits.Case(batch, hidden)
+    together, alone = training_of.many_ours(case, count)
+    if not np.array_equal(together(), alone()):
+        raise Missing("fit_many differs from fit: please report this")
+    others = Others()
+    seconds = timing.interleaved({"ours": together, "one by one": alone}, FEW_ROUNDS, SETTLE)
+    row.put(seconds, others.cores(), 1 / count)
+
+
+def prediction() -> Iterator[Job]:
+    """The classes of samples, through 64-128-10."""
+    for rows in ROWS:
+        yield {"rows": rows}, partial(_prediction, rows)
+
+
+def _prediction(rows: int, row: Row) -> None:
+    case = digits.Case(32, 128)
+    contenders, row.missing = digits.those_there(PREDICTORS, case, rows)
+    said = {name: np.asarray(call()) for name, call in contenders.items()}
+    different = [name for name, labels in said.items() if np.mean(labels == said["ours"]) < 0.999]
+    if different:
+        raise Missing(f"{', '.join(different)} predicts other classes")
+    others = Others()
+    row.put(timing.interleaved(contenders, steps_rounds(), SETTLE), others.cores())
+
+
+SECTIONS: Mapping[str, tuple[str, Callable[[], Iterator[Job]]]] = {
+    "step": ("A step on n float32 elements", step),
+    "training": ("A step of training, 64-hidden-10 on the digits, float32", training),
+    "networks": ("Training many networks at once, for each", networks),
+    "prediction": ("Prediction through 64-128-10, float32", prediction),
+    "limits": ("Limits of the machine", limits),
+}

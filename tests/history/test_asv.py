@@ -1,0 +1,153 @@
+"""A planted slowdown, through asv to the dashboard in a browser that reaches no network.
+
+Needs asv, git, and a package index (asv installs the project from two commits); the browser's part also Chromium,
+its driver, selenium and npm.  Takes about a minute.
+"""
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FIGURE = "step.Step.track_over_moved_bytes"
+SLOWER = '''
+_fast = step
+
+def step(*arguments, **options):
+    """Does its work and then as much for nothing."""
+    from time import perf_counter
+
+    start = perf_counter()
+    result = _fast(*arguments, **options)
+    end = 2 * perf_counter() - start
+    while perf_counter() < end:
+        pass
+    return result
+'''
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("asv") is None, reason="asv is not installed"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not in a git checkout"),
+    pytest.mark.timeout(900),
+]
+
+
+def run(*command, cwd, check=True):
+    env = {**os.environ, "HOME": str(cwd.parent), "NAGD_NUMBA_QUICK_BENCH": "1"}
+    env.pop("PYTHONPATH", None)
+    who = {f"GIT_{role}_{what}": "tests@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**env, **who})
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with one commit more, in which `step` takes twice as long."""
+    folder = tmp_path_factory.mktemp("asv") / "clone"
+    pip = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder.parent / "index"), "rich"]
+    )
+    if pip.returncode:
+        pytest.skip("no package index can be reached")
+    run("git", "clone", "-q", str(ROOT), str(folder), cwd=folder.parent)
+    with (folder / "nagd_numba" / "__init__.py").open("a") as file:
+        file.write(SLOWER)
+    run("git", "commit", "-qam", "planted", cwd=folder)
+    run(sys.executable, "-m", "asv", "machine", "--yes", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(project):
+    """What `asv continuous` says of the two commits."""
+    return run(
+        *(sys.executable, "-m", "asv", "continuous", "--factor", "1.4", "--bench", f"^{FIGURE}", "HEAD~1", "HEAD"),
+        cwd=project,
+        check=False,
+    )
+
+
+def test_a_slowdown_is_reported(compared):
+    assert compared.returncode == 1, compared.stdout + compared.stderr
+    worse = [line for line in compared.stdout.splitlines() if line.startswith("| +")]
+    assert [line for line in worse if f"{FIGURE}(1000, 'float32', 'ours')" in line], compared.stdout
+    assert "PERFORMANCE DECREASED" in compared.stdout
+
+
+def test_nothing_is_timed_cold(project, compared):
+    """A compilation or an import in any figure would be a thousand times the kernel that only moves the bytes."""
+    files = list((project / ".asv" / "results").glob("*/*-*.json"))
+    assert len(files) == 2
+    for file in files:
+        figures = next(iter(json.loads(file.read_text())["results"].values()))
+        values = [value for value in figures[0] if value is not None]
+        assert len(values) >= 2 * 6
+        assert max(values) < 1000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None or shutil.which("npm") is None:
+        pytest.skip("Chromium, its driver or npm is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for option in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-background-networking",
+        "disable-component-update",
+    ):
+        options.add_argument(f"--{option}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.add_argument("--window-size=1400,1000")
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The address of a web server for the files of a folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_dashboard_shows_both_commits_with_no_network(project, compared, browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run(sys.executable, "-m", "benchmarks.dashboard", cwd=project)
+    html = project / ".asv" / "html"
+    points = "const plot = window.jQuery && $('#main-graph').data('plot');"
+    points += "return plot ? Math.max(0, ...plot.getData().map(s => s.data.length)) : 0"
+    with served(html) as address:
+        browser.get(f"{address}/index.html")
+        wait = WebDriverWait(browser, 30)
+        wait.until(lambda page: FIGURE in page.page_source)
+        assert "swallow" not in browser.find_element("tag name", "body").text
+        browser.get(f"{address}/index.html#{FIGURE}?p-n=1000&p-dtype='float32'&p-contender='ours'")
+        browser.refresh()
+        assert wait.until(lambda page: page.execute_script(points) >= 2)
+        left = browser.execute_script(
+            "return [...document.querySelectorAll('script[src],link[href]')].map(e => e.src || e.href)"
+        )
+    assert all(url.startswith(address) for url in left), left
