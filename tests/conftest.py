@@ -33,3 +33,27 @@ def backend(request):
     if reason is not None:
         pytest.skip(reason)
     return request.param
+
+
+# The legs of CI note in this file what has passed, and run what has not: what was skipped for want of something.
+PASSED = os.environ.get("NAGD_NUMBA_PASSED")
+_passed = []
+
+
+def pytest_collection_modifyitems(config, items):
+    if PASSED and Path(PASSED).exists():
+        before = set(Path(PASSED).read_text(encoding="utf-8").splitlines())
+        done = [item for item in items if item.nodeid in before]
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if item.nodeid not in before]
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" and report.passed:
+        _passed.append(report.nodeid)
+
+
+def pytest_sessionfinish(session):
+    if PASSED and not hasattr(session.config, "workerinput"):  # workers of xdist tell the one that has started them
+        with open(PASSED, "a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in _passed)
