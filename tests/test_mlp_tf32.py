@@ -1,5 +1,6 @@
 """`MLP(precision="tf32")`: products on tensor cores, run in the emulator, against exact arithmetic and float64."""
 
+import operator
 import pickle
 import re
 
@@ -173,7 +174,7 @@ def test_factors_are_rounded_to_nearest():
 @pytest.mark.parametrize("tile", [32, 64])
 def test_lanes_that_are_served_together_meet_in_no_bank(tile):
     """16 bytes of 8 lanes at a time, or 8 bytes of 16: each fills the 32 banks."""
-    bound = {"TILE": tile, "PITCH": tile + products.PAD}
+    bound = {"TILE": tile, "PITCH": tile + products.PAD, "quotient": operator.floordiv}
     square = bind(tensor.square, "square", bound)
     places = [square(thread) for thread in range(products.threads(tile))]
     for at, words in ((2, 4), (3, 2)):

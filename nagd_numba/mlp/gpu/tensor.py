@@ -36,7 +36,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...gpu import driver
-from ...gpu.registers import data_of
+from ...gpu.registers import data_of, quotient
 
 OLDEST = (8, 0)  # the first compute capability that has it
 ROWS, COLUMNS, TERMS = 32, 16, 8  # of a warp's results; terms of one instruction
@@ -67,7 +67,7 @@ def check(precision: str, device: int) -> None:
 
 def square(thread):
     """First row and column of the results of this thread, and where its factors begin; see `products.square`."""
-    warp, lane = thread // 32, thread % 32
+    warp, lane = quotient(thread, 32), thread & 31  # known to be from 0 on: the divisions below are shifts
     row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
     column = warp % (TILE // COLUMNS) * COLUMNS
     term = lane % 4 * 2 * PITCH
