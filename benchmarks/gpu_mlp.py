@@ -24,7 +24,7 @@ from .gpu_timing import Contender, compare, measure
 CASES = ((32, 128), (32, 32), (256, 128), (256, 1024))  # batch, hidden; the last does not fit a multiprocessor
 TF32 = "ours, TF32"
 TF32_CASES = ((256, 1024),)
-TF32_TOLERANCE = 1e-2  # relative, of the loss at the end: its factors have 11 bits
+TF32_TOLERANCE = 1e-3  # relative, of the loss at the end: factors have 11 bits; a model of it in NumPy ends 1e-5 away
 GRAPH_RATIO = {(32, 128): 3.0}
 NETWORKS, RATES, SWEEP_RATIO = 132, 12, 1.5
 ROUNDS = 5
