@@ -83,8 +83,8 @@ class MLP:
     about 0.001 of the sum of the absolute values, without overflow or underflow (`nagd_numba.mlp.gpu.tensor`).
     Parameters, activations, losses and updates stay float32.  The order in which the hardware adds is not specified,
     but fixed: equal inputs give equal bits on one kind of device; they are not those of the CPU.  Host arrays are
-    refused: the same parameters serve `MLP(..., precision="float32")`.  Networks that fit one multiprocessor are better
-    trained in float32: many steps are one launch then, which TF32 has not.
+    refused: the same parameters serve `MLP(..., precision="float32")`.  Networks that fit one multiprocessor should be
+    trained in float32, which makes many steps in one launch; TF32 takes some launches for each.
 
     Equal inputs give equal bits, whatever the number of threads.  The first call for a dtype, activation and loss
     compiles for some seconds; later processes load the kernels from the disk cache.

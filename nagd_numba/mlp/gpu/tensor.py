@@ -66,8 +66,8 @@ def check(precision: str, device: int) -> None:
 
 
 def square(thread):
-    """First row and column of the results of this thread, and where its factors begin; see `products.square`."""
-    warp, lane = quotient(thread, 32), thread & 31  # known to be from 0 on: the divisions below are shifts
+    """First row and column of the results of this thread, and where its factors begin, each in its part of the stage."""
+    warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
     row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
     column = warp % (TILE // COLUMNS) * COLUMNS
     term = lane % 4 * 2 * PITCH
@@ -89,7 +89,7 @@ def store_rounded(typingctx, pointer, at, value):
 
 @intrinsic(prefer_literal=True)
 def multiply(typingctx, stage, left, right, pitch, depth, sums):
-    """Add `depth` terms to the sums of all lanes of the warp; see `products.multiply`."""
+    """Add `depth` terms to the sums of all lanes of the warp: what `products._multiply` does for a thread."""
 
     def build(context, builder, signature, operands):
         memory, left_at, right_at, _, _, array = operands

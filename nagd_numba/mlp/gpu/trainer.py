@@ -2,8 +2,8 @@
 
 A network whose memory fits one multiprocessor is trained by the resident kernel (`resident.py`), many steps a launch;
 any other by the general kernels (`general.py`), a few launches a step.  Both give the bits of the CPU.  With TF32 every
-network takes the general kernels: the resident one, whose steps are short of latency and not of arithmetic, would gain
-nothing by tensor cores, and which networks fit it differs between devices, on which the bits must not depend.
+network takes the general kernels: which networks fit a multiprocessor differs between devices, and whether TF32 is
+used must not; and the products of the resident kernel are small, so its time is latency rather than arithmetic.
 """
 
 from __future__ import annotations
