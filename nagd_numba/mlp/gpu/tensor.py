@@ -66,7 +66,7 @@ def check(precision: str, device: int) -> None:
 
 
 def square(thread):
-    """First row and column of the results of this thread, and where its factors begin, each in its part of the stage."""
+    """First row and column of the results of this thread; where its factors begin, each in its part of the stage."""
     warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
     row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
     column = warp % (TILE // COLUMNS) * COLUMNS
