@@ -47,7 +47,8 @@ def save_model(
 def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     """The model of a file of `nagd-numba train --save`, its parameters, and what its inputs and outputs mean.
 
-    Raises `ValueError` for any other file, and `OSError` where it cannot be read.
+    Raises `ValueError` for any other file, and `OSError` where it cannot be read.  The model computes in float32 or
+    float64, as its parameters are, on the CPU too; `--precision tf32` is a property of the training.
 
     With `model, params, preprocessing = load_model(path)`, the classes of the rows of `X` are
     `preprocessing.classes[model.forward(params, preprocessing(X)).argmax(axis=1)]`.

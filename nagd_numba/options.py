@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .sweep_config import OPTIMIZERS, SweepConfig
-from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS
+from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, PRECISIONS
 
 WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
 SHARE: dict[str, Any] = {"type": float, "metavar": "X"}
@@ -25,6 +25,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lr", **SHARE, help="learning rate, the same for all methods (%(default)s)")
     group.add_argument("--momentum", **SHARE, help="of momentum and nag, from 0 to below 1 (%(default)s)")
     group.add_argument("--device", **NAME, help=f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)")
+    group.add_argument(
+        "--precision",
+        **NAME,
+        help=f"{', '.join(PRECISIONS)}; tf32: products on tensor cores, of float32 networks with cuda (%(default)s)",
+    )
 
     group = parser.add_argument_group("results")
     group.add_argument("--target", **SHARE, help="validation accuracy in %% whose first epoch is told (%(default)g)")

@@ -99,6 +99,7 @@ class Sweep:
             dropout=base.dropout,
             l2=base.l2,
             dtype=base.dtype,
+            precision=base.precision,
         )
         self.points = [
             (lr, momentum, base.seed + i)

@@ -105,7 +105,10 @@ class Comparison:
             dropout=config.dropout,
             l2=config.l2,
             dtype=config.dtype,
+            precision=config.precision,
         )
+        if config.precision == "tf32":
+            _check_tf32(self.device)
         self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
@@ -266,6 +269,17 @@ def resolve_device(device: str) -> str:
         if reason is not None:
             raise ValueError(f"--device cuda: {reason}")
     return device
+
+
+def _check_tf32(device: str) -> None:
+    if device != "cuda":
+        raise ValueError("--precision tf32: products on tensor cores need --device cuda, and there is no GPU here")
+    from .mlp.gpu import tensor
+
+    try:
+        tensor.check("tf32", 0)
+    except ValueError as error:
+        raise ValueError(f"--precision tf32: {error}") from error
 
 
 def _on_cuda() -> Callable[[np.ndarray], Any]:

@@ -16,6 +16,7 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 DTYPES = ("float32", "float64")
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Config:
     target: float = 95.0
     dtype: str = "float32"
     device: str = "auto"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -53,6 +55,11 @@ class Config:
         choice("--activation", self.activation, ACTIVATIONS)
         choice("--loss", self.loss, LOSSES)
         choice("--device", self.device, DEVICES)
+        choice("--precision", self.precision, PRECISIONS)
+        if self.precision == "tf32" and (self.dtype != "float32" or self.device == "cpu"):
+            raise ValueError(
+                f"--precision is tf32, --dtype {self.dtype} and --device {self.device}; tf32 is for float32 on cuda"
+            )
         largest = float(np.finfo(self.dtype).max)
         _number("lr", self.lr, lambda x: 0 < x <= largest, f"a number above 0 (finite in {self.dtype})")
         _number("momentum", self.momentum, lambda x: 0 <= x < 1, "a number from 0 to below 1")

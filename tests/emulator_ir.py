@@ -157,7 +157,7 @@ class _Asm:
     def replace(self, text):
         pattern = (
             r"(call|call [\w ]+) (\{[^}]*\}|[\w]+) asm +(?:sideeffect |alignstack )*(\u00a7\d+\u00a7), "
-            r"\u00a7\d+\u00a7 ?(\(.*?\))(?=$|,| #|\n)"
+            r"\u00a7\d+\u00a7 ?(\(.*?\))(?: convergent)?(?=$|,| #|\n)"
         )
         return re.sub(pattern, self._call, text, flags=re.M)
 

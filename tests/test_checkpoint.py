@@ -178,6 +178,7 @@ def test_options_that_say_the_same_are_accepted(clusters, saved, capsys):
         ("--dropout", "0"),
         ("--l2", "0.1"),
         ("--dtype", "float64"),
+        ("--precision", "tf32"),
         ("--methods", "nag"),
         ("--batch-size", "8"),
         ("--lr", "0.1"),

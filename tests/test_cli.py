@@ -137,6 +137,10 @@ def test_a_diverged_method_is_told(tmp_path, capsys):
         (["--methods", ","], "--methods is empty"),
         (["--loss", "cross-entropy"], "did you mean 'cross_entropy'"),
         (["--device", "gpu"], "--device is 'gpu'"),
+        (
+            ["--precision", "tf32", "--device", "cpu"],
+            "--precision is tf32, --dtype float32 and --device cpu; tf32 is for float32 on cuda",
+        ),
         (["--label", "kind"], "--label is for a csv file given with --data"),
         (["--data", "missing.csv"], "missing.csv: no such file or directory"),
         (["--data", "missing.txt"], "missing.txt: suffix '.txt' is not known"),

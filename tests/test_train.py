@@ -14,7 +14,7 @@ from nagd_numba.data import Preprocessing, load_digits, split
 from nagd_numba.data.samples import checked
 from nagd_numba.model_file import load_model, save_model
 from nagd_numba.train import Comparison, compare, resolve_device
-from nagd_numba.train_config import ACTIVATIONS, LOSSES, METHODS, Config
+from nagd_numba.train_config import ACTIVATIONS, LOSSES, METHODS, PRECISIONS, Config
 
 
 def digits(config):
@@ -161,6 +161,9 @@ def test_interrupted_between_batches():
         ({"activation": "gelu"}, "--activation is 'gelu'"),
         ({"loss": "hinge"}, "--loss is 'hinge'"),
         ({"device": "gpu"}, "--device is 'gpu'"),
+        ({"precision": "tf16"}, "--precision is 'tf16'"),
+        ({"precision": "tf32", "device": "cpu"}, "--precision is tf32, --dtype float32 and --device cpu"),
+        ({"precision": "tf32", "dtype": "float64"}, "--precision is tf32, --dtype float64 and --device auto"),
     ],
 )
 def test_config_errors_name_the_option(change, message):
@@ -170,10 +173,11 @@ def test_config_errors_name_the_option(change, message):
 
 
 def test_choices_are_those_of_the_network():
-    from nagd_numba.mlp import cells
+    from nagd_numba.mlp import cells, checks
 
     assert tuple(cells.ACTIVATIONS) == ACTIVATIONS
     assert tuple(cells.LOSSES) == LOSSES
+    assert checks.PRECISIONS == PRECISIONS
 
 
 def test_auto_is_a_device():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 UINT8_SCALE = 1 / 255
+PRECISIONS = ("float32", "tf32")
 
 
 def dropout_rate(rate: Any) -> float:
@@ -33,6 +34,23 @@ def float_type(dtype: Any) -> np.dtype:
     if kind not in arrays.DTYPES:
         raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
     return kind
+
+
+def precision(name: str, dtype: np.dtype) -> str:
+    """ "float32", or for networks of that dtype "tf32"."""
+    arrays.choice("precision", name, PRECISIONS)
+    if name == "tf32" and dtype != np.float32:
+        raise ValueError(f"precision is 'tf32' and dtype {str(dtype)!r}; tf32 is for networks of dtype 'float32'")
+    return name
+
+
+def host_precision(model: MLP) -> None:
+    """Raise unless the CPU has the precision of a model."""
+    if model.precision == "tf32":
+        raise ValueError(
+            "precision is 'tf32', which only CUDA devices have, and params is in host memory; copy params to a device, "
+            "or take MLP(..., precision='float32'), for which the same params serve"
+        )
 
 
 def seed(name: str, x: Any) -> np.uint64:

@@ -76,7 +76,8 @@ def fit(
     ----------
     params : array of shape (size,)
         Modified in place; of the model's dtype, contiguous.  In the memory of a CUDA device the training happens
-        there, to the same bits; `X` and `y` may then be there too, or are copied there once.
+        there, to the same bits (with `precision="tf32"`, to others; validation is float32 on the CPU then, too); `X`
+        and `y` may then be there too, or are copied there once.
     X : array of shape (n, sizes[0])
         float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
         `.npy` may be larger than memory (in C order); other real dtypes are converted at once.

@@ -52,10 +52,12 @@ class MLP:
     l2 : float
         Weight of the penalty, finite, >= 0.
     dtype : {"float32", "float64"}
+    precision : {"float32", "tf32"}
+        "tf32": float32 networks on CUDA devices (compute capability 8.0 or later) multiply on tensor cores, see Notes.
 
     Attributes
     ----------
-    sizes, activation, loss_name, dropout, l2, dtype
+    sizes, activation, loss_name, dropout, l2, dtype, precision
         As given.
     size : int
         Number of parameters: the length of the flat vector.
@@ -71,6 +73,18 @@ class MLP:
     `__cuda_array_interface__`; `X` and `y` must be in the same place.  On the host `X` and `y` may have any real dtype
     and strides and are converted, uint8 (pictures) to a share of 255; on a device they must be contiguous, and `X` of
     the model's dtype.  CUDA work goes to the default stream.
+
+    With `precision="tf32"` the matrix products of all methods take their factors rounded to TF32, which keeps 10 bits
+    of the mantissa (to nearest, ties away from 0: `u = 2^-11`), and add in float32.  A sum of n products then differs
+    from the exact one by at most
+
+        ((1 + u)^2 (1 + 2^-23)^d - 1) sum |a| |b|,    d = min(n, 128) + ceil(n / 128),
+
+    about 0.001 of the sum of the absolute values, without overflow or underflow (`nagd_numba.mlp.gpu.tensor`).
+    Parameters, activations, losses and updates stay float32.  The order in which the hardware adds is not specified,
+    but fixed: equal inputs give equal bits on one kind of device; they are not those of the CPU.  Host arrays are
+    refused: the same parameters serve `MLP(..., precision="float32")`.  Networks that fit one multiprocessor should be
+    trained in float32, which makes many steps in one launch; TF32 takes some launches for each.
 
     Equal inputs give equal bits, whatever the number of threads.  The first call for a dtype, activation and loss
     compiles for some seconds; later processes load the kernels from the disk cache.
@@ -108,6 +122,7 @@ class MLP:
         dropout: float = 0.0,
         l2: float = 0.0,
         dtype: Any = "float32",
+        precision: str = "float32",
     ) -> None:
         self.sizes = layout.checked_sizes(sizes)
         arrays.choice("activation", activation, tuple(ACTIVATIONS))
@@ -117,6 +132,7 @@ class MLP:
         self.dropout = checks.dropout_rate(dropout)
         self.dtype = checks.float_type(dtype)
         self._dtype = self.dtype.name
+        self.precision = checks.precision(precision, self.dtype)
         (self.l2,) = arrays.hyper_parameters({"l2": l2}, self.dtype)
         self.size = layout.parameter_count(self.sizes)
         self._sizes = np.array(self.sizes, np.int64)
@@ -125,7 +141,8 @@ class MLP:
     def __repr__(self) -> str:
         return (
             f"MLP({list(self.sizes)}, activation={self.activation!r}, loss={self.loss_name!r}, "
-            f"dropout={self.dropout}, l2={self.l2}, dtype={str(self.dtype)!r})"
+            f"dropout={self.dropout}, l2={self.l2}, dtype={str(self.dtype)!r}"
+            f"{', precision=' + repr(self.precision) if self.precision != 'float32' else ''})"
         )
 
     def init(self, seed: int | None) -> np.ndarray:
@@ -241,6 +258,7 @@ class MLP:
         """
         from .compiled import compiled
 
+        checks.host_precision(self)
         return compiled(self, name)
 
     def loss(self, params: Any, X: Any, y: Any) -> float:
@@ -314,10 +332,13 @@ class MLP:
     fit = fit
 
     def _on_device(self, params: Any, **others: Any) -> bool:
-        if type(params) is np.ndarray and not any(map(arrays.is_device_array, others.values())):
-            return False
-        named = [("params", params), *((name, x) for name, x in others.items() if x is not None)]
-        return arrays.any_on_device(named)
+        there = type(params) is not np.ndarray or any(map(arrays.is_device_array, others.values()))
+        if there:
+            named = [("params", params), *((name, x) for name, x in others.items() if x is not None)]
+            there = arrays.any_on_device(named)
+        if not there:
+            checks.host_precision(self)
+        return there
 
 
 @functools.cache

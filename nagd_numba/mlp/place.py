@@ -23,6 +23,7 @@ class HostPlace:
     """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
 
     def __init__(self, model: MLP, params: Any, vel: Any, many: bool) -> None:
+        checks.host_precision(model)
         self.model = model
         check = _matrix if many else _vector
         name = "params2d" if many else "params"

@@ -189,6 +189,48 @@ def test_many_networks_give_the_bits_of_the_host():
     np.testing.assert_array_equal(device.copy_to_host(), host)
 
 
+def test_tensor_cores_are_within_the_bound_and_repeat_their_bits():
+    """What the emulator cannot say: the order and the roundings of the hardware."""
+    from numba import cuda
+
+    n = 700
+    rng = np.random.default_rng(0)
+    net = MLP([n, 131], loss="mse", precision="tf32")
+    for whole in (True, False):
+        params, X = (rng.integers(-8, 9, s) if whole else rng.normal(size=s) for s in (net.size, (133, n)))
+        params, X = params.astype(np.float32), X.astype(np.float32)
+        on_device = cuda.to_device(params), cuda.to_device(X)
+        z = net.forward(*on_device).copy_to_host()
+        np.testing.assert_array_equal(net.forward(*on_device).copy_to_host(), z)
+        W, b = (x.astype(np.float64) for x in (params[: n * 131].reshape(n, 131), params[n * 131 :]))
+        error, size = abs(z - (X @ W + b)), abs(X) @ abs(W) + abs(b)
+        additions = 128 + -(-n // 128) + 1
+        if whole:
+            assert not error.any()
+        else:
+            assert (error <= ((1 + 2.0**-11) ** 2 * (1 + 2.0**-23) ** additions - 1) * size).all()
+            assert (error > ((1 + 2.0**-24) ** (additions + 1) - 1) * size).any()
+
+
+def test_training_on_tensor_cores_reaches_the_loss_of_float32():
+    from numba import cuda
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 2000)
+    X = (rng.normal(size=(2000, 64)) + 2 * np.eye(10, 64)[y]).astype(np.float32)
+    keywords = {"epochs": 5, "batch_size": 256, "lr": 0.05}
+    histories = []
+    for precision in ("float32", "tf32", "tf32"):
+        net = MLP([64, 1024, 10], precision=precision)
+        params = cuda.to_device(net.init(0))
+        histories.append((net.fit(params, X, y, **keywords).values("loss"), params.copy_to_host()))
+    (exact, _), (loss, params), (again, params_again) = histories
+    np.testing.assert_array_equal(params, params_again)
+    np.testing.assert_array_equal(loss, again)
+    np.testing.assert_allclose(loss, exact, rtol=2**-9)
+    assert not np.array_equal(loss, exact)
+
+
 def test_errors_write_nothing():
     from numba import cuda
 

@@ -100,14 +100,9 @@ def missing() -> str | None:
 
 def read(image: bytes) -> Code:
     """The numbers of an image with one kernel."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.cubin")
-        path.write_bytes(image)
-        usage, listing = _said("cuobjdump", "-res-usage", str(path)), _said("nvdisasm", "-c", str(path))
+    usage, opcodes = _said_of(image, "cuobjdump", "-res-usage"), instructions(image)
     resources = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", usage)}
-    opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)", listing, re.MULTILINE)
     assert len(resources) == 4, usage
-    assert "EXIT" in opcodes, listing[:1000]
 
     def count(pattern: str) -> int:
         return sum(re.fullmatch(pattern, opcode) is not None for opcode in opcodes)
@@ -125,10 +120,21 @@ def read(image: bytes) -> Code:
     )
 
 
-def _said(name: str, *arguments: str) -> str:
+def instructions(image: bytes) -> list[str]:
+    """The opcodes of an image with one kernel, with their modifiers, in order."""
+    listing = _said_of(image, "nvdisasm", "-c")
+    opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)", listing, re.MULTILINE)
+    assert "EXIT" in opcodes, listing[:1000]
+    return opcodes
+
+
+def _said_of(image: bytes, name: str, *arguments: str) -> str:
     program = tool(name)
     assert program is not None, missing()
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(image)
+        done = subprocess.run([program, *arguments, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -189,6 +195,13 @@ def network_entries() -> Iterator[Entry]:
     yield product("update", 64, "float32", **default, everywhere=True)
     yield product("update", 32, "float32", source="uint8", **default)
     yield product("update", 32, "float64", **default)
+
+    yield product("hidden", 64, "float32", "relu", tf32=True)
+    yield product("hidden", 32, "float32", "tanh", True, "uint8", tf32=True)
+    yield product("output", 64, "float32", tf32=True, everywhere=True)
+    yield product("delta", 32, "float32", "relu", tf32=True, everywhere=True)
+    yield product("gradient", 64, "float32", tf32=True)
+    yield product("update", 64, "float32", tf32=True, **default, everywhere=True)
 
     for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
         yield _entry(outputs.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)

@@ -2,6 +2,7 @@
 
 import re
 
+import machine_code
 import pytest
 
 import driverless
@@ -26,9 +27,9 @@ def compiler():
     driverless.require()
 
 
-def product(purpose, dtype, tile, source=None):
+def product(purpose, dtype, tile, source=None, tf32=False):
     inner = purpose in (HIDDEN, DELTA)
-    kind = Kind(dtype, "tanh" if inner else "identity", inner, source)
+    kind = Kind(dtype, "tanh" if inner else "identity", inner, source, tf32=tf32)
     if purpose == UPDATE:
         kind = kind._replace(rule=RULE, options=RULE.defaults())
     return products.kernel(purpose, kind, tile)
@@ -74,6 +75,32 @@ def test_products_fit(purpose, dtype, tile, capability, tmp_path):
     assert numbers["spill loads"] <= A_FEW
     # At least two blocks of large tiles on a multiprocessor, whose registers are 65536.
     assert numbers["registers"] * products.threads(tile) <= 65536 // (2 if dtype == "float32" else 1)
+
+
+@purposes
+def test_tensor_cores_multiply_what_was_rounded_once(purpose):
+    """A warp's products of 32 x 16 x 16, of factors that were rounded on their way to shared memory."""
+    tile = 64
+    text = ptx(product(purpose, "float32", tile, tf32=True))
+    code = only_pinned(text, "float32")
+    assert ".local" not in text
+    terms = products.DEPTHS["float32"]
+    assert sum(x.startswith("mma.sync.aligned.m16n8k8") for x in code) == terms // 8 * 4
+    # A lane takes a quarter of the terms.
+    assert code.count("ld.shared.v4.u32") == code.count("ld.shared.v2.u32") == terms // 4
+    loads = tile * terms // products.threads(tile)
+    assert code.count("cvt.rna.tf32.f32") == 2 * 2 * loads  # of both factors, at the beginning and in the loop
+    if purpose == OUTPUT:
+        assert not [x for x in code if x.startswith("fma")]
+
+
+@capabilities
+def test_tensor_cores_are_in_the_machine_code(capability):
+    if (absent := machine_code.missing()) is not None:
+        pytest.skip(absent)
+    code = machine_code.instructions(product(OUTPUT, "float32", 64, tf32=True).image(capability))
+    assert sum(x.startswith("HMMA.1688.F32.TF32") for x in code) == 8
+    assert not [x for x in code if x.startswith("FFMA")]
 
 
 def others(dtype):

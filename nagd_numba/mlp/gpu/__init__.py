@@ -1,6 +1,7 @@
-"""The network on CUDA, with the bits of the CPU.
+"""The network on CUDA, with the bits of the CPU (but for TF32).
 
 products.py  the matrix products; finish.py: what is done to each element at their end
+tensor.py    their multiplication on tensor cores
 outputs.py   targets, losses, probabilities, classes; rowwise.py: the losses of a batch in one block
 norms.py     penalties, norms, updates whose gradient was finished before
 network.py   the launches of all passes

@@ -99,9 +99,9 @@ class Network:
             shape = rows, layer.outputs, layer.inputs
             weights, biases = self.weights(index), self.params + layer.biases * model.dtype.itemsize
             if index == len(self.layers) - 1:
-                self.product(stream, OUTPUT, self._kind(below), below, weights, shape, biases, z)
+                self.product(stream, OUTPUT, self._kind(below.dtype), below, weights, shape, biases, z)
                 return
-            kind = self._kind(below, model.activation, key is not None)
+            kind = self._kind(below.dtype, model.activation, key is not None)
             here = self.at(self.space.hidden[index])
             drop, threshold, scale, _ = self._dropout(key, index)
             self.product(stream, HIDDEN, kind, below, weights, shape, biases, here, drop, threshold, scale)
@@ -109,7 +109,7 @@ class Network:
 
     def backward(self, stream: Any, rows: int, key: np.uint64 | None) -> None:
         """The deltas of the hidden layers, from those of the outputs."""
-        kind = Kind(self.model._dtype, self.model.activation, key is not None)
+        kind = self._kind(None, self.model.activation, key is not None)
         for index in range(len(self.layers) - 1, 0, -1):
             layer = self.layers[index]
             above, here = Source(self.at(self.space.deltas[index])), self.at(self.space.deltas[index - 1])
@@ -128,7 +128,7 @@ class Network:
         for index, layer in enumerate(self.layers):
             below = x if index == 0 else Source(self.at(self.space.hidden[index - 1]))
             shape = layer.inputs + 1, layer.outputs, rows
-            kind = self._kind(below)
+            kind = self._kind(below.dtype)
             if rule is not None:
                 kind = kind._replace(rule=rule[0], options=rule[1])
             to = self.weights(index), self.weights(index, target), decay, *last
@@ -170,8 +170,8 @@ class Network:
         pairs = [(layer.weights, layer.biases) for layer in self.layers]
         return np.array([*pairs, (0, self.model.size)], np.int64).ravel()
 
-    def _kind(self, below: Source, activation: str = "identity", dropout: bool = False) -> Kind:
-        return Kind(self.model._dtype, activation, dropout, below.dtype)
+    def _kind(self, source: str | None, activation: str = "identity", dropout: bool = False) -> Kind:
+        return Kind(self.model._dtype, activation, dropout, source, tf32=self.model.precision == "tf32")
 
     def _dropout(self, key: np.uint64 | None, layer: int) -> tuple[Any, Any, Any, Any]:
         """The key of a hidden layer, the threshold, the scale and its inverse."""

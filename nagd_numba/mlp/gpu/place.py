@@ -13,6 +13,7 @@ from ...gpu.memory import EXACT, DeviceMemory, describe
 from .. import checks
 from ..samples import Split, samples, split
 from ..trainer import Plan
+from . import tensor
 from .trainer import DeviceData, DeviceTrainer
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class DevicePlace:
         memory.no_overlap(given)
         self._driver = driver.current()
         self.device = memory.one_device(given)
+        tensor.check(model.precision, self.device)
         self.networks = self.params.shape[0] if many else 0
         if vel is None:
             fresh = self._driver.upload(np.zeros(self.params.shape, model.dtype), self.device)

@@ -11,8 +11,9 @@ reach the memory of the device.
     GRADIENT  out = A^T B + l2 w, added to what is there if `more`
     UPDATE    the same gradient, given to the update rule at once
 
-Each sum is the chain of `fma` of `tile.py`, in blocks of `tile.BLOCK` terms: the bits are those of the CPU.  The
-gradient of the biases, which lie behind the weights, is one more row of `A^T B`, whose factors are 1.
+Each sum is the chain of `fma` of `tile.py`, in blocks of `tile.BLOCK` terms: the bits are those of the CPU.  Or, if
+that is asked for, tensor cores make the blocks of factors rounded to TF32 (`tensor.py`).  The gradient of the biases,
+which lie behind the weights, is one more row of `A^T B`, whose factors are 1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ...rounding import add, mul
 from ...rules import Rule
 from ..pointers import pointer
 from ..tile import BLOCK
-from . import finish
+from . import finish, tensor
 
 HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE = "hidden", "output", "delta", "gradient", "update"
 DEPTHS = {"float32": 16, "float64": 8}  # terms in shared memory at once; divisors of BLOCK
@@ -55,11 +56,13 @@ STAGE: Any = None
 LOADS: Any = None
 TERMS_APART: Any = None
 LINES_APART: Any = None
-PRECISION: Any = None
 GATHER: Any = None
 ACROSS: Any = None
 TRANSPOSED: Any = None
 BY_TERMS: Any = None
+square: Any = None
+multiply: Any = None
+keep: Any = None
 find_left: Any = None
 take_left: Any = None
 take_right: Any = None
@@ -78,7 +81,7 @@ class Kind(NamedTuple):
     source: str | None = None  # the dtype of the data, of which `order` picks the rows of A
     rule: Rule | None = None
     options: tuple[Any, ...] = ()
-    precision: str = "exact"  # the only one there is
+    tf32: bool = False  # on tensor cores, of factors rounded to TF32
 
 
 def threads(tile: int) -> int:
@@ -105,17 +108,18 @@ def kernel(purpose: str, kind: Kind, tile: int) -> Kernel:
         "LOADS": tile * depth // threads(tile),
         "TERMS_APART": threads(tile) // tile,
         "LINES_APART": threads(tile) // depth,
-        "PRECISION": kind.precision,
         "GATHER": kind.source is not None,
         "ACROSS": across,
         "TRANSPOSED": purpose == DELTA,
     }
+    keep = tensor.store_rounded if kind.tf32 else store
     bring, last, to = finish.bound(purpose, kind, scalar)
     signature = (
         *(source, types.CPointer(types.int64), scalar, stored, types.int64, types.int64, types.int64),
         to,
     )
     words = [purpose, str(tile), kind.dtype, kind.activation, "dropout" if kind.dropout else "plain"]
+    words += ["tf32"] if kind.tf32 else []
     words += [f"of_{kind.source}"] if kind.source is not None else []
     words += [kind.rule.kernel_name(kind.options)] if kind.rule is not None else []
     return Kernel(
@@ -124,11 +128,13 @@ def kernel(purpose: str, kind: Kind, tile: int) -> Kernel:
         signature,
         source=None if kind.rule is None else kind.rule.update,
         threads=threads(tile),
+        square=merged(tensor.square if kind.tf32 else _square, **shape),
+        multiply=tensor.multiply if kind.tf32 else _multiply,
         find_left=merged(_find_left, **shape),
         take_left=merged(_take_left, **shape),
         take_right=merged(_take_right, **shape),
-        leave_left=merged(_leave, BY_TERMS=across, **shape),
-        leave_right=merged(_leave, BY_TERMS=purpose != DELTA, **shape),
+        leave_left=merged(_leave, keep=keep, BY_TERMS=across, **shape),
+        leave_right=merged(_leave, keep=keep, BY_TERMS=purpose != DELTA, **shape),
         bring=bring,
         finish_element=last,
         **shape,
@@ -148,7 +154,7 @@ def product(a, order, scale, b, rows, columns, inner, to):
     found, other = cuda.local.array(GROUP, SCALAR), cuda.local.array(GROUP, SCALAR)
     thread = np.int64(cuda.threadIdx.x)
     top, side = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE
-    row, column = thread // (TILE // EACH) * EACH, thread % (TILE // EACH) * EACH
+    row, column, left, right = square(thread)
     half = 0
     find_left(order, rows, inner, top, thread, places)
     take_left(a, order, scale, rows, inner, top, 0, thread, places, next_left)
@@ -164,7 +170,7 @@ def product(a, order, scale, b, rows, columns, inner, to):
             if following < inner:
                 take_left(a, order, scale, rows, inner, top, following, thread, places, next_left)
                 take_right(b, columns, inner, side, following, thread, next_right)
-            multiply(stage, half + row, half + SIDE + column, PITCH, DEPTH, sums)
+            multiply(stage, half + left, half + SIDE + right, PITCH, DEPTH, sums)
             if following < inner:
                 half = 2 * SIDE - half
                 leave_left(stage, half, thread, next_left)
@@ -189,8 +195,14 @@ def product(a, order, scale, b, rows, columns, inner, to):
                 finish_element(total, found[e], other[e], i * columns + j, i == rows - 1, to)
 
 
+def _square(thread):
+    """First row and column of the results of this thread; where its factors begin, each in its part of the stage."""
+    row, column = thread // (TILE // EACH) * EACH, thread % (TILE // EACH) * EACH
+    return row, column, row, column
+
+
 @intrinsic(prefer_literal=True)
-def multiply(typingctx, stage, left, right, pitch, depth, sums):
+def _multiply(typingctx, stage, left, right, pitch, depth, sums):
     """Add `depth` terms to the sums: written out, since a loop would cost as much as it does."""
 
     def build(context, builder, signature, operands):
@@ -289,6 +301,6 @@ def _leave(stage, start, thread, taken):
     """What was taken, to shared memory: a row for each term."""
     for e in range(LOADS):
         if BY_TERMS:
-            store(stage, start + (thread // TILE + e * TERMS_APART) * PITCH + thread % TILE, taken[e])
+            keep(stage, start + (thread // TILE + e * TERMS_APART) * PITCH + thread % TILE, taken[e])
         else:
-            store(stage, start + thread % DEPTH * PITCH + thread // DEPTH + e * LINES_APART, taken[e])
+            keep(stage, start + thread % DEPTH * PITCH + thread // DEPTH + e * LINES_APART, taken[e])

@@ -12,7 +12,7 @@ from ...gpu import driver, memory, streams
 from ...gpu.memory import DeviceMemory
 from .. import checks
 from ..cells import LOSSES
-from . import outputs
+from . import outputs, tensor
 from .network import Network, Source, Space
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _checked(model: MLP, params: Any, X: Any, y: Any = None, out: Any = None) ->
                 )
         named.append(("out", written))
     device = memory.one_device(named)
+    tensor.check(model.precision, device)
     return _Call(
         model=model,
         device=device,

@@ -1,7 +1,9 @@
 """Drives the training of one network, or of many, in a device's memory: the counterpart of `..trainer.Trainer`.
 
 A network whose memory fits one multiprocessor is trained by the resident kernel (`resident.py`), many steps a launch;
-any other by the general kernels (`general.py`), a few launches a step.  Both give the bits of the CPU.
+any other by the general kernels (`general.py`), a few launches a step.  Both give the bits of the CPU.  With TF32 every
+network takes the general kernels: which networks fit a multiprocessor differs between devices, and whether TF32 is
+used must not; and the products of the resident kernel are small, so its time is latency rather than arithmetic.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class DeviceTrainer:
         self._seconds = GUESS + 6.0 * rows * model.size / 1e12
         self._shared = resident.Plan.of(model.sizes, rows).total * model.dtype.itemsize
         fused = plan.accumulate == 1 and plan.clip == np.inf
-        self.resident = fused and self._shared <= self._driver.shared_limit(data.device)
+        exact = model.precision != "tf32"
+        self.resident = exact and fused and self._shared <= self._driver.shared_limit(data.device)
         if self.resident:
             kernel = resident.kernel(
                 *(model._dtype, data.X.dtype, model.activation, model.loss_name, model.dropout > 0),
