@@ -22,8 +22,8 @@ def move(p, g, v):
         v[i] = total
 
 
-move_serial = njit(nogil=True)(move)
-move_parallel = njit(nogil=True, parallel=True)(move)
+move_serial = njit(move)
+move_parallel = njit(parallel=True)(move)
 
 
 class Product:
