@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,8 +162,8 @@ def flat_views(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     return None
 
 
-def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...]:
-    """The hyper-parameters as floats; raises for one that is not a number, negative, or not finite in `dtype`."""
+def hyper_parameters(named: dict[str, Any], dtype: np.dtype, range_of: Callable[[str], Any]) -> tuple[float, ...]:
+    """The hyper-parameters as floats; raises for one that is not a number, or out of its range, or of `dtype`'s."""
     values = []
     for name, x in named.items():
         try:
@@ -175,8 +175,8 @@ def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} is {x!r}; a number is needed") from error
         with np.errstate(over="ignore"):
-            if not (value >= 0 and math.isfinite(value) and np.isfinite(dtype.type(value))):
-                raise ValueError(f"{name} is {value!r}; a finite number >= 0 is needed (in {dtype})")
+            if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
+                raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
         values.append(value)
     return tuple(values)
 

@@ -36,7 +36,7 @@ def update(
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
-        arrays.hyper_parameters(hyper, arrays.DTYPES[0])
+        arrays.hyper_parameters(hyper, arrays.DTYPES[0], rule.range_of)
     elif not _on_device(groups, stream):
         parts = [_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
