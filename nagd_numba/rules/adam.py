@@ -17,8 +17,8 @@ Roundings are pinned to those of `torch.optim.Adam` on the CPU with AVX2 or AVX-
     p = rnd(p + rnd(rnd(-s m) / rnd(rnd(rnd(sqrt(v)) / c) + eps)))
 
 The moments are PyTorch's to the last bit.  The parameters are so wherever PyTorch's square root is the rounded one:
-its is Intel MKL's, which in about 0.6 % of the numbers returns a neighbour.  The denominator is then off by a unit in the
-last place or two, and the parameters by at most `4 u |step| + u max(|p|, |p new|)`, `u` being the type's epsilon.
+its is Intel MKL's, which for about 0.6 % of the numbers returns a neighbour.  The denominator is then off by a unit or
+two in the last place, and a step by at most `4 u |step|`, `u` being the type's epsilon, before it is added to `p`.
 (PyTorch's `fused=True` rounds differently, depending on how a vector is cut.)
 
 Reference: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
@@ -26,9 +26,10 @@ Reference: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
 
 from __future__ import annotations
 
+from ..arrays import Range
 from ..compile import inlined
 from ..rounding import add, div, fma, mul, sqrt
-from .base import Range, Rule
+from .base import Rule
 
 RANGES = {
     "beta1": Range(below=1.0),

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ..arrays import Range
 from ..compile import plain
-
-
-class Range(NamedTuple):
-    """The values that a hyper-parameter can have: finite ones from `low` to below `below`; with `whole` whole ones."""
-
-    low: float = 0.0
-    below: float = math.inf
-    whole: bool = False
-
-    def holds(self, value: float) -> bool:
-        """Is the value one of them?  (NaN never is.)"""
-        return self.low <= value < self.below and (not self.whole or value == math.floor(value))
-
-    def __str__(self) -> str:
-        kind = "whole" if self.whole else "finite"
-        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:g}" if self.below < math.inf else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,12 @@ References: A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183; Y. Neste
 
 from __future__ import annotations
 
+import math
+
+from ..arrays import Range
 from ..compile import inlined
-from ..rounding import add, div, fma, sqrt
-from .base import Range, Rule
+from ..rounding import add, div, fma
+from .base import Rule
 
 PROXES = ("none", "l1", "nonneg")
 NONE, L1, NONNEGATIVE = range(3)
@@ -56,7 +59,7 @@ def fista_update(p, g, x, lr, beta, threshold=0.0, prox=NONE):
 @inlined
 def next_t(t):
     """`t_{k+1}`."""
-    return div(1.0 + sqrt(1.0 + 4.0 * t * t), 2.0)
+    return (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
 
 
 @inlined

@@ -7,7 +7,7 @@ import pytest
 from numba import types
 
 import driverless
-from nagd_numba import nesterov_update
+from nagd_numba import adam_update, nesterov_update
 from nagd_numba.gpu.rules import kernel
 from nagd_numba.rules import RULES
 
@@ -128,3 +128,19 @@ def test_a_users_kernel_inlines_the_scalar_rule():
     assert code.count("fma.rn.f32") == 2
     assert code.count("mul.rn.f32") == code.count("add.rn.f32") == 1
     assert not [x for x in code if "f64" in x or x.startswith("call")]
+
+
+def test_a_users_kernel_inlines_the_scalar_rule_of_adam():
+    from numba import cuda
+
+    def user(p, g, m, v, constants):
+        i = cuda.grid(1)
+        if i < p.size:
+            p[i], m[i], v[i] = adam_update(p[i], g[i], m[i], v[i], constants)
+
+    array = types.float32[::1]
+    arguments = (array, array, array, array, types.UniTuple(types.float32, 7))
+    code = driverless.instructions(driverless.ptx(user, arguments, HOPPER))
+    assert code.count("div.rn.f32") == 2
+    assert code.count("sqrt.rn.f32") == 1
+    assert not [x for x in code if "f64" in x or ".approx" in x or x.startswith("call")]
