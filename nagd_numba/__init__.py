@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .adaptive import adam_constants, adam_step, adamw_constants, adamw_step, nadam_constants, nadam_step
 from .fista import fista_step, fista_t
 from .flat import FlatParams
+from .guard import Guard
 from .rules import adam_update, adamw_update, fista_update, nadam_update, nesterov_update
 from .step import step
 
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "FlatParams",
+    "Guard",
     "History",
     "__version__",
     "adam_constants",

@@ -25,6 +25,7 @@ def adam_step(
     maximize=False,
     stream=None,
     master=None,
+    guard=None,
 ):
     """One step of Adam, in place.
 
@@ -55,7 +56,7 @@ def adam_step(
         `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).  See also `adamw_step`.
     maximize : bool
         Ascend instead of descend.
-    stream, master : optional
+    stream, master, guard : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -92,7 +93,7 @@ def adam_step(
     array([ 3., -1.])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
-    _adam(params, grads, (m, v), hyper, (maximize,), stream, master)
+    _adam(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
     return params
 
 
@@ -110,6 +111,7 @@ def adamw_step(
     maximize=False,
     stream=None,
     master=None,
+    guard=None,
 ):
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
 
@@ -139,7 +141,7 @@ def adamw_step(
         Finite, >= 0.
     maximize : bool
         Ascend instead of descend.
-    stream, master : optional
+    stream, master, guard : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -170,7 +172,7 @@ def adamw_step(
     array([0.95, 0.95])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
-    _adamw(params, grads, (m, v), hyper, (maximize,), stream, master)
+    _adamw(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
     return params
 
 
@@ -190,6 +192,7 @@ def nadam_step(
     maximize=False,
     stream=None,
     master=None,
+    guard=None,
 ):
     """One step of Nadam, Adam with Nesterov's momentum, in place.
 
@@ -225,7 +228,7 @@ def nadam_step(
         Multiply `p` by `1 - lr w` before the step instead.
     maximize : bool
         Ascend instead of descend.
-    stream, master : optional
+    stream, master, guard : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -262,7 +265,7 @@ def nadam_step(
     """
     index = arrays.choice("variant", variant, VARIANTS)
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t), float(index)
-    _nadam(params, grads, (m, v), hyper, (maximize, decoupled), stream, master)
+    _nadam(params, grads, (m, v), hyper, (maximize, decoupled), stream, master, guard)
     return params
 
 

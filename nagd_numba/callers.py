@@ -56,13 +56,14 @@ def in_compiled_code(
     signature = inspect.signature(step)
     name = f"nagd_numba.{step.__name__}"
     arrays = ("params", "grads", *rule.states)
-    numbers = [x for x in signature.parameters if x not in (*arrays, *fixed, "stream", "master")]
+    numbers = [x for x in signature.parameters if x not in (*arrays, *fixed, "stream", "master", "guard")]
 
     def typed(*args: Any, **keywords: Any) -> Callable:
         given = signature.bind(*args, **keywords)
         given.apply_defaults()
         kinds = given.arguments
-        _check_arrays(name, {x: kinds[x] for x in arrays}, kinds["stream"], kinds["master"])
+        _check_arrays(name, {x: kinds[x] for x in arrays})
+        _check_absent(name, kinds["stream"], kinds["master"], kinds["guard"])
         for x in numbers:
             _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=signature.parameters[x].default is None)
         constants = tuple(_constant(name, x, kinds[x]) for x in fixed)
@@ -231,7 +232,7 @@ def _any_layout(array):
     return array[::1]  # of one type, contiguous or not
 
 
-def _check_arrays(name: str, arrays: dict[str, Any], stream: Any, master: Any) -> None:
+def _check_arrays(name: str, arrays: dict[str, Any]) -> None:
     params = arrays["params"]
     for x, kind in arrays.items():
         if not isinstance(kind, types.Array) or kind.dtype not in (types.float32, types.float64):
@@ -242,6 +243,11 @@ def _check_arrays(name: str, arrays: dict[str, Any], stream: Any, master: Any) -
             )
         if x != "grads" and not kind.mutable:
             raise TypingError(f"{name}: {x} is read-only and would be updated in place")
+
+
+def _check_absent(name: str, stream: Any, master: Any, guard: Any) -> None:
+    if not _is_none(guard):
+        raise TypingError(f"{name}: guard is for steps that are called from Python")
     if not _is_none(stream):
         raise TypingError(f"{name}: stream is for CUDA arrays, called from Python")
     if not _is_none(master):

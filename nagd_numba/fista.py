@@ -9,7 +9,7 @@ from .front import python_step
 from .rules.fista import PROXES, RULE, next_t
 
 
-def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stream=None, master=None):
+def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stream=None, master=None, guard=None):
     """One step of FISTA, in place.
 
     With the gradient `g` of the smooth part at the extrapolated point `y`, and the iterate `x`:
@@ -35,7 +35,7 @@ def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stre
         Of the other part: nothing; `weight |x|_1`; the numbers >= 0.
     weight : float
         Of the L1 norm, finite, >= 0.
-    stream, master : optional
+    stream, master, guard : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -74,7 +74,7 @@ def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stre
     >>> x.round(6)
     array([ 2.,  0., -1.])
     """
-    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master)
+    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard)
     return params
 
 

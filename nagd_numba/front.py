@@ -26,18 +26,18 @@ Ready = dict[tuple[Any, ...], Callable]  # kernels that may be called on plain a
 def python_step(
     rule: Rule, options_of: Callable[..., tuple[Any, ...]], ready: Ready | None = None
 ) -> Callable[..., None]:
-    """`run(params, grads, states, hyper, given, stream, master)`: one step of a rule.
+    """`run(params, grads, states, hyper, given, stream, master, guard)`: one step of a rule.
 
     `given` is a tuple of all that the options of the rule depend on: `options_of(*given)` checks and returns them.
     `ready` takes the kernels by `(given, dtype, parallel)`.
     """
     ready = {} if ready is None else ready
 
-    def run(params, grads, states, hyper, given, stream, master):
+    def run(params, grads, states, hyper, given, stream, master, guard):
         # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
         # (There are one or two states.)
         classes = params.__class__ is grads.__class__ is states[0].__class__ is states[-1].__class__ is ndarray
-        if classes and stream is master is None:
+        if classes and stream is master is guard is None:
             key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
             try:
                 if ready[key](params, grads, states, hyper) == OK:
@@ -50,8 +50,9 @@ def python_step(
             return
         kind = (rule.name, *given)
         gpu: Any = sys.modules.get(GPU)  # there once device arrays were stepped
-        if gpu is None or not gpu.repeat((params, grads, *states, master), kind, hyper, stream):
-            update(rule, params, grads, states, named(hyper), options_of(*given), stream, master, kind)
+        if guard is None and gpu is not None and gpu.repeat((params, grads, *states, master), kind, hyper, stream):
+            return
+        update(rule, params, grads, states, named(hyper), options_of(*given), stream, master, kind, guard)
 
     def named(hyper):
         return dict(zip(rule.hyper, hyper, strict=True))

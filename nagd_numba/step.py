@@ -27,6 +27,7 @@ def step(
     maximize=False,
     stream=None,
     master=None,
+    guard=None,
 ):
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -70,6 +71,9 @@ def step(
     master : array, optional
         Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
         becomes that copy, rounded to nearest.
+    guard : nagd_numba.Guard, optional
+        Clips the gradient, divides it by a loss scale, skips the step where it is not finite; tells its norm, and its
+        product with `vel`.
 
     Returns
     -------
@@ -111,14 +115,14 @@ def step(
     hyper = lr, momentum, momentum_next, weight_decay
     given = convention, nesterov, decoupled, maximize, weight_decay == 0.0
     # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
-    if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is None:
+    if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is guard is None:
         try:
             kernel = _ready[given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()]
             if kernel(params, grads, (vel,), hyper) == OK:
                 return params
         except (KeyError, TypeError):  # not met before, or not for this kernel
             pass
-    _python_step(params, grads, (vel,), hyper, given, stream, master)
+    _python_step(params, grads, (vel,), hyper, given, stream, master, guard)
     return params
 
 

@@ -335,9 +335,9 @@ def test_overlap():
 
 def test_constants():
     assert [type(x) for x in adam_constants(np.float32, 3)] == [np.float32] * 7
-    with pytest.raises(TypeError, match="dtype is .*int.*; np.float32 or np.float64 is needed"):
+    with pytest.raises(TypeError, match=r"dtype is .*int.*; np\.float32 or np\.float64 is needed"):
         adam_constants(np.int32, 1)
-    with pytest.raises(ValueError, match="beta1 is 1.0"):
+    with pytest.raises(ValueError, match=r"beta1 is 1\.0"):
         adam_constants(np.float64, 1, beta1=1.0)
     assert RULES["adam"].constant_count == 7
 
