@@ -188,7 +188,21 @@ def scatter(arrays, i, values):
         array[i] = value
 
 
+def unpacked(values, count):
+    """The `count` elements of a vector, as a tuple."""
+    return tuple(values[k] for k in range(count))
+
+
 # Compiled code needs tuples of known length written out.
+@overload(unpacked, inline="always", prefer_literal=True)
+def _overload_unpacked(values, count):
+    return {
+        4: lambda values, count: (values[0], values[1], values[2], values[3]),
+        6: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5]),
+        7: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5], values[6]),
+    }[count.literal_value]
+
+
 @overload(gather, inline="always")
 def _overload_gather(arrays, i):
     return {
