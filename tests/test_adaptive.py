@@ -71,7 +71,7 @@ def test_torch(dtype, case, foreach):
         assert_same_bits((m, v), (state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()))
         under = v / dtype(1 - pair[1] ** t) if kind == "NAdam" else v
         rounded = torch.from_numpy(under).sqrt().numpy() == np.sqrt(under)
-        assert rounded.mean() > 0.95
+        assert (~rounded).sum() <= 2 + N / 50
         assert_same_bits([p[rounded]], [after[rounded]])
         # The neighbour of the root, and the roundings after it, put the quotients 4 u apart (PyTorch's Nadam has two of
         # them, each at most 20 lr); then up to two sums are rounded.
@@ -314,7 +314,6 @@ def test_large_vectors_take_the_parallel_way():
         (adam_step, {"m": np.zeros(4)}, ValueError, r"m has shape \(4,\) and params \(5,\)"),
         (adam_step, {"v": np.zeros(5, np.float32)}, TypeError, "v has dtype float32 and params float64"),
         (adam_step, {"v": [0.0] * 5}, TypeError, "v is a list; an array is needed"),
-        (adam_step, {"stream": 1}, ValueError, "stream is for arrays on a CUDA device"),
     ],
 )
 def test_refused_before_any_write(step, changes, error, message):

@@ -49,7 +49,8 @@ def problems(draw, rule, dtype, longest=LONGEST):
     scale = 2.0 ** draw(st.integers(-20, 20))
     p, g, *before = ((rng.normal(size=n) * scale).astype(dtype) for _ in range(4))
     hyper = tuple(draw(values(rule.range_of(name))) for name in rule.hyper)
-    options = draw(st.sampled_from(covering(rule)))
+    # The kernels for float64 differ in the type alone: one variant of them is enough.
+    options = draw(st.sampled_from(covering(rule) if dtype is np.float32 else [rule.defaults()]))
     return [p, g, *made_states(rule, dtype, before, tuple(rule.hyper.values()))], hyper, options
 
 
