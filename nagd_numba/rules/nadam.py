@@ -19,8 +19,8 @@ optax   beta1                                     1e-8
 ======= ========================================= ==================
 
 The product is a function of `t`, so no state but `m` and `v` is carried: it is formed anew in each step, from its
-first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That takes 50 factors at most for "torch" and
-350 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
+first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That takes 48 factors at most for "torch" and
+224 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
 to float32 after every factor, whatever the type of the parameters, and so does "torch".
 
 Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `rules/adam.py`; its two steps of the
