@@ -2,6 +2,7 @@
 
     nagd_numba.step(params, grads, vel)     one step, in place
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
+    nagd_numba.adam_step, adamw_step, nadam_step, fista_step; adam_update, ...   the other methods, likewise
     nagd_numba.FlatParams(layout)           named views on one flat vector
     nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
     nagd_numba.fit_many(mlp, params2d, …)   many of them at once: sweeps, ensembles
@@ -15,8 +16,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .adaptive import adam_constants, adam_step, adamw_constants, adamw_step, nadam_constants, nadam_step
+from .fista import fista_step, fista_t
 from .flat import FlatParams
-from .rules import nesterov_update
+from .guard import Guard
+from .rules import adam_update, adamw_update, fista_update, nadam_update, nesterov_update
 from .step import step
 
 if TYPE_CHECKING:
@@ -26,7 +30,29 @@ if TYPE_CHECKING:
     from .mlp import fit_many as fit_many
 
 __version__ = "0.1.0"
-__all__ = ["MLP", "FlatParams", "History", "__version__", "fit_many", "nesterov_update", "schedules", "step"]
+__all__ = [
+    "MLP",
+    "FlatParams",
+    "Guard",
+    "History",
+    "__version__",
+    "adam_constants",
+    "adam_step",
+    "adam_update",
+    "adamw_constants",
+    "adamw_step",
+    "adamw_update",
+    "fista_step",
+    "fista_t",
+    "fista_update",
+    "fit_many",
+    "nadam_constants",
+    "nadam_step",
+    "nadam_update",
+    "nesterov_update",
+    "schedules",
+    "step",
+]
 
 
 def __getattr__(name: str) -> Any:

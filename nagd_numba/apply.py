@@ -69,7 +69,7 @@ def prepare(
     arrays.same_kind(host)
     arrays.no_overlap(host, written=written)
     dtype = host[0][1].dtype
-    values = arrays.hyper_parameters(hyper, dtype)
+    values = arrays.hyper_parameters(hyper, dtype, rule.range_of)
     rule.scalars(values, dtype, options)
     flat = arrays.flat_views([x for _, x in host])
     p, g, *s = flat if flat is not None else [x for _, x in host]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -15,6 +15,22 @@ from .compile import SIMULATOR
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _DLPACK_CPU = 1
+
+
+class Range(NamedTuple):
+    """The values that a hyper-parameter can have: finite ones from `low` to below `below`; with `whole` whole ones."""
+
+    low: float = 0.0
+    below: float = math.inf
+    whole: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Is the value one of them?  (NaN never is.)"""
+        return self.low <= value < self.below and (not self.whole or value == math.floor(value))
+
+    def __str__(self) -> str:
+        kind = "whole" if self.whole else "finite"
+        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:g}" if self.below < math.inf else "")
 
 
 def is_device_array(x: Any) -> bool:
@@ -162,8 +178,10 @@ def flat_views(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     return None
 
 
-def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...]:
-    """The hyper-parameters as floats; raises for one that is not a number, negative, or not finite in `dtype`."""
+def hyper_parameters(
+    named: dict[str, Any], dtype: np.dtype, range_of: Callable[[str], Range] = lambda name: Range()
+) -> tuple[float, ...]:
+    """The hyper-parameters as floats; raises for one that is not a number, or out of its range, or of `dtype`'s."""
     values = []
     for name, x in named.items():
         try:
@@ -175,8 +193,8 @@ def hyper_parameters(named: dict[str, Any], dtype: np.dtype) -> tuple[float, ...
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} is {x!r}; a number is needed") from error
         with np.errstate(over="ignore"):
-            if not (value >= 0 and math.isfinite(value) and np.isfinite(dtype.type(value))):
-                raise ValueError(f"{name} is {value!r}; a finite number >= 0 is needed (in {dtype})")
+            if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
+                raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
         values.append(value)
     return tuple(values)
 

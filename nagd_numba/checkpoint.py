@@ -3,7 +3,7 @@
 The file is written after an epoch, whole or not at all, if it was not within the last half second: that much and the
 epoch in work is what a run loses that is killed at any moment.  Resumed, it ends bit for bit like one that was not.
 The order of the rows, the dropout and the rates are functions of the configuration and the epoch, so parameters,
-velocity and history are all there is to keep.
+velocity (with Adam's kind both moments) and history are all there is to keep.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Checkpoint:
             for method in run.config.methods:
                 if f"{method}/params" not in self._content:
                     continue
-                params, vel = (self._vector(f"{method}/{name}", run) for name in ("params", "vel"))
+                params = self._vector(f"{method}/params", run)
+                vel = self._vector(f"{method}/vel", run, run.states_size(method))
                 history = [Epoch(int(row[0]), *map(float, row[1:])) for row in self._content[f"{method}/history"]]
                 first_loss, seconds = (float(self._content[f"{method}/{name}"]) for name in ("first_loss", "seconds"))
                 run.states[method] = State(
@@ -91,12 +92,10 @@ class Checkpoint:
         if passed > run.config.epochs:
             raise ValueError(f"--epochs is {run.config.epochs}, and {passed} have passed in {self.path}; give as many")
 
-    def _vector(self, name: str, run: Comparison) -> np.ndarray:
-        x = self._content[name]
-        if x.shape != (run.model.size,) or x.dtype != run.model.dtype:
-            raise ValueError(
-                f"{name} has shape {x.shape} and dtype {x.dtype}, not ({run.model.size},), {run.model.dtype}"
-            )
+    def _vector(self, name: str, run: Comparison, size: int | None = None) -> np.ndarray:
+        x, size = self._content[name], run.model.size if size is None else size
+        if x.shape != (size,) or x.dtype != run.model.dtype:
+            raise ValueError(f"{name} has shape {x.shape} and dtype {x.dtype}, not ({size},), {run.model.dtype}")
         return np.ascontiguousarray(x)
 
 

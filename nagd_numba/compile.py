@@ -55,6 +55,11 @@ def for_callers(function: Callable) -> Callable:
     return njit(nogil=True)(function)
 
 
+def for_both(function: Callable) -> Callable:
+    """A function for users that stays Python in Python, and is compiled into their compiled code."""
+    return register_jitable(function)
+
+
 def merged(function: Callable, **bindings: Any) -> Callable:
     """`callee`, merged into its caller by Numba: compiled with it in one go, and not called."""
     return njit(nogil=True, inline="always")(_callee(function, bindings))

@@ -8,6 +8,7 @@ from typing import Any
 from . import arrays
 from .apply import apply, apply_lists
 from .compile import SIMULATOR
+from .guard import Guard
 from .rules import Rule
 
 
@@ -21,12 +22,16 @@ def update(
     stream: Any = None,
     master: Any = None,
     kind: Any = None,
+    guard: Any = None,
 ) -> Callable | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
     `kind` is what `gpu.step.repeat` will be asked with for the same options.  Returns the kernel that ran if it is the
     one for plain host vectors, which may be called without a check; else None.
     """
+    if guard is not None:
+        _guarded(guard, rule, params, grads, states, hyper, options, stream, master)
+        return None
     if not isinstance(params, list | tuple):
         names = ("params", "grads", *rule.states, "master")
         group = (params, grads, *states, master)
@@ -36,13 +41,39 @@ def update(
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
-        arrays.hyper_parameters(hyper, arrays.DTYPES[0])
+        arrays.hyper_parameters(hyper, arrays.DTYPES[0], rule.range_of)
     elif not _on_device(groups, stream):
         parts = [_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
         _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, kind, lists=True)
     return None
+
+
+def _guarded(
+    guard: Any,
+    rule: Rule,
+    params: Any,
+    grads: Any,
+    states: Sequence[Any],
+    hyper: dict[str, Any],
+    options: tuple[Any, ...],
+    stream: Any,
+    master: Any,
+) -> None:
+    if not isinstance(guard, Guard):
+        raise TypeError(f"guard is {arrays.type_of(guard)}; a nagd_numba.Guard is needed")
+    if isinstance(params, list | tuple):
+        groups = _groups(rule, params, grads, states, master)
+    else:
+        groups = [(("params", "grads", *rule.states, "master"), (params, grads, *states, master))]
+    if not groups:
+        arrays.hyper_parameters(hyper, arrays.DTYPES[0], rule.range_of)
+    elif _on_device(groups, stream):
+        raise ValueError("guard is for arrays in host memory, and these are on a CUDA device: leave it out")
+    else:
+        parts = [_host(group) for _, group in groups]
+        guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
 
 
 def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any) -> list[Any]:

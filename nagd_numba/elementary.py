@@ -30,7 +30,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .compile import inlined, python_callable
-from .rounding import add, fma, mul
+from .rounding import add, div, fma, mul
 
 __all__ = ["exp", "log", "log1p", "sigmoid", "smallest_normal", "tanh"]
 
@@ -120,15 +120,6 @@ def _float(layout: _Format, bits: int) -> Any:
     return layout.integer((bits + (1 << size - 1)) % (1 << size) - (1 << size - 1)).view(layout.scalar)
 
 
-def _div_python(layout, a, b):
-    return a / b
-
-
-def _div_build(builder, layout, a, b):
-    # Numba's own division first looks for a zero, and that branch keeps a loop from being vectorised.
-    return builder.fdiv(a, b)
-
-
 def _copysign_python(layout, x, sign):
     return np.copysign(x, sign)
 
@@ -179,7 +170,6 @@ def _mantissa_build(builder, layout, x):
     return builder.bitcast(builder.sub(bits, builder.shl(builder.ashr(above, shift), shift)), layout.kind)
 
 
-div = _operation(_div_python, _div_build)  # a/b, rounded
 copysign = _operation(_copysign_python, _copysign_build)
 # The number n in `shifted = magic + n` as a power of two, in two factors, since 2^n itself may be out of range:
 # half_power(shifted, 0) * half_power(shifted, 1) = 2^n.

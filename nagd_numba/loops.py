@@ -27,6 +27,8 @@ OK, LENGTH, OVERLAP, HYPER = range(4)
 update: Any = None
 constants: Any = None
 OPTIONS: Any = None
+LOW: Any = None
+BELOW: Any = None
 element: Any = None
 
 
@@ -36,6 +38,8 @@ def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
         "update": rule.update,
         "constants": rule.constants,
         "OPTIONS": options,
+        "LOW": tuple(float(rule.range_of(name).low) for name in rule.hyper),
+        "BELOW": tuple(float(rule.range_of(name).below) for name in rule.hyper),
         # A function of its own, which LLVM inlines: numba's analysis of prange bodies stumbles over tuples.
         "element": callee(update_element, update=rule.update, OPTIONS=options),
     }
@@ -53,7 +57,7 @@ def contiguous(params, grads, states, hyper):
     if status != OK:
         return status
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper) and all_finite(scalars)):
+    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
         return HYPER
     for i in prange(params.size):
         element(params, grads, states, i, scalars)
@@ -63,7 +67,7 @@ def contiguous(params, grads, states, hyper):
 def strided(params, grads, states, hyper):
     """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper) and all_finite(scalars)):
+    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
         return HYPER
     for i in np.ndindex(params.shape):
         element(params, grads, states, i, scalars)
@@ -97,11 +101,11 @@ def cuda_grid(params, grads, states, scalars):
 
 
 @inlined
-def acceptable(hyper):
-    """Is every hyper-parameter finite and not negative?"""
+def acceptable(hyper, low, below):
+    """Is every hyper-parameter in its range?  (Whether those that must be are whole is the caller's to check.)"""
     good = True
-    for value in hyper:
-        good &= value >= 0 and value < math.inf
+    for k in range(len(hyper)):
+        good &= hyper[k] >= low[k] and hyper[k] < below[k]
     return good
 
 
@@ -184,7 +188,21 @@ def scatter(arrays, i, values):
         array[i] = value
 
 
+def unpacked(values, count):
+    """The `count` elements of a vector, as a tuple."""
+    return tuple(values[k] for k in range(count))
+
+
 # Compiled code needs tuples of known length written out.
+@overload(unpacked, inline="always", prefer_literal=True)
+def _overload_unpacked(values, count):
+    return {
+        4: lambda values, count: (values[0], values[1], values[2], values[3]),
+        6: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5]),
+        7: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5], values[6]),
+    }[count.literal_value]
+
+
 @overload(gather, inline="always")
 def _overload_gather(arrays, i):
     return {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .sweep_config import OPTIMIZERS, SweepConfig
-from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, PRECISIONS
+from .train_config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, PRECISIONS, Config
 
 WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
 SHARE: dict[str, Any] = {"type": float, "metavar": "X"}
@@ -20,11 +20,16 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
 
     group = parser.add_argument_group("training")
-    group.add_argument("--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} (all)")
+    usual = ",".join(Config.methods)
+    group.add_argument(
+        "--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} ({usual})"
+    )
     _add_length(group)
-    group.add_argument("--lr", **SHARE, help="learning rate, the same for all methods (%(default)s)")
+    group.add_argument("--lr", **SHARE, help="learning rate of gd, momentum and nag (%(default)s)")
+    group.add_argument("--adam-lr", **SHARE, help="learning rate of adam, adamw and nadam (%(default)s)")
     group.add_argument("--momentum", **SHARE, help="of momentum and nag, from 0 to below 1 (%(default)s)")
-    group.add_argument("--device", **NAME, help=f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)")
+    device = f"{', '.join(DEVICES)}; auto: cuda if there is a GPU, but cpu with adam, adamw or nadam (%(default)s)"
+    group.add_argument("--device", **NAME, help=device)
     group.add_argument(
         "--precision",
         **NAME,

@@ -12,8 +12,22 @@ from .atomic import replacing
 from .train import Best, Comparison, Epoch, Result
 from .train_config import Config
 
-LABELS = {"gd": "gradient descent", "momentum": "momentum", "nag": "Nesterov (nag)"}
-COLOURS = {"gd": "#777777", "momentum": "#0072b2", "nag": "#d55e00"}  # told apart by colour-blind readers as well
+LABELS = {
+    "gd": "gradient descent",
+    "momentum": "momentum",
+    "nag": "Nesterov (nag)",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "Nadam",
+}
+COLOURS = {  # told apart by colour-blind readers as well
+    "gd": "#777777",
+    "momentum": "#0072b2",
+    "nag": "#d55e00",
+    "adam": "#009e73",
+    "adamw": "#cc79a7",
+    "nadam": "#56b4e9",
+}
 
 
 class Callbacks(NamedTuple):

@@ -1,4 +1,4 @@
-"""`fma`, `mul`, `add`: floating-point operations that round exactly where they say.
+"""`fma`, `mul`, `add`, `div`, `sqrt`: floating-point operations that round exactly where they say.
 
 A compiler may fuse `a * b + c` into one rounding or keep two, and NVVM and LLVM choose differently.  The update
 rules therefore name every rounding:
@@ -6,10 +6,13 @@ rules therefore name every rounding:
     fma(a, b, c)   a*b + c, rounded once
     mul(a, b)      a*b, rounded, never fused into a neighbour
     add(a, b)      a+b, rounded, never fused into a neighbour
+    div(a, b)      a/b, rounded; by zero an infinity or NaN
+    sqrt(a)        the square root, rounded; NaN below zero
 
 Each can be called from Python (as the CUDA simulator does, and everything with the JIT off) and is, in compiled
-code, one instruction: on the CPU LLVM's `fma`, `fmul` and `fadd`, which LLVM never contracts without fast-math; on CUDA
-`fma.rn`, `mul.rn` and `add.rn`, which NVVM must not contract.  All operands have one floating type.
+code, one instruction: on the CPU LLVM's `fma`, `fmul`, `fadd`, `fdiv` and `sqrt`, which LLVM never contracts nor
+approximates without fast-math; on CUDA `fma.rn`, `mul.rn`, `add.rn`, `div.rn` and `sqrt.rn`, which NVVM must not
+either.  All operands have one floating type.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from numba.extending import intrinsic
 
 from .compile import python_callable
 
-__all__ = ["add", "fma", "mul"]
+__all__ = ["add", "div", "fma", "mul", "sqrt"]
 
 
 def _rounded(python: Callable, build: Callable) -> Any:
@@ -42,13 +45,16 @@ def _rounded(python: Callable, build: Callable) -> Any:
             )
         return first(first, *others), lambda context, builder, signature, operands: build(builder, operands)
 
+    def unary(typingctx, a):
+        return typing(a, ())
+
     def binary(typingctx, a, b):
         return typing(a, (b,))
 
     def ternary(typingctx, a, b, c):
         return typing(a, (b, c))
 
-    operation: Any = {2: binary, 3: ternary}[python.__code__.co_argcount]
+    operation: Any = {1: unary, 2: binary, 3: ternary}[python.__code__.co_argcount]
     return python_callable(intrinsic(operation), python)
 
 
@@ -57,7 +63,7 @@ def _on_cuda(builder: Any) -> bool:
 
 
 def _pinned(builder: Any, operation: str, operands: Any) -> Any:
-    """Call `llvm.nvvm.<operation>.rn`, the form of an addition or product that NVVM leaves alone."""
+    """Call `llvm.nvvm.<operation>.rn`, the form of an operation that NVVM leaves alone."""
     kind = operands[0].type
     suffix = "f" if kind == ir.FloatType() else "d"
     signature = ir.FunctionType(kind, [kind] * len(operands))
@@ -74,6 +80,18 @@ def _build_mul(builder, operands):
 
 def _build_add(builder, operands):
     return _pinned(builder, "add", operands) if _on_cuda(builder) else builder.fadd(*operands)
+
+
+def _build_div(builder, operands):
+    # Numba's own division first looks for a zero, and that branch keeps a loop from being vectorised.
+    return _pinned(builder, "div", operands) if _on_cuda(builder) else builder.fdiv(*operands)
+
+
+def _build_sqrt(builder, operands):
+    if _on_cuda(builder):
+        return _pinned(builder, "sqrt", operands)
+    kind = operands[0].type
+    return builder.call(builder.module.declare_intrinsic("llvm.sqrt", (kind,)), operands)
 
 
 def _fma(a, b, c):
@@ -94,6 +112,18 @@ def _add(a, b):
     """`a+b`, rounded."""
     with np.errstate(all="ignore"):
         return a + b
+
+
+def _div(a, b):
+    """`a/b`, rounded."""
+    with np.errstate(all="ignore"):
+        return np.divide(a, b)
+
+
+def _sqrt(a):
+    """The square root of `a`, rounded."""
+    with np.errstate(all="ignore"):
+        return np.sqrt(a)
 
 
 def _fma32(a, b, c):
@@ -125,3 +155,5 @@ def _fma64(a, b, c):
 fma = _rounded(_fma, _build_fma)
 mul = _rounded(_mul, _build_mul)
 add = _rounded(_add, _build_add)
+div = _rounded(_div, _build_div)
+sqrt = _rounded(_sqrt, _build_sqrt)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-from typing import Any
-
-import numpy as np
-from numba import types
-from numba.core.errors import TypingError
-from numba.extending import overload
 from numpy import ndarray
 
-from . import arrays, loops
+from . import arrays
 from .apply import PARALLEL_FROM
-from .compile import callee, inlined
-from .dispatch import update
+from .callers import in_compiled_code
+from .front import Ready, python_step
+from .loops import OK
 from .rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, RULE
 from .threads import parallel_allowed
-
-GPU = f"{__package__}.gpu.step"
-# Kernels that `step` may call on plain arrays with no check of its own, by dtype and options.
-_ready: dict[tuple, Any] = {}
 
 
 def step(
@@ -38,6 +27,7 @@ def step(
     maximize=False,
     stream=None,
     master=None,
+    guard=None,
 ):
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -81,6 +71,9 @@ def step(
     master : array, optional
         Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
         becomes that copy, rounded to nearest.
+    guard : nagd_numba.Guard, optional
+        Clips the gradient, divides it by a loss scale, skips the step where it is not finite; tells its norm, and its
+        product with `vel`.
 
     Returns
     -------
@@ -119,172 +112,35 @@ def step(
     """
     if momentum_next is None:
         momentum_next = momentum
-    # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
-    plain = params.__class__ is ndarray and grads.__class__ is ndarray and vel.__class__ is ndarray
-    plain = plain and stream is None and master is None
-    if plain:
-        parallel = params.size >= PARALLEL_FROM and parallel_allowed()
-        key = (params.dtype, parallel, convention, nesterov, decoupled, maximize, weight_decay == 0.0)
+    hyper = lr, momentum, momentum_next, weight_decay
+    given = convention, nesterov, decoupled, maximize, weight_decay == 0.0
+    # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
+    if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is guard is None:
         try:
-            if _ready[key](params, grads, (vel,), (lr, momentum, momentum_next, weight_decay)) == loops.OK:
+            kernel = _ready[given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()]
+            if kernel(params, grads, (vel,), hyper) == OK:
                 return params
         except (KeyError, TypeError):  # not met before, or not for this kernel
             pass
-    kind = None
-    if not plain:
-        kind = (RULE.name, convention, nesterov, decoupled, maximize, weight_decay == 0.0)
-        gpu = sys.modules.get(GPU)  # there once device arrays were stepped
-        hyper = lr, momentum, momentum_next, weight_decay
-        if gpu is not None and gpu.repeat((params, grads, vel, master), kind, hyper, stream):
-            return params
-    named = {"lr": lr, "momentum": momentum, "momentum_next": momentum_next, "weight_decay": weight_decay}
-    options = _options(convention, nesterov, weight_decay, decoupled, maximize)
-    kernel = update(RULE, params, grads, (vel,), named, options, stream, master, kind)
-    if kernel is not None and plain:
-        _ready[key] = kernel
+    _python_step(params, grads, (vel,), hyper, given, stream, master, guard)
     return params
 
 
-def _options(convention, nesterov, weight_decay, decoupled, maximize):
+def _options(convention, nesterov, decoupled, maximize, undecayed):
     index = arrays.choice("convention", convention, CONVENTIONS)
     nesterov, decoupled = arrays.flag("nesterov", nesterov), arrays.flag("decoupled", decoupled)
-    decay = NO_DECAY if weight_decay == 0 else DECOUPLED if decoupled else L2
+    decay = NO_DECAY if undecayed else DECOUPLED if decoupled else L2
     return index, nesterov, decay, arrays.flag("maximize", maximize)
 
 
-@overload(step, prefer_literal=True)
-def _overload_step(
-    params,
-    grads,
-    vel,
-    lr=0.01,
-    momentum=0.9,
-    momentum_next=None,
-    convention="torch",
-    nesterov=True,
-    weight_decay=0.0,
-    decoupled=False,
-    maximize=False,
-    stream=None,
-    master=None,
-):
-    _check_types(params, grads, vel, stream, master)
-    for name, kind in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-        _number(name, kind)
-    if not _is_none(momentum_next):
-        _number("momentum_next", momentum_next)
-    fixed = [
-        _constant(name, kind)
-        for name, kind in (
-            ("convention", convention),
-            ("nesterov", nesterov),
-            ("decoupled", decoupled),
-            ("maximize", maximize),
-        )
-    ]
-    kinds = (params, grads, vel)
-    contiguous = all(kind.layout == "C" for kind in kinds)
-    vector = _flattened if contiguous and params.ndim > 1 else _itself
-    try:
-        plain = decayed = _compiled_loop(contiguous, _options(fixed[0], fixed[1], 0.0, fixed[2], fixed[3]))
-        if not isinstance(weight_decay, types.Omitted):
-            decayed = _compiled_loop(contiguous, _options(fixed[0], fixed[1], 1.0, fixed[2], fixed[3]))
-    except (TypeError, ValueError) as error:
-        raise TypingError(f"nagd_numba.step: {error}") from error
-
-    def compiled_step(
-        params,
-        grads,
-        vel,
-        lr=0.01,
-        momentum=0.9,
-        momentum_next=None,
-        convention="torch",
-        nesterov=True,
-        weight_decay=0.0,
-        decoupled=False,
-        maximize=False,
-        stream=None,
-        master=None,
-    ):
-        if params.shape != grads.shape:
-            raise ValueError("nagd_numba.step: grads must have the shape of params")
-        if params.shape != vel.shape:
-            raise ValueError("nagd_numba.step: vel must have the shape of params")
-        after = momentum if momentum_next is None else 1.0 * momentum_next  # unpacks an optional
-        hyper = (np.float64(lr), np.float64(momentum), np.float64(after), np.float64(weight_decay))
-        if weight_decay == 0:
-            status = plain(vector(params), vector(grads), (vector(vel),), hyper)
-        else:
-            status = decayed(vector(params), vector(grads), (vector(vel),), hyper)
-        if status == loops.OVERLAP:
-            raise ValueError("nagd_numba.step: params, grads and vel must not overlap in memory: pass copies")
-        if status == loops.HYPER:
-            if not (lr >= 0 and lr < np.inf):
-                raise ValueError("nagd_numba.step: lr must be finite and >= 0")
-            if not (momentum >= 0 and momentum < np.inf):
-                raise ValueError("nagd_numba.step: momentum must be finite and >= 0")
-            if not (after >= 0 and after < np.inf):
-                raise ValueError("nagd_numba.step: momentum_next must be finite and >= 0")
-            if not (weight_decay >= 0 and weight_decay < np.inf):
-                raise ValueError("nagd_numba.step: weight_decay must be finite and >= 0")
-            raise ValueError("nagd_numba.step: lr, momentum or weight_decay leave the range of the arrays' dtype")
-        return params
-
-    return compiled_step
-
-
-@functools.cache
-def _compiled_loop(contiguous, options):
-    """The rule's loop for a caller's arrays, serial: it may stand inside the caller's `prange`."""
-    rule = loops.bindings(RULE, options)
-    if contiguous:
-        return callee(loops.contiguous, **rule)
-    return callee(loops.strided_checked, strided=callee(loops.strided, **rule))
-
-
-@inlined
-def _itself(array):
-    return array
-
-
-@inlined
-def _flattened(array):
-    return array.reshape(-1)
-
-
-def _check_types(params, grads, vel, stream, master):
-    for name, kind in (("params", params), ("grads", grads), ("vel", vel)):
-        if not isinstance(kind, types.Array) or kind.dtype not in (types.float32, types.float64):
-            raise TypingError(f"nagd_numba.step: {name} is {kind}; an array of float32 or float64 is needed")
-        if kind.dtype != params.dtype or kind.ndim != params.ndim:
-            raise TypingError(
-                f"nagd_numba.step: {name} is {kind} and params {params}; one dtype and number of dimensions is needed"
-            )
-        if name != "grads" and not kind.mutable:
-            raise TypingError(f"nagd_numba.step: {name} is read-only and would be updated in place")
-    if not _is_none(stream):
-        raise TypingError("nagd_numba.step: stream is for CUDA arrays, called from Python")
-    if not _is_none(master):
-        raise TypingError("nagd_numba.step: master is for CUDA arrays of half precision, called from Python")
-
-
-def _number(name, kind):
-    value = kind.value if isinstance(kind, types.Omitted) else kind
-    if isinstance(value, types.Optional):
-        value = value.type
-    known = types.unliteral(value) if isinstance(value, types.Type) else value
-    if not isinstance(known, types.Integer | types.Float | types.Boolean | float):
-        raise TypingError(f"nagd_numba.step: {name} is {kind}; a number is needed")
-
-
-def _is_none(kind):
-    return kind is None or isinstance(kind, types.NoneType) or (isinstance(kind, types.Omitted) and kind.value is None)
-
-
-def _constant(name, kind):
-    if isinstance(kind, types.Type) and not isinstance(kind, types.Literal | types.Omitted):
-        raise TypingError(f"nagd_numba.step: {name} must be a constant inside compiled code, got {kind}")
-    if isinstance(kind, types.Literal):
-        return kind.literal_value
-    return kind.value if isinstance(kind, types.Omitted) else kind
+_ready: Ready = {}
+_python_step = python_step(RULE, _options, _ready)
+in_compiled_code(
+    step,
+    RULE,
+    fixed=("convention", "nesterov", "decoupled", "maximize"),
+    options=_options,
+    # The product unpacks an optional.
+    hyper=lambda *_: {"momentum_next": "np.float64(momentum if momentum_next is None else 1.0 * momentum_next)"},
+    decayed=True,
+)

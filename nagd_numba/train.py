@@ -1,7 +1,7 @@
 """The comparison of `nagd-numba train`: one network trained by several methods under equal conditions.
 
 Every method starts from the same parameters and sees the same batches in the same order with the same dropout; the
-learning rate is the same too.  Nothing is printed here.
+learning rate is the same too, but for those of Adam's kind.  Nothing is printed here.
 
     config = Config(epochs=5)
     data = split(load_digits(), config.validation, config.seed, config.dtype)
@@ -24,10 +24,11 @@ from .gpu import driver
 from .gpu.driver import why_no_cuda
 from .mlp import MLP
 from .mlp.cells import splitmix
-from .mlp.course import rule_options
+from .mlp.course import ADAPTIVE, Rates, rule_of
 from .mlp.place import place_of
 from .mlp.samples import Split as Samples
 from .mlp.trainer import Data, Plan, shuffled
+from .schedules import Progress
 from .train_config import Config
 
 EVALUATION_ROWS = 4096  # at a time: bounds memory, and the wait for an interrupt
@@ -97,6 +98,11 @@ class Comparison:
         self.data = data
         self.config = config
         self.device = resolve_device(config.device)
+        adaptive = [method for method in config.methods if method in ADAPTIVE]
+        if self.device == "cuda" and adaptive:
+            if config.device == "cuda":
+                raise ValueError(f"--device cuda: {adaptive[0]} trains on the CPU only; take --device cpu")
+            self.device = "cpu"
         classes = len(data.preprocessing.classes)
         self.model = MLP(
             (data.X.shape[1], *config.hidden, classes),
@@ -144,19 +150,24 @@ class Comparison:
             state = self.states.get(method)
             if state is None:
                 params = self.place(self.model.init(self.config.seed))
-                state = State(Result(method, first_loss=first_loss), params, self.place(np.zeros_like(to_host(params))))
+                state = State(Result(method, first_loss=first_loss), params, self._no_states(method))
                 self.states[method] = state
             self._train(state, train, validation, on_epoch, on_batch)
         return self.results
+
+    def _no_states(self, method: str) -> Any:
+        """What the rule of a method keeps beside the parameters, before the first step."""
+        return self.place(np.zeros(self.states_size(method), self.config.dtype))
+
+    def states_size(self, method: str) -> int:
+        return len(rule_of(method)[0].states) * self.model.size
 
     def _prepare(self, X: Any, y: Any) -> float:
         """Compile or load all kernels, so that no method pays for it; the loss of the first batch."""
         config = self.config
         params = self.place(self.model.init(config.seed))
         for method in config.methods:
-            scratch = State(
-                Result(method), self.place(to_host(params)), self.place(np.zeros(self.model.size, config.dtype))
-            )
+            scratch = State(Result(method), self.place(to_host(params)), self._no_states(method))
             self._epoch(scratch, (X, y), 0, None, batches=1)
         self._shuffle(0)
         rows = self._order[: config.batch_size]
@@ -214,11 +225,15 @@ class Comparison:
 
         size = self.config.batch_size
         order = self._order if batches is None else self._order[: batches * size]
-        momentum = 0.0 if method == "gd" else self.config.momentum
-        plan = Plan(min(size, len(self._rows)), options=rule_options(method))
+        rule, options = rule_of(method)
+        plan = Plan(min(size, len(self._rows)), rule, options)
         samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer = place_of(self.model, state.params, state.vel).trainer(samples, plan)
-        hyper = np.tile([self.config.lr, momentum, momentum, 0.0], (self.batches, 1))
+        trainer = place_of(self.model, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
+        lr, momentum = self.config.lr, self.config.momentum
+        if method in ADAPTIVE:
+            lr, momentum = self.config.adam_lr, rule.hyper["beta1"]
+        rates = Rates(lr, momentum, method, self.model.dtype)
+        hyper = rates.of_epoch(first, Progress(self.batches, len(self._rows), []))
         trainer.epoch(order, hyper, np.uint64(self.config.seed), first, done)
 
     def _shuffle(self, epoch: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .arrays import choice
 
-METHODS = ("gd", "momentum", "nag")
+METHODS = ("gd", "momentum", "nag", "adam", "adamw", "nadam")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 DTYPES = ("float32", "float64")
@@ -23,11 +23,12 @@ PRECISIONS = ("float32", "tf32")
 class Config:
     """What to run.  Raises `ValueError` that names the option of the command line."""
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = ("gd", "momentum", "nag")
     epochs: int = 20
     batch_size: int = 32
     hidden: tuple[int, ...] = (128,)
     lr: float = 0.05
+    adam_lr: float = 0.001
     momentum: float = 0.9
     dropout: float = 0.2
     l2: float = 0.0
@@ -61,7 +62,9 @@ class Config:
                 f"--precision is tf32, --dtype {self.dtype} and --device {self.device}; tf32 is for float32 on cuda"
             )
         largest = float(np.finfo(self.dtype).max)
-        _number("lr", self.lr, lambda x: 0 < x <= largest, f"a number above 0 (finite in {self.dtype})")
+        needed = f"a number above 0 (finite in {self.dtype})"
+        _number("lr", self.lr, lambda x: 0 < x <= largest, needed)
+        _number("adam_lr", self.adam_lr, lambda x: 0 < x <= largest, needed)
         _number("momentum", self.momentum, lambda x: 0 <= x < 1, "a number from 0 to below 1")
         _number("dropout", self.dropout, lambda x: 0 <= x < 1, "a number from 0 to below 1")
         _number("l2", self.l2, lambda x: 0 <= x <= largest, f"a number from 0 on (finite in {self.dtype})")

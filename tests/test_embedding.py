@@ -85,10 +85,10 @@ def test_numbers_of_any_type_inside_njit():
 def test_strided_arrays_from_python_too():
     """The loop for compiled callers, called as they call it."""
     from nagd_numba import loops
+    from nagd_numba.callers import compiled_loop
     from nagd_numba.rules import RULES
-    from nagd_numba.step import _compiled_loop
 
-    kernel = _compiled_loop(False, RULES["nesterov"].defaults())
+    kernel = compiled_loop(RULES["nesterov"], RULES["nesterov"].defaults(), False)
     buffer = np.ones((10, 6))
     hyper = (0.1, 0.9, 0.9, 0.0)
     p, g, v = buffer[:, 0], buffer[:, 1], buffer[:, 2]
@@ -173,7 +173,7 @@ def test_errors_at_run_time_come_before_any_write():
         step(p, g, v, lr)
 
     for lr in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="lr must be finite and >= 0"):
+        with pytest.raises(ValueError, match="lr must be a finite number >= 0"):
             rate(p, g, v, lr)
     with pytest.raises(ValueError, match="leave the range of the arrays' dtype"):
         rate(p, g, v, 1e300)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import driverless
 import fake_driver
+from nagd_numba import Guard, adam_step, adamw_step, nadam_step, step
 from nagd_numba import arrays as arrays_module
-from nagd_numba import step
 from nagd_numba.gpu import rules, streams
 from nagd_numba.gpu import step as gpu_step
 from nagd_numba.gpu.memory import describe
@@ -202,6 +202,25 @@ def test_other_options_are_another_launch(gpu):
         step(*host, **options)
         step(*device, **options)
         assert same(host[0], gpu.download(device[0])), options
+
+
+@pytest.mark.parametrize("take", [adam_step, adamw_step, nadam_step], ids=lambda take: take.__name__)
+def test_steps_with_two_states_have_the_bits_of_the_cpu(gpu, take):
+    """Arrays and lists of them; the number of the step changes from launch to launch."""
+    p, g, m = arrays(700)
+    host, device = [[x.copy() for x in (p, g, m, m * m)] for _ in range(2)]
+    device = [gpu.array(x) for x in device]
+    for t in (1, 2, 50):
+        take(*host, t, 0.1)
+        take(*device, t, 0.1)
+    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    columns = [[gpu.array(x[:300]), gpu.array(x[300:])] for x in host]
+    take(*host, 51, 0.1)
+    take(*columns, 51, 0.1)
+    for x, (first, second) in zip(host, columns, strict=True):
+        assert same(x, np.concatenate([gpu.download(first), gpu.download(second)]))
+    with pytest.raises(ValueError, match="guard is for arrays in host memory"):
+        take(*device, 51, guard=Guard())
 
 
 class Stream:

@@ -1,7 +1,8 @@
-"""`fma`, `mul`, `add`: exact roundings in Python and in compiled code, and no fusing of neighbours."""
+"""`fma`, `mul`, `add`, `div`, `sqrt`: exact roundings in Python and in compiled code, and no fusing of neighbours."""
 
 import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numba.core.errors import TypingError
 
 import oracles
 from nagd_numba.compile import PACKAGE
-from nagd_numba.rounding import add, fma, mul
+from nagd_numba.rounding import add, div, fma, mul, sqrt
 
 
 @njit
@@ -23,6 +24,16 @@ def compiled_fma(a, b, c):
 @njit
 def compiled_mul_add(a, b, c):
     return add(mul(a, b), c)
+
+
+@njit
+def compiled_div(a, b):
+    return div(a, b)
+
+
+@njit
+def compiled_sqrt(a):
+    return sqrt(a)
 
 
 def scalars(dtype):
@@ -74,6 +85,34 @@ def test_infinities_and_nan(dtype):
         assert np.isnan(operation(inf, one, -inf))
         assert np.isnan(operation(one, one, nan))
         assert operation(np.finfo(dtype).max, dtype(2), zero) == np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(data=st.data())
+def test_quotients_and_roots_are_rounded(dtype, data):
+    """The quotient is the nearest to the rational one; the root is no further from the true one than its neighbours."""
+    a, b = data.draw(scalars(dtype)), data.draw(scalars(dtype).filter(bool))
+    exact = oracles.round_to(Fraction(float(a)) / Fraction(float(b)), dtype)
+    for quotient in (div(a, b), compiled_div(a, b)):
+        assert quotient == exact
+    root = compiled_sqrt(abs(a))
+    assert type(sqrt(abs(a))) is dtype
+    assert root == sqrt(abs(a))
+    if a != 0:
+        below, above = (Fraction(float(np.nextafter(dtype(root), dtype(to)))) for to in (-np.inf, np.inf))
+        here = Fraction(float(root))
+        assert ((below + here) / 2) ** 2 <= Fraction(float(abs(a))) <= ((here + above) / 2) ** 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_division_by_zero_and_roots_below_zero(dtype):
+    zero, one = dtype(0), dtype(1)
+    for quotient, root in ((div, sqrt), (compiled_div, compiled_sqrt)):
+        assert quotient(one, zero) == np.inf
+        assert quotient(-one, zero) == -np.inf
+        assert np.isnan(quotient(zero, zero))
+        assert np.isnan(root(-one))
+        assert root(dtype(np.inf)) == np.inf
 
 
 @pytest.mark.skipif(not hasattr(compiled_fma, "signatures"), reason="typing errors need the JIT")

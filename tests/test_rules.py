@@ -27,16 +27,31 @@ def covering(rule):
     return [tuple(values[k % len(values)] for values in rule.options.values()) for k in range(rows)]
 
 
+def values(limits):
+    """Some values of a hyper-parameter."""
+    steps = [0, 1, 2, 40, 1000] if limits.whole else [0.0, 2.0**-7, 0.01, 0.3, 0.9, 0.999]
+    return st.sampled_from([float(limits.low + x) for x in steps if limits.holds(limits.low + x)])
+
+
+def made_states(rule, dtype, gradients, hyper):
+    """What the rule itself leaves after two steps: a state need not be able to hold any number."""
+    made = [np.zeros(gradients[0].size, dtype) for _ in rule.states]
+    for g in gradients:
+        BACKENDS[0].run(rule, np.zeros(g.size, dtype), g, made, hyper, rule.defaults())
+    return made
+
+
 @st.composite
 def problems(draw, rule, dtype, longest=LONGEST):
     """Random parameters, gradients, states, hyper-parameters and options for a rule."""
     n = draw(st.integers(0, longest))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scale = 2.0 ** draw(st.integers(-20, 20))
-    vectors = [(rng.normal(size=n) * scale).astype(dtype) for _ in range(2 + len(rule.states))]
-    hyper = tuple(draw(st.sampled_from([0.0, 2.0**-7, 0.01, 0.3, 0.9, 0.999])) for _ in rule.hyper)
-    options = draw(st.sampled_from(covering(rule)))
-    return vectors, hyper, options
+    p, g, *before = ((rng.normal(size=n) * scale).astype(dtype) for _ in range(4))
+    hyper = tuple(draw(values(rule.range_of(name))) for name in rule.hyper)
+    # The kernels for float64 differ in the type alone: one variant of them is enough.
+    options = draw(st.sampled_from(covering(rule) if dtype is np.float32 else [rule.defaults()]))
+    return [p, g, *made_states(rule, dtype, before, tuple(rule.hyper.values()))], hyper, options
 
 
 def reference(rule, arrays, hyper, options):
@@ -98,8 +113,9 @@ def test_chunks_and_alignment_change_nothing(rule, dtype, backend, data):
 def test_a_bad_element_stays_alone(rule, dtype, backend, poison):
     rng = np.random.default_rng(1)
     n, at = 37, 17
-    arrays = [rng.normal(size=n).astype(dtype) for _ in range(2 + len(rule.states))]
     hyper = tuple(rule.hyper.values())
+    p, g, *before = (rng.normal(size=n).astype(dtype) for _ in range(4))
+    arrays = [p, g, *made_states(rule, dtype, before, hyper)]
     expected = reference(rule, arrays, hyper, rule.defaults())
     arrays[1][at] = poison
     p, g, *states = arrays
@@ -115,8 +131,9 @@ def test_thread_count_changes_nothing(rule):
     import numba
 
     rng = np.random.default_rng(2)
-    arrays = [rng.normal(size=100_003).astype(np.float32) for _ in range(2 + len(rule.states))]
     hyper = tuple(rule.hyper.values())
+    p, g, *before = (rng.normal(size=100_003).astype(np.float32) for _ in range(4))
+    arrays = [p, g, *made_states(rule, np.float32, before, hyper)]
     expected = reference(rule, arrays, hyper, rule.defaults())
     most = numba.get_num_threads()
     try:

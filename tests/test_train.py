@@ -14,7 +14,7 @@ from nagd_numba.data import Preprocessing, load_digits, split
 from nagd_numba.data.samples import checked
 from nagd_numba.model_file import load_model, save_model
 from nagd_numba.train import Comparison, compare, resolve_device
-from nagd_numba.train_config import ACTIVATIONS, LOSSES, METHODS, PRECISIONS, Config
+from nagd_numba.train_config import ACTIVATIONS, LOSSES, PRECISIONS, Config
 
 
 def digits(config):
@@ -39,7 +39,7 @@ def defaults():
 
 def test_nag_is_accurate_and_ahead_of_gradient_descent(defaults):
     gd, momentum, nag = defaults.results
-    assert [result.method for result in defaults.results] == list(METHODS)
+    assert [result.method for result in defaults.results] == list(Config.methods)
     assert nag.history[-1].validation_accuracy >= 0.96
     assert nag.history[-1].train_loss < gd.history[-1].train_loss / 2
     assert momentum.history[-1].train_loss < gd.history[-1].train_loss / 2
@@ -111,7 +111,7 @@ def test_depths_and_odd_batches(hidden):
     steps = [entry for entry in seen if isinstance(entry, int)]
     assert steps[-1] == 16
     assert steps.count(8) == steps.count(16) == 3  # at least at the end of each epoch
-    assert [entry for entry in seen if isinstance(entry, tuple)] == [(m, e) for m in METHODS for e in (1, 2)]
+    assert [entry for entry in seen if isinstance(entry, tuple)] == [(m, e) for m in Config.methods for e in (1, 2)]
 
 
 def test_a_method_that_diverges_stops():

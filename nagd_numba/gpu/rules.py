@@ -49,7 +49,7 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
     scalar = types.float64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     states = types.UniTuple(exact, len(rule.states))
-    constants = types.UniTuple(scalar, len(rule.hyper))
+    constants = types.UniTuple(scalar, rule.constant_count)
     bound: dict[str, Any] = {
         "cuda": cuda,
         "update": rule.update,

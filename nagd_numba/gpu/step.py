@@ -72,7 +72,8 @@ class Launch:
     def check(self, hyper: tuple[Any, ...]) -> None:
         """Turn hyper-parameters into the kernel's constants; raises for unfit ones."""
         if hyper != self.hyper:
-            values = arrays.hyper_parameters(dict(zip(self.rule.hyper, hyper, strict=True)), self.exact)
+            named = dict(zip(self.rule.hyper, hyper, strict=True))
+            values = arrays.hyper_parameters(named, self.exact, self.rule.range_of)
             self.constants = self.rule.scalars(values, self.exact, self.options)
             self.hyper = hyper
 

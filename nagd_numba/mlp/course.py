@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import arrays
 from ..history import History
-from ..rules import RULES
+from ..rules import RULES, Rule
 from ..schedules import Constant, Progress, Schedule, as_schedule
 from . import engine
 from .cells import LOSSES
@@ -21,29 +21,38 @@ from .trainer import evaluate
 if TYPE_CHECKING:
     from .model import MLP
 
-OPTIMIZERS = ("nag", "momentum", "gd")
+NAG = ("nag", "momentum", "gd")  # forms of Nesterov's rule
+ADAPTIVE = ("adam", "adamw", "nadam")  # rules of these names
+OPTIMIZERS = (*NAG, *ADAPTIVE)
 METRICS = ("accuracy", "mae", "mse")
 DIVERGED = "diverged"
 
 
 class Rates:
-    """Learning rate and momentum of each update."""
+    """The hyper-parameters of each update; the momentum is the `beta1` of the adaptive rules."""
 
     def __init__(self, lr: Any, momentum: Any, optimizer: str, dtype: np.dtype) -> None:
+        self.rule = rule_of(optimizer)[0]
         self.lr = as_schedule("lr", lr)
         self.momentum: Schedule = Constant(0.0) if optimizer == "gd" else as_schedule("momentum", momentum)
         self.dtype = dtype
         self._constant: np.ndarray | None = None
 
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
-        """lr, momentum, momentum of the next update, weight decay: a row for each update of the epoch."""
+        """A row for each update of the epoch; lr and momentum come first."""
         if self._constant is not None and len(self._constant) == progress.updates:
             return self._constant
         t = np.arange(first, first + progress.updates + 1)
-        hyper = np.zeros((progress.updates, 4))
-        hyper[:, 0] = self._checked("lr", self.lr, t[:-1], progress)
+        named = {name: np.full(progress.updates, value) for name, value in self.rule.hyper.items()}
+        named["lr"] = self._checked("lr", self.lr, t[:-1], progress)
         momentum = self._checked("momentum", self.momentum, t, progress)
-        hyper[:, 1], hyper[:, 2] = momentum[:-1], momentum[1:]
+        if "beta1" in named:
+            named["beta1"], named["t"] = momentum[:-1], t[1:]
+            if not (momentum < 1).all():
+                raise ValueError(f"momentum is {momentum.max()}; with {self.rule.name} it is beta1, which is below 1")
+            return np.column_stack(list(named.values()))
+        named["momentum"], named["momentum_next"] = momentum[:-1], momentum[1:]
+        hyper = np.column_stack(list(named.values()))
         if isinstance(self.lr, Constant) and isinstance(self.momentum, Constant):
             self._constant = hyper
         return hyper
@@ -95,12 +104,14 @@ class Limits:
         return None
 
 
-def rule_options(optimizer: str) -> tuple[Any, ...]:
-    """The options of the Nesterov rule for a method."""
+def rule_of(optimizer: str) -> tuple[Rule, tuple[Any, ...]]:
+    """The rule of a method and its options."""
+    if optimizer in ADAPTIVE:
+        return RULES[optimizer], RULES[optimizer].defaults()
     names = list(RULES["nesterov"].options)
     chosen = list(RULES["nesterov"].defaults())
     chosen[names.index("nesterov")] = optimizer != "momentum"
-    return tuple(chosen)
+    return RULES["nesterov"], tuple(chosen)
 
 
 def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:

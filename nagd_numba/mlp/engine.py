@@ -6,7 +6,8 @@ is a `Space` (see `workspace.py`) of flat arrays.
 
 Batch `s` of an epoch is rows `order[s b : (s+1) b]` of X.  With `accumulate = k` the gradients of k batches make one
 update, as if they were one batch.  Without accumulation and clipping each tile of the weights is updated while its
-gradient is in the cache, which gives the same bits.
+gradient is in the cache, which gives the same bits; rules with more states than a velocity step the whole vector
+after its gradient.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
+from numba.extending import overload
 
 from .. import loops
 from ..compile import callee, cpu_kernel
@@ -47,6 +49,8 @@ element: Any = None
 constants: Any = None
 train_steps: Any = None
 OPTIONS: Any = None
+HYPER: Any = None
+STATES: Any = None
 FUSED: Any = None
 one_part: Any = None
 new_targets: Any = None
@@ -76,7 +80,8 @@ def training_kernel(
 ) -> Callable:
     """`train_steps` for these options; `form` is "serial", "parallel", "many" or "many_serial" (`many` networks).
 
-    `fused` kernels neither accumulate nor clip: they update each tile of the weights as its gradient is made.
+    `fused` kernels neither accumulate nor clip, and their rule has one state: they update each tile of the weights as
+    its gradient is made.
     """
     rows = callee(
         rows_share,
@@ -92,9 +97,10 @@ def training_kernel(
         "FUSED": fused,
         "penalty": bindings.penalty(),
         "clip_gradient": callee(clip_to_norm, **bindings.shared(passes.sum_of_squares)),
-        "apply_all": callee(apply_to_all, element=loops.bindings(rule, options)["element"]),
+        "apply_all": callee(apply_to_all, element=loops.bindings(rule, options)["element"], STATES=len(rule.states)),
         "constants": rule.constants,
         "OPTIONS": options,
+        "HYPER": len(rule.hyper),
     }
     kind = f"{'fused' if fused else 'apart'}_{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}"
     name = f"mlp_train_{form}_{kind}_{rule.kernel_name(options)}"
@@ -163,7 +169,8 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
 
     data     X (n, inputs), targets, weights of the samples (n,) or ()
     plan     first, last, batch size, accumulate, measure
-    hyper    for each update of the epoch: lr, momentum, momentum_next, weight decay
+    hyper    for each update of the epoch the rule's hyper-parameters
+    vel      the rule's states, one after the other
     numbers  l2, whether it is divided by the samples of a batch, clip, keep, factors of slope and loss, scale
              of X, what the slope is divided by beside the samples
     words    seed of the dropout, number of the epoch's first step, threshold of the dropout
@@ -215,8 +222,7 @@ def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, s
                 sums[SQUARE] += measures[i, 2]
         if decay != 0:
             sums[PENALTY] += mass * penalty(params, sizes, decay, lanes)
-        rates = hyper[update]
-        scalars = constants((rates[0], rates[1], rates[2], rates[3]), T, OPTIONS)
+        scalars = constants(loops.unpacked(hyper[update], HYPER), T, OPTIONS)
         if FUSED:
             for share in prange(shares):
                 share_of_weights(
@@ -351,6 +357,22 @@ def evaluate_part(params, data, order, sizes, scale, begin, result):
 
 
 def apply_to_all(params, grads, vel, scalars):
+    states = parts_of(vel, STATES)
     for i in range(params.size):
-        element(params, grads, (vel,), i, scalars)
+        element(params, grads, states, i, scalars)
+    for i in range(vel.size):
         vel[i] = settled(vel[i])
+
+
+def parts_of(vel, count):
+    """The states in a vector that holds them one after the other."""
+    size = vel.size // count
+    return tuple(vel[k * size : (k + 1) * size] for k in range(count))
+
+
+@overload(parts_of, inline="always", prefer_literal=True)
+def _overload_parts_of(vel, count):
+    return {
+        1: lambda vel, count: (vel,),
+        2: lambda vel, count: (vel[: vel.size // 2], vel[vel.size // 2 :]),
+    }[count.literal_value]

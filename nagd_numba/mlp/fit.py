@@ -23,7 +23,7 @@ from .course import (
     columns,
     described,
     positive,
-    rule_options,
+    rule_of,
     telling,
     validated,
     whole,
@@ -70,7 +70,8 @@ def fit(
         v <- momentum v + g;    params <- params - lr (g + momentum_next v)        optimizer="nag"
 
     with the gradient `g` of the mean loss of the batch, and `momentum_next` the momentum of the next update (equal
-    unless a schedule says otherwise).  "momentum" is `params - lr v`, "gd" is `params - lr g`.
+    unless a schedule says otherwise).  "momentum" is `params - lr v`, "gd" is `params - lr g`; "adam", "adamw", "nadam"
+    are `nagd_numba.adam_step`, ... with `beta1` the momentum and their other defaults.
 
     Parameters
     ----------
@@ -91,9 +92,11 @@ def fit(
         Finite, >= 0.
     progress : bool
         Show a bar.
-    optimizer : {"nag", "momentum", "gd"}
+    optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam"}
+        The last three in host memory only.  They want another `lr`: 0.001 is usual.
     vel : array of shape (size,), optional
-        The velocity, modified in place; zeros by default.
+        The velocity, modified in place; zeros by default.  With "adam", "adamw", "nadam" of shape (2 size,): `m`, then
+        `v`.
     seed : int
         Decides the order of the rows, the dropout, and which rows a share for validation takes.
     shuffle : bool
@@ -156,10 +159,11 @@ def fit(
     True
     """
     start = time.perf_counter()
-    place = place_of(model, params, vel)
+    arrays.choice("optimizer", optimizer, OPTIMIZERS)
+    rule, options = rule_of(optimizer)
+    place = place_of(model, params, vel, states=len(rule.states))
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     number = int(checks.seed("seed", seed))
-    arrays.choice("optimizer", optimizer, OPTIMIZERS)
     arrays.choice("keep", keep, ("last", "best"))
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the History is needed")
@@ -178,7 +182,7 @@ def fit(
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
-        options=rule_options(optimizer),
+        *(rule, options),
         accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
         measure=bool(wanted),

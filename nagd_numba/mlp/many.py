@@ -16,13 +16,13 @@ from ..schedules import Progress
 from . import checks
 from .course import (
     DIVERGED,
-    OPTIMIZERS,
+    NAG,
     ProgressBar,
     Rates,
     checked_metrics,
     described,
     positive,
-    rule_options,
+    rule_of,
     telling,
     validated,
     whole,
@@ -100,7 +100,7 @@ def fit_many(
     place = place_of(mlp, params2d, vel, many=True)
     networks = place.networks
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    arrays.choice("optimizer", optimizer, OPTIMIZERS)
+    arrays.choice("optimizer", optimizer, NAG)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
     wanted = checked_metrics(mlp, metrics)
@@ -118,7 +118,7 @@ def fit_many(
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
-        options=rule_options(optimizer),
+        *rule_of(optimizer),
         accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
         measure=bool(wanted),

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..elementary import div, sigmoid
-from ..rounding import add, fma, mul
+from ..elementary import sigmoid
+from ..rounding import add, div, fma, mul
 from .cells import softmax_loss, softmax_slope, softmax_term
 
 # Bound when a pass is compiled.

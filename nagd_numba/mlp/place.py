@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 class HostPlace:
     """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
 
-    def __init__(self, model: MLP, params: Any, vel: Any, many: bool) -> None:
+    def __init__(self, model: MLP, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         checks.host_precision(model)
         self.model = model
         check = _matrix if many else _vector
         name = "params2d" if many else "params"
         self.params = check(model, name, params)
-        self.vel = np.zeros_like(self.params) if vel is None else check(model, "vel", vel)
-        if self.vel.shape != self.params.shape:
+        if states > 1:
+            self.vel = np.zeros(states * model.size, model.dtype) if vel is None else _states(model, vel, states)
+        else:
+            self.vel = np.zeros_like(self.params) if vel is None else check(model, "vel", vel)
+        if states == 1 and self.vel.shape != self.params.shape:
             raise ValueError(f"vel has shape {self.vel.shape} and {name} {self.params.shape}; one shape is needed")
         arrays.no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
 
@@ -57,19 +60,34 @@ class HostPlace:
         self.params[...] = values
 
 
-def place_of(model: MLP, params: Any, vel: Any, many: bool = False) -> Any:
-    """The place of these arrays; raises for unfit ones."""
+def place_of(model: MLP, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
+    """The place of these arrays, `vel` with so many states in it; raises for unfit ones."""
     if SIMULATOR:  # its device arrays lie in host memory
         params, vel = map(arrays.unsimulated, (params, vel))
     elif arrays.any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
+        if states > 1:
+            raise ValueError(
+                "optimizer is one with two states, which trains in host memory only, and params are on a CUDA device: "
+                "copy them, or take 'nag'"
+            )
         from .gpu.place import DevicePlace  # imports numba.cuda
 
         return DevicePlace(model, params, vel, many)
-    return HostPlace(model, params, vel, many)
+    return HostPlace(model, params, vel, many, states)
 
 
 def _vector(model: MLP, name: str, x: Any) -> np.ndarray:
     return checks.parameters(model, x, name, write=True)
+
+
+def _states(model: MLP, vel: Any, states: int) -> np.ndarray:
+    x = arrays.host_array("vel", vel, write=True)
+    if x.dtype != model.dtype or x.shape != (states * model.size,) or not x.flags.c_contiguous:
+        raise ValueError(
+            f"vel has shape {x.shape} and dtype {x.dtype}; the {states} states of {model.size} parameters in one "
+            f"contiguous vector of {model.dtype} are needed: np.zeros({states * model.size}, {str(model.dtype)!r})"
+        )
+    return x
 
 
 def _matrix(model: MLP, name: str, x: Any) -> np.ndarray:

@@ -62,7 +62,7 @@ _signatures: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 class Trainer:
     """The kernels and the memory to train the networks in the rows of `params`, or the one in a vector `params`.
 
-    `params` and `vel` are changed in place.
+    `params` and `vel` are changed in place; `vel` holds the states of the rule, one after the other.
     """
 
     def __init__(self, model: MLP, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
@@ -135,7 +135,7 @@ class Trainer:
                 self._kernels[form] = engine.training_kernel(
                     *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
                     *(plan.rule, plan.options, self._signature(arguments), form),
-                    plan.accumulate == 1 and plan.clip == np.inf,
+                    plan.accumulate == 1 and plan.clip == np.inf and len(plan.rule.states) == 1,
                 )
             start = time.perf_counter()
             self._kernels[form](*arguments)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..arrays import Range
 from ..compile import plain
 
 
@@ -22,9 +24,10 @@ class Rule:
     constants  `constants(hyper, T, options) -> tuple` of scalars of type `T`: what `update` needs of the
                hyper-parameters, computed once per call; made with `compile.inlined`
     states     the names of the state arrays
-    hyper      the names of the hyper-parameters (Python floats, finite and not negative) and their defaults
+    hyper      the names of the hyper-parameters (Python floats) and their defaults
     options    the names of the options that are fixed when a kernel is compiled, and their possible values;
                the first is the default
+    ranges     what each hyper-parameter can be, where that is not every finite number >= 0
     """
 
     name: str
@@ -33,6 +36,7 @@ class Rule:
     states: tuple[str, ...]
     hyper: Mapping[str, float]
     options: Mapping[str, tuple[Any, ...]]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def variants(self) -> Iterator[tuple[Any, ...]]:
         """Every combination of the options."""
@@ -41,6 +45,15 @@ class Rule:
     def defaults(self) -> tuple[Any, ...]:
         """The default of each option."""
         return tuple(values[0] for values in self.options.values())
+
+    def range_of(self, name: str) -> Range:
+        """What a hyper-parameter can be."""
+        return self.ranges.get(name, Range())
+
+    @cached_property
+    def constant_count(self) -> int:
+        """How many scalars `constants` makes."""
+        return len(self.scalars(tuple(self.hyper.values()), np.dtype(np.float64), self.defaults()))
 
     def scalars(self, hyper: tuple[float, ...], dtype: np.dtype, options: tuple[Any, ...]) -> tuple[Any, ...]:
         """What `constants` makes of checked hyper-parameters; raises where that leaves the range of `dtype`."""

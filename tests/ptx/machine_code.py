@@ -41,6 +41,12 @@ STORED = {
     "float16": (False, True),
     "bfloat16": (False, True),
 }
+# Of the rules but Nesterov's: with a master copy or not, for lists or not.
+FEW = {
+    "float32": ((False, False), (False, True)),
+    "float64": ((False, False),),
+    "bfloat16": ((True, True),),
+}
 REGISTERS = 10  # per cent more that another compiler may take
 INSTRUCTIONS = 10  # per cent more in any case
 
@@ -142,14 +148,35 @@ def _said_of(image: bytes, name: str, *arguments: str) -> str:
 # What is in the table.
 
 
-def step_entries(rule: Rule, storage: str) -> Iterator[Entry]:
-    """The kernels of a rule for arrays of one dtype; in float32 with each other value of its first option too."""
-    for master in STORED[storage]:
-        for lists in (False, True):
-            yield _step_entry(rule, rule.defaults(), storage, master, lists)
+class StepKind(NamedTuple):
+    """Which of a rule's kernels for arrays of one dtype, and the architectures that it is looked at on."""
+
+    options: tuple
+    master: bool
+    lists: bool
+    capabilities: tuple[Capability, ...]
+
+
+def step_kinds(rule: Rule, storage: str) -> list[StepKind]:
+    """Of Nesterov's rule everything; of the others, whose kernels differ in the rule alone, a few on one architecture.
+
+    In float32 with each other value of the first option too.
+    """
+    options = rule.defaults()
+    if rule.name == "nesterov":
+        found = [StepKind(options, m, lists, CAPABILITIES) for m in STORED[storage] for lists in (False, True)]
+    else:
+        found = [StepKind(options, m, lists, ONE) for m, lists in FEW.get(storage, ())]
     if storage == "float32":
-        for value in next(iter(rule.options.values()))[1:]:
-            yield _step_entry(rule, (value, *rule.defaults()[1:]), storage, False, False, ONE)
+        others = next(iter(rule.options.values()))[1:]
+        found += [StepKind((value, *options[1:]), False, False, ONE) for value in others]
+    return found
+
+
+def step_entries(rule: Rule, storage: str) -> Iterator[Entry]:
+    """The kernels of `step_kinds`."""
+    for options, master, lists, capabilities in step_kinds(rule, storage):
+        yield _step_entry(rule, options, storage, master, lists, capabilities)
 
 
 def default_step(rule: Rule, storage: str) -> Entry:

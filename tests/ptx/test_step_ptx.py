@@ -7,7 +7,7 @@ import pytest
 from numba import types
 
 import driverless
-from nagd_numba import nesterov_update
+from nagd_numba import adam_update, nesterov_update
 from nagd_numba.gpu.rules import THREADS, kernel
 from nagd_numba.rules import RULES
 
@@ -42,6 +42,8 @@ EVERYWHERE = [
     for name, rule in RULES.items()
     for storage in machine_code.STORED
     for capability in (machine_code.OLDEST, *machine_code.CAPABILITIES)
+    if any(capability in kind.capabilities for kind in machine_code.step_kinds(rule, storage))
+    or (capability == machine_code.OLDEST and (name == "nesterov" or storage == "float32"))
 ]
 
 
@@ -54,9 +56,12 @@ def test_every_variant_is_machine_code_of_only_pinned_arithmetic(rule, options, 
     """Every rounding is one that the rule names: nothing is left for a compiler to contract."""
     code = driverless.instructions(step_ptx(rule, options, storage, master, lists))
     own, other = ("f64", "f32") if storage == "float64" else ("f32", "f64")
-    arithmetic = {x for x in code if re.match(r"(add|sub|mul|fma|mad|div|sqrt|rcp)\.", x) and re.search(r"\.b?f\d+", x)}
-    assert arithmetic <= {f"{op}.rn.{own}" for op in ("add", "mul", "fma")}
+    named = r"(add|sub|mul|fma|mad|div|sqrt|rsqrt|rcp|ex2|lg2)\."
+    arithmetic = {x for x in code if re.match(named, x) and re.search(r"\.b?f\d+", x)}
+    assert arithmetic <= {f"{op}.rn.{own}" for op in ("add", "mul", "fma", "div", "sqrt")}
     assert arithmetic
+    roots = {"div", "sqrt"} if "v" in rule.states else set()  # of the moments
+    assert {op for op in ("div", "sqrt") if f"{op}.rn.{own}" in arithmetic} == roots
     assert not [x for x in code if x.startswith("call") or other in x]
     found = machine_code.read(kernel(rule, options, storage, master, lists).image(HOPPER))
     assert found.spills == 0
@@ -124,3 +129,19 @@ def test_a_users_kernel_inlines_the_scalar_rule():
     assert code.count("fma.rn.f32") == 2
     assert code.count("mul.rn.f32") == code.count("add.rn.f32") == 1
     assert not [x for x in code if "f64" in x or x.startswith("call")]
+
+
+def test_a_users_kernel_inlines_the_scalar_rule_of_adam():
+    from numba import cuda
+
+    def user(p, g, m, v, constants):
+        i = cuda.grid(1)
+        if i < p.size:
+            p[i], m[i], v[i] = adam_update(p[i], g[i], m[i], v[i], constants)
+
+    array = types.float32[::1]
+    arguments = (array, array, array, array, types.UniTuple(types.float32, 7))
+    code = driverless.instructions(driverless.ptx(user, arguments, HOPPER))
+    assert code.count("div.rn.f32") == 2
+    assert code.count("sqrt.rn.f32") == 1
+    assert not [x for x in code if "f64" in x or ".approx" in x or x.startswith("call")]

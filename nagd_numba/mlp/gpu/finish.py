@@ -39,7 +39,7 @@ def bound(purpose: str, kind: Any, scalar: Any) -> tuple[Callable, Callable, typ
     if purpose == "gradient":
         to = types.Tuple((pointer, pointer, scalar, types.int64))
         return merged(weight), merged(gradient), to
-    scalars = types.UniTuple(scalar, len(kind.rule.hyper))
+    scalars = types.UniTuple(scalar, kind.rule.constant_count)
     finish = merged(updated, update=kind.rule.update, OPTIONS=kind.options)
     return merged(weight_and_velocity), finish, types.Tuple((pointer, pointer, scalar, scalars))
 

@@ -93,7 +93,7 @@ def apply_kernel(dtype: str, rule: Rule, options: tuple[Any, ...], clipped: bool
 
     scalar = from_dtype(np.dtype(dtype))
     pointer = types.CPointer(scalar)
-    signature = (pointer, pointer, pointer, pointer, types.int64, types.UniTuple(scalar, len(rule.hyper)))
+    signature = (pointer, pointer, pointer, pointer, types.int64, types.UniTuple(scalar, rule.constant_count))
     bound = {"cuda": cuda, "CLIPPED": clipped, "OPTIONS": options, "update": rule.update}
     name = f"mlp_apply_{'clipped' if clipped else 'plain'}_{dtype}_{rule.kernel_name(options)}"
     return Kernel(apply, name, signature, source=rule.update, threads=THREADS, **bound)

@@ -10,10 +10,10 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from ...elementary import div, sigmoid
+from ...elementary import sigmoid
 from ...gpu.build import Kernel
 from ...gpu.registers import load, store
-from ...rounding import add, mul
+from ...rounding import add, div, mul
 from ..cells import LOSSES, softmax_term
 from . import rowwise
 

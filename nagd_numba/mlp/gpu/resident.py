@@ -129,7 +129,7 @@ def kernel(
     }
     kind = f"{activation}_{loss}_{'dropout' if dropout else 'plain'}_{'weighted' if weighted else 'even'}"
     name = f"mlp_resident_{kind}_{'measured' if measure else 'unmeasured'}_{dtype}_{inputs}_{rule.kernel_name(options)}"
-    bound = {**common, **parts, "CONSTANTS": len(rule.hyper)}
+    bound = {**common, **parts, "CONSTANTS": rule.constant_count}
     return Kernel(resident, name, signature, source=rule.update, threads=THREADS, **bound)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from numba.np.numpy_support import from_dtype
 
 from ...compile import callee
-from ...elementary import div
 from ...gpu.registers import load, quotient, store
-from ...rounding import add, mul
+from ...rounding import add, div, mul
 from ..cells import LOSSES, softmax_loss, softmax_slope, softmax_term
 
 # Bound when compiled.

@@ -215,7 +215,7 @@ class DeviceTrainer:
         model, plan = self.model, self.plan
         samples = self._samples(order)
         outputs = model.sizes[-1] if plan.slope_factor is None and not LOSSES[model.loss_name].labels else 1
-        table = np.empty((len(samples), 2 + len(plan.rule.hyper)), model.dtype)
+        table = np.empty((len(samples), 2 + plan.rule.constant_count), model.dtype)
         table[:, 0] = (1.0 if plan.slope_factor is None else plan.slope_factor) / (samples * outputs)
         table[:, 1] = self._decays(samples)
         distinct, which = np.unique(hyper[: len(samples)], axis=0, return_inverse=True)
