@@ -160,8 +160,10 @@ class _Teller:
             if self.values:
                 from scipy.optimize import OptimizeResult
 
-                return self.callback(intermediate_result=OptimizeResult(x=x.copy(), fun=total)) is True
-            return self.callback(x.copy()) is True
+                returned = self.callback(intermediate_result=OptimizeResult(x=x.copy(), fun=total))
+            else:
+                returned = self.callback(x.copy())
+            return isinstance(returned, bool | np.bool_) and bool(returned)
         except StopIteration:
             return True
 

@@ -10,7 +10,7 @@ with `beta` from the scheme:
 =========== ======================================================================= ==========================
 scheme      beta                                                                    guarantee
 =========== ======================================================================= ==========================
-PLAIN       0                                                                       O(1/k), linear with m > 0
+PLAIN       0  (s = 2/(L + m) with m > 0)                                           O(1/k);  ((L-m)/(L+m))^2k
 SEQUENCE    (t_k - 1)/t_{k+1},  t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2,  t_1 = 1       F - F* <= 2 L R^2/(k+1)^2
 CONSTANT    (1 - sqrt q)/(1 + sqrt q),  q = m/L                                     (1 - sqrt q)^k
 HEAVY       ((1 - sqrt q)/(1 + sqrt q))^2,  s = 4/(sqrt L + sqrt m)^2               quadratics only
@@ -62,9 +62,9 @@ RUNNING, GRADIENT, DECREASE, MAXITER, TIME, CALLBACK, START, DIVERGED, SEARCH, R
 CURVATURE, SEQUENCE_T, MOMENTUM, TOTAL, BEST, FIRST = range(6)
 NUMBERS = 6
 
-DOUBLINGS = 40  # of L in one iteration
+DOUBLINGS = 30  # of L in one iteration
 PATIENCE = 10  # iterations in a row without a decrease
-ROUNDING = 2.0**-50  # of values of `fun`, relative: below it their differences say nothing
+ROUNDING = 2.0**-40  # of values of `fun`, relative: below it their differences say nothing of L
 HIGHER = 2.0**-40  # relative: by how much the end may lie above the start through rounding
 PROBE = 1e-6  # the length of the first look around, relative to max(1, |x|)
 
@@ -120,10 +120,10 @@ def advance(x, y, z, g, numbers, counts, settings, first, second, steps, args):
         point = x if scheme == HEAVY else y
         f = evaluate(point, g, counts, search, args)
         size = largest(g)
+        if counts[NIT] == 0 and not (math.isfinite(numbers[FIRST]) and math.isfinite(size)):
+            return START
         if not (math.isfinite(f) and math.isfinite(size)):
-            if counts[NIT] == 0:
-                return START
-            if not search or numbers[MOMENTUM] == 0.0:
+            if not search or numbers[MOMENTUM] == 0.0:  # at x itself
                 return DIVERGED
             copy(y, x)  # the look-ahead left the domain
             numbers[MOMENTUM], numbers[SEQUENCE_T] = 0.0, 1.0
@@ -143,6 +143,8 @@ def advance(x, y, z, g, numbers, counts, settings, first, second, steps, args):
             step = 1.0 / curvature
             if scheme == HEAVY and settings.momentum < 0.0:
                 step = 4.0 / (curvature * (1.0 + math.sqrt(q)) ** 2)
+            elif scheme == PLAIN and q > 0.0:
+                step = 2.0 / (curvature + settings.convexity)
             descend(z, y, g, step)
             prox(z, step, first, second)
             slope, square, turn, most = compare(point, z, x, y, g)
