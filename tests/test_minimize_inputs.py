@@ -45,6 +45,7 @@ def run(fun=bowl, x0=(1.0, 2.0), jac=slope, **options):
         ({"x0": []}, ValueError, r"x0 has shape \(0,\)"),
         ({"x0": [1.0, np.nan]}, ValueError, r"x0\[1\] is nan; a start from finite numbers"),
         ({"x0": [1.0, np.inf]}, ValueError, r"x0\[1\] is inf"),
+        ({"x0": SimpleNamespace(__cuda_array_interface__={})}, TypeError, "x0 is on a CUDA device"),
         ({"x0": "ab"}, TypeError, "x0 is a str; an array of real numbers"),
         ({"x0": [1j, 0]}, TypeError, "x0 is a list; an array of real numbers"),
         ({"L": 0}, ValueError, "L is 0.0; a finite number > 0"),
@@ -120,9 +121,9 @@ def test_unfit_compiled_functions():
             raise OverflowError("mine")
         return 0.5 * np.sum(x * x), x
 
-    with pytest.raises(TypeError, match="fun returned a numpy.ndarray; a real number"):
+    with pytest.raises(TypeError, match="fun returned a numpy"):
         run(vector, jac=None)
-    with pytest.raises(TypeError, match="fun cannot be compiled .*: Unknown attribute 'no_such_thing'"):
+    with pytest.raises(TypeError, match=r"fun cannot be compiled .*: Unknown attribute 'no_such_thing'"):
         run(uncompilable, jac=None)
     with pytest.raises(ValueError, match=r"jac returned a gradient of shape \(1,\)"):
         run(good, jac=short)
@@ -182,15 +183,16 @@ def test_an_l_that_is_too_small():
     assert "L = 10 is below the curvature" in result.message
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"L": 1.0}, {"options": {"ftol": 1e-9}}, {"L": 1.0, "options": {"ftol": 1e-9}}]
-)
+@pytest.mark.parametrize("L", [None, 1.0])
+@pytest.mark.parametrize("ftol", [0.0, 1e-9])
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
-def test_a_gradient_of_the_wrong_sign(options):
-    """The last leads to where the function is greatest, with a gradient of 0."""
-    assert not minimize(bowl, [1.0, 2.0], jac=lambda x: -x, maxiter=500, **options).success
-    hill = minimize(lambda x: float(np.cos(x).sum()), [1.0, 2.0], jac=lambda x: np.sin(x), maxiter=500, **options)
+def test_a_gradient_of_the_wrong_sign(L, ftol):
+    """The second leads to where the function is greatest, with a gradient of 0."""
+    options = {"L": L, "maxiter": 500, "options": {"ftol": ftol}}
+    assert not minimize(bowl, [1.0, 2.0], jac=lambda x: -x, **options).success
+    hill = minimize(lambda x: float(np.cos(x).sum()), [1.0, 2.0], jac=lambda x: np.sin(x), **options)
     assert not hill.success
+    assert hill.status in (7, 8)
 
 
 def test_no_iterations():

@@ -35,7 +35,9 @@ def fit(signals, weights, fun=decay, **options):
     return minimize_many(fun, np.ones((len(signals), 2)), (signals, weights), (TIMES,), jac=True, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"prox": "nonneg", "maxiter": 7}, {"L": 20.0, "restart": None}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"options": {"monotone": True}, "maxiter": 7}, {"L": 20.0, "restart": None}], ids=str
+)
 def test_each_as_if_solved_alone(options):
     truth, signals, weights = pixels(40)
     together = fit(signals, weights, **options)

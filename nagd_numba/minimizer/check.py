@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +144,8 @@ def _complex_step(fun: Callable, jac: Any, x: np.ndarray, args: tuple[Any, ...])
         moved = x.astype(complex)
         moved[i] += IMAGINARY * 1j
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 returned = fun(moved, *args)
             returned = np.asarray(returned[0] if jac is True else returned)
         except Exception:  # whatever a function does that was not made for complex numbers

@@ -152,7 +152,7 @@ class _Teller:
             names = list(inspect.signature(callback).parameters)
         except (TypeError, ValueError):  # a built-in
             names = []
-        self.values = names == ["intermediate_result"]
+        self.values = "intermediate_result" in names
 
     def __call__(self, x: np.ndarray, total: float) -> bool:
         """Shall it end?"""
