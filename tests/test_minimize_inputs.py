@@ -222,20 +222,6 @@ def test_what_is_taken():
     assert np.array_equal(x0, kept)
 
 
-def test_tensors_on_the_cpu():
-    torch = pytest.importorskip("torch")
-
-    def fun(x):
-        x = torch.from_numpy(x).requires_grad_()
-        f = ((x - 1) ** 2).sum()
-        f.backward()
-        return f.detach(), x.grad
-
-    result = minimize(fun, torch.zeros(3), jac=True)
-    assert result.success
-    np.testing.assert_allclose(result.x, 1, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -11,6 +11,7 @@ from numba.core.errors import TypingError
 from numba.extending import is_jitted
 
 from ..arrays import type_of
+from . import foreign
 from .compiled import APART, DIFFERENCES, TOGETHER, Functions
 
 
@@ -140,3 +141,44 @@ def _array(name: str, x: Any) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} returned {type_of(x)}; an array of real numbers is needed: {error}") from error
     return np.atleast_1d(made)
+
+
+def beside(fun: Any, jac: Any, prox: Any, penalty: Any, x: Any, args: tuple[Any, ...]) -> Functions:
+    """`adapted` for vectors that stay on a device: they are copied there, and gradients are taken as they come."""
+    if not callable(fun):
+        raise TypeError(f"fun is {type_of(fun)}; a function fun(x, *args) that returns a number is needed")
+    if not (jac is True or callable(jac)):
+        raise TypeError(f"jac is {jac!r}; True or a function is needed with an x0 of PyTorch or CuPy")
+
+    def vector(name, returned):
+        if not foreign.is_foreign(returned) or tuple(returned.shape) != tuple(x.shape):
+            shape = tuple(getattr(returned, "shape", ()))
+            raise ValueError(
+                f"{name} returned {type_of(returned)} of shape {shape}; it must be like x0, {tuple(x.shape)}"
+            )
+        return foreign.detached(returned)
+
+    def mapped(name, function):
+        return lambda x, *args: vector(name, function(foreign.duplicate(x), *args))
+
+    def value(x, *args):
+        return float(foreign.detached(fun(foreign.duplicate(x), *args)))
+
+    def pair(x, *args):
+        returned = fun(foreign.duplicate(x), *args)
+        if not (isinstance(returned, tuple | list) and len(returned) == 2):
+            raise TypeError(f"fun returned {type_of(returned)}; with jac=True it must return (value, gradient)")
+        return float(foreign.detached(returned[0])), vector("fun", returned[1])
+
+    together = jac is True
+    functions = Functions(
+        pair if together else value,
+        None if together else mapped("jac", jac),
+        TOGETHER if together else APART,
+        mapped("prox", prox) if callable(prox) else prox,
+        None if penalty is None else lambda x: float(foreign.detached(penalty(foreign.duplicate(x)))),
+    )
+    functions.fun(x, *args)
+    if not together:
+        functions.jac(x, *args)  # type: ignore[misc]
+    return functions

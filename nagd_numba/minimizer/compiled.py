@@ -79,11 +79,15 @@ def rows(functions: Functions, parallel: bool) -> Callable:
 
 def interpreted(functions: Functions) -> Loop:
     """The same text as Python.  Its vectors are float64 and contiguous, as its kernels need them."""
+    return bound_in_python(functions, vectors.kernels(), prox.kernels())
+
+
+def bound_in_python(functions: Functions, operations: dict[str, Callable], maps: dict[Callable, Callable]) -> Loop:
+    """The text with these operations on vectors, and `maps` in the place of our own proximal maps."""
     templates, own = _templates(functions)
     own["take"] = objective.take_array
-    ours = prox.kernels()
-    bound = {name: ours.get(f) or _in_python(f, **own) for name, f in templates.items()}
-    return _loop(_in_python, {**bound, **vectors.kernels()}, functions)
+    bound = {name: maps.get(f) or _in_python(f, **own) for name, f in templates.items()}
+    return _loop(_in_python, {**bound, **operations}, functions)
 
 
 def _loop(make: Callable, names: dict[str, Any], functions: Functions) -> Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..mlp.pace import CALL_SECONDS, Pace
-from . import adapt, loop, settings
+from . import adapt, foreign, loop, settings
 from .compiled import DIFFERENCES, Loop, compiled, interpreted
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
 
@@ -44,7 +45,8 @@ def minimize(
         `fun(x, *args)`, the smooth part, a real number.  Where `fun` (and `jac`, `prox`) are `@njit` functions the
         whole loop is compiled; they get vectors of the loop itself, which they must not write to.
     x0 : array of n numbers
-        Where to start; not modified.  All is computed in float64.
+        Where to start; not modified.  All is computed in float64, in NumPy arrays; or, where `x0` is a tensor of
+        PyTorch or an array of CuPy, in such vectors of its dtype on its device: functions get them and return such.
     args : tuple
         Further arguments of `fun` and `jac`.
     jac : None, True or function
@@ -125,16 +127,27 @@ def minimize(
     (True, array([1., 1., 1.]))
     """
     began = time.perf_counter()
-    x = settings.starting_point("x0", x0)
+    stays = foreign.is_foreign(x0)
+    x = foreign.starting_point(x0) if stays else settings.starting_point("x0", x0)
     args = settings.as_args(args)
     tell = _teller(callback)
     wanted = settings.choices(
-        x.size, method, L, strong_convexity, restart, prox, tol, maxiter, options, tell is not None and tell.values
+        len(x), method, L, strong_convexity, restart, prox, tol, maxiter, options, tell is not None and tell.values
     )
+    if stays:
+        first, second = (foreign.like(x, values) for values in (wanted.first, wanted.second))
+        wanted = dataclasses.replace(wanted, first=first, second=second)
     if prox in ("box", "nonneg"):
-        np.clip(x, wanted.first, wanted.second, out=x)
-    functions = adapt.adapted(fun, jac, prox, wanted.penalty, x, args)
-    made = compiled(functions) if functions.jitted else interpreted(functions)
+        if stays:
+            foreign.clip(x, 1.0, wanted.first, wanted.second)
+        else:
+            np.clip(x, wanted.first, wanted.second, out=x)
+    if stays:
+        functions = adapt.beside(fun, jac, prox, wanted.penalty, x, args)
+        made = foreign.made(functions)
+    else:
+        functions = adapt.adapted(fun, jac, prox, wanted.penalty, x, args)
+        made = compiled(functions) if functions.jitted else interpreted(functions)
     result = _run(made, x, wanted, args, tell, began)
     result.nfev += 1  # to look at the functions
     result.njev += functions.form != DIFFERENCES
@@ -160,9 +173,9 @@ class _Teller:
             if self.values:
                 from scipy.optimize import OptimizeResult
 
-                returned = self.callback(intermediate_result=OptimizeResult(x=x.copy(), fun=total))
+                returned = self.callback(intermediate_result=OptimizeResult(x=foreign.duplicate(x), fun=total))
             else:
-                returned = self.callback(x.copy())
+                returned = self.callback(foreign.duplicate(x))
             return isinstance(returned, bool | np.bool_) and bool(returned)
         except StopIteration:
             return True
@@ -179,7 +192,7 @@ def _teller(callback: Any) -> _Teller | None:
 def _run(
     made: Loop, x: np.ndarray, wanted: settings.Choices, args: tuple[Any, ...], tell: _Teller | None, began: float
 ) -> Any:
-    y, z, g = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    y, z, g = (foreign.duplicate(x) for _ in range(3))
     numbers, counts = np.zeros(loop.NUMBERS), np.zeros(COUNTS, np.int64)
     fixed = wanted.settings, wanted.first, wanted.second
     made.start(x, y, z, g, numbers, counts, *fixed, args)

@@ -194,8 +194,8 @@ def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
     """A contiguous float64 copy of `x0` with that number of dimensions."""
     if arrays.is_device_array(x0):
         raise TypeError(
-            f"{name} is on a CUDA device, and minimize keeps its vectors on the host: pass a copy there, and move x to "
-            f"the device inside fun; or iterate with nagd_numba.step, which works on the device"
+            f"{name} is on a CUDA device and {arrays.type_of(x0)}, which has no arithmetic of its own: pass "
+            f"cupy.asarray({name}) or torch.as_tensor({name}), which share its memory"
         )
     try:
         x = np.asarray(x0)
