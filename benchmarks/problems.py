@@ -102,7 +102,7 @@ def lasso(rows=500, columns=2000, nonzero=100, seed=0):
     truth = np.zeros(columns)
     truth[rng.choice(columns, nonzero, replace=False)] = rng.normal(size=nonzero)
     b = A @ truth + 0.01 * rng.normal(size=rows)
-    L = float(np.linalg.norm(A, 2) ** 2)
+    L = float(np.linalg.eigvalsh(A @ A.T)[-1])
     made = Problem(least_squares, (A, b), np.zeros(columns), L, l1=0.1 * float(np.abs(A.T @ b).max()))
     options = {"l1": made.l1}
     made.least = minimize(made.fun, made.x0, made.args, True, L=L, prox="l1", options=options, tol=1e-10).fun

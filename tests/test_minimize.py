@@ -240,6 +240,9 @@ def test_every_way_to_end():
     assert (stalled.success, stalled.status) == (True, 1)
     assert "ftol = 1e-12" in stalled.message
     assert stalled.fun < 1e-9
+    rippling = run(method="fista", restart=None, tol=0.0, options={"ftol": 1e-6})  # F rises for a while: no rest
+    assert rippling.status == 1
+    assert rippling.fun < 1e-5
     short = run(maxiter=5)
     assert (short.success, short.status, short.nit) == (False, 2, 5)
     assert "maxiter = 5" in short.message
