@@ -7,6 +7,7 @@
     nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
     nagd_numba.fit_many(mlp, params2d, …)   many of them at once: sweeps, ensembles
     nagd_numba.schedules                    schedules of the learning rate and the momentum
+    nagd_numba.minimize(fun, x0, …)         a whole problem; `minimize_many`, `scipy_method`, `check_grad` belong to it
 
 Nothing compiles and no device is touched when this package is imported.
 """
@@ -26,6 +27,10 @@ from .step import step
 if TYPE_CHECKING:
     from . import schedules as schedules
     from .history import History as History
+    from .minimizer import check_grad as check_grad
+    from .minimizer import minimize as minimize
+    from .minimizer import minimize_many as minimize_many
+    from .minimizer import scipy_method as scipy_method
     from .mlp import MLP as MLP
     from .mlp import fit_many as fit_many
 
@@ -42,15 +47,19 @@ __all__ = [
     "adamw_constants",
     "adamw_step",
     "adamw_update",
+    "check_grad",
     "fista_step",
     "fista_t",
     "fista_update",
     "fit_many",
+    "minimize",
+    "minimize_many",
     "nadam_constants",
     "nadam_step",
     "nadam_update",
     "nesterov_update",
     "schedules",
+    "scipy_method",
     "step",
 ]
 
@@ -60,6 +69,10 @@ def __getattr__(name: str) -> Any:
         from . import mlp
 
         return getattr(mlp, name)
+    if name in ("check_grad", "minimize", "minimize_many", "scipy_method"):
+        from . import minimizer
+
+        return getattr(minimizer, name)
     if name == "schedules":
         return importlib.import_module(f".{name}", __name__)
     if name == "History":

@@ -60,6 +60,14 @@ def for_both(function: Callable) -> Callable:
     return register_jitable(function)
 
 
+def over_users(function: Callable, parallel: bool = False, **bindings: Any) -> Callable:
+    """Compile `function` over functions of the user's, bound by name; lazily, for the types it meets.
+
+    In memory only: numba's disk cache would not see a change in them.
+    """
+    return njit(nogil=True, parallel=parallel)(bind(function, function.__name__, bindings))
+
+
 def merged(function: Callable, **bindings: Any) -> Callable:
     """`callee`, merged into its caller by Numba: compiled with it in one go, and not called."""
     return njit(nogil=True, inline="always")(_callee(function, bindings))

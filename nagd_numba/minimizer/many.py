@@ -1,0 +1,146 @@
+"""`minimize_many`: many small problems, one to a core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..mlp.pace import CALL_SECONDS, Pace
+from ..threads import parallel_allowed
+from . import adapt, loop, settings
+from .compiled import interpreted, row, rows
+from .front import message
+from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
+
+
+def minimize_many(
+    fun: Callable,
+    X0: Any,
+    args: Any = (),
+    shared: Any = (),
+    jac: Any = None,
+    method: str = "nag",
+    L: float | None = None,
+    strong_convexity: float | None = None,
+    restart: str | None = "gradient",
+    prox: Any = None,
+    tol: float = 1e-5,
+    maxiter: int = 10_000,
+    options: dict[str, Any] | None = None,
+) -> Any:
+    """Minimise many small problems of one form over all cores, each as `minimize` does it alone, to the last bit.
+
+    Problem `m` is `minimize(fun, X0[m], (*(a[m] for a in args), *shared), ...)`.
+
+    Parameters
+    ----------
+    fun, jac : function
+        As for `minimize`; called as `fun(x, *rows, *shared)`.  With `@njit` functions the problems are divided among
+        the cores; with others they run one after another.
+    X0 : array of shape (M, n)
+        The starts, one in each row; not modified.
+    args : tuple of arrays of length M
+        What differs: each problem gets its row (or element) of each array.
+    shared : tuple
+        What all problems have in common.
+    method, L, strong_convexity, restart, prox, tol, maxiter, options
+        As for `minimize`, the same for all problems; without `maxtime` and `disp`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        x (M, n), fun (M), jac (M, n), nit, nfev, njev, status, L and restarts (M each), success (M bools), and message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `minimize`.
+
+    Notes
+    -----
+    Ctrl-C is heard within 0.1 s, or the time of one problem on each core.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> targets = np.arange(12.0).reshape(4, 3)
+    >>> def fun(x, target):
+    ...     return 0.5 * np.sum((x - target) ** 2), x - target
+    >>> found = nagd_numba.minimize_many(fun, np.zeros((4, 3)), (targets,), jac=True)
+    >>> bool(np.all(found.success)), bool(np.allclose(found.x, targets, atol=1e-4))
+    (True, True)
+    """
+    X = settings.starting_point("X0", X0, ndim=2)
+    problems, n = X.shape
+    columns, common = settings.as_args(args), settings.as_args(shared)
+    columns = tuple(_column(k, column, problems) for k, column in enumerate(columns))
+    for name in ("maxtime", "disp"):
+        if name in settings.checked_options(options):
+            raise ValueError(f"options has {name!r}, which is for minimize")
+    wanted = settings.choices(n, method, L, strong_convexity, restart, prox, tol, maxiter, options)
+    if prox in ("box", "nonneg"):
+        np.clip(X, wanted.first, wanted.second, out=X)
+    functions = adapt.adapted(fun, jac, prox, wanted.penalty, X[0], row(columns, 0) + common)
+    G = np.empty_like(X)
+    numbers, counts = np.zeros((problems, loop.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
+    statuses = np.zeros(problems, np.int64)
+    fixed = wanted.settings, wanted.first, wanted.second
+    if functions.jitted:
+        solve_rows = rows(functions, parallel_allowed())
+        pace = Pace(("problems",), guess=CALL_SECONDS)
+        done = 0
+        while done < problems:
+            _, count = pace.next(problems - done)
+            start = time.perf_counter()
+            solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
+            pace.took("problems", count, time.perf_counter() - start)
+            done += count
+    else:
+        made = interpreted(functions)
+        for m in range(problems):
+            own = row(columns, m) + common
+            statuses[m] = made.solve(X[m], G[m], *np.empty((2, n)), numbers[m], counts[m], *fixed, own)
+    return _result(X, G, numbers, counts, statuses, wanted)
+
+
+def _column(k: int, column: Any, problems: int) -> np.ndarray:
+    made = np.ascontiguousarray(column)
+    if np.ndim(column) == 0 or len(made) != problems:
+        raise ValueError(
+            f"args[{k}] has shape {np.shape(column)} and there are {problems} problems; an array with a row for each "
+            f"is needed; what all have in common goes to shared"
+        )
+    return made
+
+
+def _result(
+    X: np.ndarray,
+    G: np.ndarray,
+    numbers: np.ndarray,
+    counts: np.ndarray,
+    statuses: np.ndarray,
+    wanted: settings.Choices,
+) -> Any:
+    from scipy.optimize import OptimizeResult
+
+    success = statuses <= loop.DECREASE
+    said = f"{int(success.sum())} of {len(X)} converged."
+    for status in np.unique(statuses[~success]):
+        said += f"  {int((statuses == status).sum())}: {message(int(status), wanted)}"
+    return OptimizeResult(
+        x=X,
+        fun=numbers[:, loop.TOTAL].copy(),
+        jac=G,
+        nit=counts[:, NIT].copy(),
+        nfev=counts[:, NFEV].copy(),
+        njev=counts[:, NJEV].copy(),
+        status=statuses,
+        success=success,
+        message=said,
+        L=numbers[:, loop.CURVATURE].copy(),
+        restarts=counts[:, RESTARTS].copy(),
+    )

@@ -1,0 +1,87 @@
+"""The function and its gradient as the loop asks for them, made of what the user gave: templates, bound to `fun`.
+
+`evaluate(x, g, counts, wanted, args)` writes the gradient into `g` and returns the value (where it is not `wanted`,
+perhaps 0 instead); `value(x, counts, args)` returns the value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Bound to the user's functions.
+fun: Any = None
+jac: Any = None
+take: Any = None  # one of those below
+
+NIT, NFEV, NJEV, RESTARTS, STALLED = range(5)  # what `counts` counts
+COUNTS = 5
+
+# The step of central differences with the least sum of truncation and rounding, relative to max(1, |x_i|).
+DIFFERENCE = 2.0 ** (-52 / 3)
+
+
+def take_elements(to, x):
+    """`to = x`, in compiled code: cheaper to compile than an assignment to a slice."""
+    if x.size != to.size:
+        raise ValueError("the vectors that jac and prox return must have the length of x")
+    for i in range(to.size):
+        to[i] = x[i]
+
+
+def take_array(to, x):
+    """The same in Python."""
+    if x.shape != to.shape:
+        raise ValueError(f"jac or prox returned an array of shape {x.shape} for an x of shape {to.shape}")
+    to[:] = x
+
+
+def evaluate_together(x, g, counts, wanted, args):
+    """`jac=True`: `fun` returns both."""
+    f, gradient = fun(x, *args)
+    take(g, gradient)
+    counts[NFEV] += 1
+    counts[NJEV] += 1
+    return f
+
+
+def value_together(x, counts, args):
+    counts[NFEV] += 1
+    counts[NJEV] += 1
+    return fun(x, *args)[0]
+
+
+def evaluate_apart(x, g, counts, wanted, args):
+    """`jac` is a function of its own."""
+    gradient = jac(x, *args)
+    take(g, gradient)
+    counts[NJEV] += 1
+    f = 0.0
+    if wanted:
+        f += fun(x, *args)
+        counts[NFEV] += 1
+    return f
+
+
+def evaluate_differences(x, g, counts, wanted, args):
+    """No `jac`: central differences, `(f(x + h e_i) - f(x - h e_i)) / 2h`; `x` is as it was afterwards."""
+    for i in range(x.size):
+        middle = x[i]
+        h = DIFFERENCE * max(1.0, abs(middle))
+        x[i] = above = middle + h
+        rise = 0.0 + fun(x, *args)
+        x[i] = below = middle - h
+        rise -= fun(x, *args)
+        x[i] = middle
+        g[i] = rise / (above - below)
+    counts[NFEV] += 2 * x.size
+    counts[NJEV] += 1
+    f = 0.0
+    if wanted:
+        f += fun(x, *args)
+        counts[NFEV] += 1
+    return f
+
+
+def value_alone(x, counts, args):
+    counts[NFEV] += 1
+    return 0.0 + fun(x, *args)

@@ -1,0 +1,220 @@
+"""What `minimize` accepts beside functions, and every message about what it does not."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from . import loop
+from .prox import NAMES
+
+METHODS = ("nag", "fista", "gd", "momentum")
+OPTIONS = ("l1", "bounds", "penalty", "ftol", "maxtime", "monotone", "momentum", "L0", "disp")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen, checked."""
+
+    settings: loop.Settings
+    prox: str | Callable | None
+    penalty: Callable | None
+    first: np.ndarray
+    second: np.ndarray
+    maxtime: float
+    disp: bool
+
+
+def choices(
+    n: int,
+    method: Any,
+    L: Any,
+    strong_convexity: Any,
+    restart: Any,
+    prox: Any,
+    tol: Any,
+    maxiter: Any,
+    options: Any,
+    observed: bool = False,
+) -> Choices:
+    """Check everything but the functions; `observed`: someone wants the value of F at each iterate."""
+    options = checked_options(options)
+    arrays.choice("method", method, METHODS)
+    curvature = 0.0 if L is None else number("L", L, least=0.0, open_=True)
+    convexity = 0.0
+    if strong_convexity is not None:
+        convexity = number("strong_convexity", strong_convexity, least=0.0, open_=True)
+        if method == "fista":
+            raise ValueError("strong_convexity is not used by method 'fista'; take method='nag', or leave it out")
+        if L is not None and convexity > curvature:
+            raise ValueError(f"strong_convexity is {convexity} and L {curvature}; it cannot be above L")
+    if restart is not None:
+        arrays.choice("restart", restart, ("gradient", "function"))
+    if L is not None and "L0" in options:
+        raise ValueError("options has 'L0', where backtracking starts, beside L, which leaves nothing to find")
+    momentum = -1.0
+    if "momentum" in options:
+        momentum = number("options['momentum']", options["momentum"], least=0.0)
+        if method not in ("nag", "momentum") or momentum >= 1.0:
+            raise ValueError("options has 'momentum', which is a number below 1 for method 'nag' or 'momentum'")
+    if method == "gd":
+        scheme = loop.PLAIN
+    elif method == "momentum":
+        scheme = loop.HEAVY
+        if momentum < 0.0 and convexity == 0.0:
+            momentum = 0.9
+    else:
+        scheme = loop.CONSTANT if convexity > 0.0 or momentum >= 0.0 else loop.SEQUENCE
+    monotone = arrays.flag("options['monotone']", options.get("monotone", False))
+    if monotone and scheme not in (loop.PLAIN, loop.SEQUENCE):
+        raise ValueError("options has 'monotone', which goes with 'gd', 'fista', and 'nag' without strong_convexity")
+    ftol = number("options['ftol']", options.get("ftol", 0.0), least=0.0)
+    rule = loop.NEVER
+    if scheme == loop.SEQUENCE and restart is not None:
+        rule = loop.BY_GRADIENT if restart == "gradient" else loop.BY_FUNCTION
+    penalty, first, second = _penalty(n, prox, options)
+    if scheme == loop.HEAVY and prox is not None:
+        raise ValueError("method 'momentum' has no proximal form; take 'nag', 'fista' or 'gd' with a prox")
+    tracks = monotone or ftol > 0.0 or rule == loop.BY_FUNCTION
+    if callable(prox) and penalty is None and tracks:
+        raise ValueError(
+            "prox is a function, and restart='function', monotone and ftol compare values of the whole objective: "
+            "give the penalty h(x) that belongs to it as options['penalty']"
+        )
+    return Choices(
+        loop.Settings(
+            scheme=scheme,
+            restart=rule,
+            monotone=int(monotone),
+            search=int(L is None),
+            tracks=int(tracks or observed),
+            maxiter=_whole("maxiter", maxiter),
+            tol=number("tol", tol, least=0.0),
+            ftol=ftol,
+            curvature=number("options['L0']", options["L0"], least=0.0, open_=True) if "L0" in options else curvature,
+            convexity=convexity,
+            momentum=momentum,
+        ),
+        prox,
+        penalty,
+        first,
+        second,
+        number("options['maxtime']", options.get("maxtime", math.inf), least=0.0, finite=False),
+        bool(options.get("disp", False)),
+    )
+
+
+def checked_options(options: Any) -> Mapping[str, Any]:
+    """A mapping with no name but those in OPTIONS."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"options is {options!r}; a dict with any of {', '.join(map(repr, OPTIONS))} is needed")
+    for name in options:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(str(name), OPTIONS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"options has {name!r}; one of {', '.join(map(repr, OPTIONS))} is needed{hint}")
+    return options
+
+
+def _penalty(n: int, prox: Any, options: Mapping[str, Any]) -> tuple[Callable | None, np.ndarray, np.ndarray]:
+    """The user's penalty, and the two vectors of `prox`."""
+    if prox is not None and not callable(prox):
+        arrays.choice("prox", prox, NAMES)
+    for name, needed in (("l1", "l1"), ("bounds", "box")):
+        if name in options and prox != needed:
+            raise ValueError(f"options has {name!r}, which goes with prox={needed!r}, and prox is {prox!r}")
+        if prox == needed and name not in options:
+            given = "the weight of sum |x_i|, a number or a vector" if name == "l1" else "a (min, max) for each x_i"
+            raise ValueError(f"prox is {prox!r}, which needs options={{{name!r}: ...}}: {given}")
+    penalty = options.get("penalty")
+    if penalty is not None and not (callable(prox) and callable(penalty)):
+        raise ValueError("options has 'penalty', the function h(x) that belongs to a prox that is a function")
+    if prox == "l1":
+        weights = np.asarray(options["l1"], np.float64)
+        if weights.shape not in ((), (n,)) or not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(f"options['l1'] is {options['l1']!r}; a finite number >= 0, or {n} of them, is needed")
+        return None, np.array(np.broadcast_to(weights, n)), np.empty(0)
+    if prox == "box":
+        return None, *_bounds(n, options["bounds"])
+    if prox == "nonneg":
+        return None, np.zeros(n), np.full(n, np.inf)
+    return penalty, np.empty(0), np.empty(0)
+
+
+def _bounds(n: int, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors from SciPy's forms: `Bounds`, or a (min, max) for each element, None where there is no bound."""
+    try:
+        if hasattr(bounds, "lb"):
+            lower, upper = (np.array(np.broadcast_to(np.asarray(b, float), n)) for b in (bounds.lb, bounds.ub))
+        else:
+            pairs = np.array(list(bounds), dtype=object)
+            if pairs.shape != (n, 2):
+                raise ValueError(f"its shape is {pairs.shape}")
+            lower = np.array([-np.inf if low is None else float(low) for low in pairs[:, 0]])
+            upper = np.array([np.inf if high is None else float(high) for high in pairs[:, 1]])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"bounds is {bounds!r}; {n} pairs (min, max), None for no bound, or scipy.optimize.Bounds: {error}"
+        ) from error
+    if not (lower <= upper).all():  # not a number is refused as well
+        where = int(np.argmin(lower <= upper))
+        raise ValueError(f"bounds[{where}] is ({lower[where]}, {upper[where]}); min <= max is needed")
+    return lower, upper
+
+
+def number(name: str, x: Any, least: float, open_: bool = False, finite: bool = True) -> float:
+    """`x` as a float of at least `least` (above it if `open_`)."""
+    if isinstance(x, bool | np.bool_ | str | bytes) or not (isinstance(x, numbers.Real) or np.ndim(x) == 0):
+        raise TypeError(f"{name} is {x!r}; a number is needed")
+    try:
+        value = float(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {x!r}; a number is needed") from error
+    if not (value > least if open_ else value >= least) or (finite and not math.isfinite(value)):
+        raise ValueError(f"{name} is {value}; a {'finite ' if finite else ''}number {'>' if open_ else '>='} {least:g}")
+    return value
+
+
+def _whole(name: str, x: Any) -> int:
+    if isinstance(x, bool) or not isinstance(x, numbers.Integral | np.integer) or x < 0:
+        raise ValueError(f"{name} is {x!r}; a whole number >= 0 is needed")
+    return min(int(x), 2**62)
+
+
+def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
+    """A contiguous float64 copy of `x0` with that number of dimensions."""
+    if arrays.is_device_array(x0):
+        raise TypeError(
+            f"{name} is on a CUDA device and {arrays.type_of(x0)}, which has no arithmetic of its own: pass "
+            f"cupy.asarray({name}) or torch.as_tensor({name}), which share its memory"
+        )
+    try:
+        x = np.asarray(x0)
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"its dtype is {x.dtype}")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is {arrays.type_of(x0)}; an array of real numbers is needed: {error}") from error
+    if x.ndim == 0 and ndim == 1:
+        x = x.reshape(1)
+    if x.ndim != ndim or x.size == 0:
+        wanted = "a vector of at least one element" if ndim == 1 else "a matrix with a problem in each row"
+        raise ValueError(f"{name} has shape {x.shape}; {wanted} is needed: {name}.ravel(), and reshape inside fun")
+    x = np.array(x, np.float64, order="C", subok=False)
+    if not np.isfinite(x).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"{name}{list(where)} is {x[where]}; a start from finite numbers is needed")
+    return x
+
+
+def as_args(args: Any) -> tuple[Any, ...]:
+    """SciPy's rule: what is no tuple is one argument."""
+    return args if isinstance(args, tuple) else (args,)

@@ -1,0 +1,102 @@
+"""What an iteration does to vectors, each in one pass: templates of the compiled loop, and kernels for the Python one.
+
+Sums are taken from the first element to the last, so both loops give the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from ..compile import callee, cpu_kernel
+
+
+def copy(to, x):
+    """`to = x`"""
+    for i in range(x.size):
+        to[i] = x[i]
+
+
+def largest(x):
+    """`max |x_i|`, which is not a number where an element is not finite."""
+    most, finite = 0.0, 0.0
+    for i in range(x.size):
+        most = max(most, abs(x[i]))
+        finite += 0.0 * x[i]
+    return most + finite
+
+
+def length(x):
+    """The Euclidean norm."""
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * x[i]
+    return total**0.5
+
+
+def distance(x, y):
+    """The Euclidean norm of `x - y`."""
+    total = 0.0
+    for i in range(x.size):
+        total += (x[i] - y[i]) * (x[i] - y[i])
+    return total**0.5
+
+
+def descend(z, y, g, step):
+    """`z = y - step g`"""
+    for i in range(z.size):
+        z[i] = y[i] - step * g[i]
+
+
+def compare(point, z, x, y, g):
+    """`<g, z - point>`, `|z - point|^2`, `<y - z, z - x>` and `max |z_i - point_i|`."""
+    slope = square = turn = most = 0.0
+    for i in range(z.size):
+        moved = z[i] - point[i]
+        slope += g[i] * moved
+        square += moved * moved
+        turn += (y[i] - z[i]) * (z[i] - x[i])
+        most = max(most, abs(moved))
+    return slope, square, turn, most
+
+
+def accept(y, x, z, momentum):
+    """`y = z + momentum (z - x)`, then `x = z`."""
+    for i in range(z.size):
+        y[i] = z[i] + momentum * (z[i] - x[i])
+        x[i] = z[i]
+
+
+def reject(y, x, z, momentum):
+    """`y = x + momentum (z - x)`"""
+    for i in range(z.size):
+        y[i] = x[i] + momentum * (z[i] - x[i])
+
+
+_vector = types.float64[::1]
+_number = types.float64
+SIGNATURES: dict[Callable, Any] = {
+    copy: types.void(_vector, _vector),
+    largest: _number(_vector),
+    length: _number(_vector),
+    distance: _number(_vector, _vector),
+    descend: types.void(_vector, _vector, _vector, _number),
+    compare: types.UniTuple(_number, 4)(_vector, _vector, _vector, _vector, _vector),
+    accept: types.void(_vector, _vector, _vector, _number),
+    reject: types.void(_vector, _vector, _vector, _number),
+}
+
+
+@functools.cache
+def inside() -> dict[str, Callable]:
+    """For compiled loops."""
+    return {function.__name__: callee(function) for function in SIGNATURES}
+
+
+@functools.cache
+def kernels() -> dict[str, Callable]:
+    """For loops that run in Python; kept on disk."""
+    return {f.__name__: cpu_kernel(f, f"minimize_{f.__name__}", signature) for f, signature in SIGNATURES.items()}
