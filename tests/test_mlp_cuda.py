@@ -77,7 +77,7 @@ sizes = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("activation", "loss", "dtype", "options"), KINDS, ids=[kind[1] for kind in KINDS])
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(sizes=sizes, rows=st.integers(1, 40), order=st.sampled_from(["forward", "reverse", "random"]))
 @example(sizes=[3, 2], rows=1, order="forward")
 @example(sizes=[150, 33, 32, 5], rows=33, order="random")

@@ -117,7 +117,7 @@ def same(ours, expected):
 
 @pytest.mark.usefixtures("compiler")
 @purposes
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(rows=st.integers(2, 70), columns=st.integers(1, 70), inner=st.integers(1, 40), order=st.sampled_from(ORDERS))
 @example(rows=2, columns=1, inner=1, order="forward")
 @example(rows=45, columns=37, inner=300, order="random")
