@@ -33,3 +33,20 @@ def backend(request):
     if reason is not None:
         pytest.skip(reason)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A folder with the files of `nagd-numba export`, made once for all test processes."""
+    import fcntl
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "nagd_numba.f90").exists():
+            from nagd_numba.cli import main
+
+            assert main(["export", str(folder)]) == 0
+    return folder

@@ -1,13 +1,13 @@
 """The steps as C functions: in this process, and in programs of C, C++ and Fortran without Python."""
 
 import ctypes
-import fcntl
 import inspect
 import itertools
 import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -67,19 +67,6 @@ def run(*command, **options):
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    """The exported files, made once for all test processes."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "nagd_numba.f90").exists():
-            assert main(["export", str(folder)]) == 0
-    return folder
-
-
 def library(folder, code):
     """A shared library of object code."""
     (folder / "steps.o").write_bytes(code)
@@ -99,13 +86,18 @@ def from_address(name):
     return ctypes.CFUNCTYPE(ctypes.c_int, *made)(c_address(name))
 
 
+@pytest.fixture(scope="session")
+def loaded(exported, tmp_path_factory):
+    return library(tmp_path_factory.mktemp("loaded"), (exported / "nagd_numba.o").read_bytes())
+
+
 @pytest.fixture(params=["address", "object"])
-def c(request, exported, tmp_path):
+def c(request, exported):
     """`c(name)` is a C function; those behind an address lie on the disk once they were exported."""
     if request.param == "address":
         return from_address
-    loaded = library(tmp_path, (exported / "nagd_numba.o").read_bytes())
-    return lambda name: typed(name, getattr(loaded, PREFIX + name))
+    there = request.getfixturevalue("loaded")
+    return lambda name: typed(name, getattr(there, PREFIX + name))
 
 
 def arrays(name, n, seed=0):
@@ -388,16 +380,17 @@ def test_a_program_in_fortran(exported, tmp_path):
 
 @pytest.mark.skipif("x86-64" not in export.processors(), reason="processors without fma are x86s")
 def test_processors_without_fma_have_the_same_bits(exported, tmp_path, monkeypatch):
-    # After this the command of the fixture finds the functions compiled, or on the disk.
+    some = ("nag_step_f32", "adamw_step_f64")  # each is compiled anew here
+    monkeypatch.setattr(export, "FUNCTIONS", {name: FUNCTIONS[name] for name in some})
     assert main(["export", str(tmp_path), "--cpu", "x86-64"]) == 0
     assert "library's fma" in (tmp_path / "nagd_numba.h").read_text()
     assert "library's fma" not in (exported / "nagd_numba.h").read_text()
-    code = (tmp_path / "nagd_numba.o").read_bytes()
-    loaded = library(tmp_path, code)
-    assert {"fma", "fmaf"} <= {x.split()[-1] for x in run(tool("nm"), "-u", tmp_path / "nagd_numba.o").splitlines()}
-    for name in ("nag_step_f32", "nag_step_f64", "nadam_step_f32"):
+    made_here = library(tmp_path, (tmp_path / "nagd_numba.o").read_bytes())
+    undefined = run(tool("nm"), "-u", tmp_path / "nagd_numba.o").split()
+    assert {"fma", "fmaf"} <= set(undefined) <= {"U", "fma", "fmaf", "pow"}
+    for name in some:
         made, _ = FUNCTIONS[name]
-        function = typed(name, getattr(loaded, PREFIX + name))
+        function = typed(name, getattr(made_here, PREFIX + name))
         for keywords in KEYWORDS[made.name]:
             here, there = arrays(name, 103), arrays(name, 103)
             made.step(*here, **keywords)
@@ -443,5 +436,15 @@ def test_a_disk_that_is_full_leaves_the_files_as_they_were(capsys, tmp_path, mon
 def test_code_that_would_need_python_is_not_written(monkeypatch):
     """What is left in the code must be known, whatever a new version of the compiler leaves there."""
     monkeypatch.setattr(export, "_MATHEMATICS", set())
+    monkeypatch.setattr(export, "FUNCTIONS", {"fista_step_f32": FUNCTIONS["fista_step_f32"]})
     with pytest.raises(RuntimeError, match="the code would need sqrt"):
         export.object_code(next(iter(export.processors())))
+
+
+def test_without_the_jit_there_is_nothing_to_point_at(tmp_path):
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-m", "nagd_numba", "export", str(tmp_path / "made")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("nagd-numba export: error: the JIT is off (NUMBA_DISABLE_JIT=1)")
+    assert not (tmp_path / "made").exists()
