@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +21,10 @@ from .. import loops
 from ..adaptive import adam_step, adamw_step, nadam_step
 from ..compile import c_function, merged
 from ..fista import fista_step
-from ..rules import Rule, adam, adamw, fista, nadam, nesterov
-from ..rules.nesterov import DECOUPLED, L2, NO_DECAY
+from ..rules import RULES, Rule
+from ..rules.fista import PROXES
+from ..rules.nadam import VARIANTS
+from ..rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY
 from ..step import step
 
 loop: Any = None  # bound below
@@ -35,17 +38,17 @@ def nag(params, grads, vel, n, lr, momentum, momentum_next, convention, nesterov
     return loop(params, grads, (vel,), n, (lr, momentum, momentum_next, weight_decay), options)
 
 
-def moments(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, maximize):
+def adam(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, maximize):
     hyper = (lr, beta1, beta2, eps, weight_decay, np.float64(t))
     return loop(params, grads, (m, v), n, hyper, (np.int64(maximize != 0),))
 
 
-def nesterov_moments(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, variant, decoupled, maximize):
+def nadam(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, variant, decoupled, maximize):
     hyper = (lr, beta1, beta2, eps, weight_decay, np.float64(t), np.float64(variant))
     return loop(params, grads, (m, v), n, hyper, (np.int64(maximize != 0), np.int64(decoupled != 0)))
 
 
-def proximal(params, grads, iterate, n, t, lr, prox, weight):
+def fista(params, grads, iterate, n, t, lr, prox, weight):
     return loop(params, grads, (iterate,), n, (lr, weight, t), (np.int64(prox),))
 
 
@@ -84,15 +87,16 @@ class CStep:
 
 
 STEPS = (
-    CStep("nag_step", nag, nesterov.RULE, step, {"convention": nesterov.CONVENTIONS}),
-    CStep("adam_step", moments, adam.RULE, adam_step),
-    CStep("adamw_step", moments, adamw.RULE, adamw_step),
-    CStep("nadam_step", nesterov_moments, nadam.RULE, nadam_step, {"variant": nadam.VARIANTS}),
-    CStep("fista_step", proximal, fista.RULE, fista_step, {"prox": fista.PROXES}),
+    CStep("nag_step", nag, RULES["nesterov"], step, {"convention": CONVENTIONS}),
+    CStep("adam_step", adam, RULES["adam"], adam_step),
+    CStep("adamw_step", adam, RULES["adamw"], adamw_step),
+    CStep("nadam_step", nadam, RULES["nadam"], nadam_step, {"variant": VARIANTS}),
+    CStep("fista_step", fista, RULES["fista"], fista_step, {"prox": PROXES}),
 )
 DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 FUNCTIONS = {f"{made.name}_{suffix}": (made, dtype) for made in STEPS for suffix, dtype in DTYPES.items()}
 
+_lock = threading.Lock()
 _C = {"length": "int64_t", "real": "double", "whole": "int64_t", "choice": "int", "flag": "int"}
 _NUMBA: dict[str, types.Type] = {
     "length": types.int64,
@@ -174,9 +178,14 @@ def declaration(name: str) -> str:
     return f"int {PREFIX}{name}({', '.join(given)})"
 
 
-@functools.cache  # which also keeps the code
 def compiled(name: str, inspected: bool = False) -> Any:
-    """A function, compiled; with `inspected` its LLVM code can be read."""
+    """A function, compiled, and kept for ever; with `inspected` its LLVM code can be read."""
+    with _lock:  # two threads would compile it twice, and only one of both would be kept
+        return _compiled(name, inspected)
+
+
+@functools.cache
+def _compiled(name: str, inspected: bool) -> Any:
     made, dtype = FUNCTIONS[name]
     rule, kind = made.rule, types.float32 if dtype == np.float32 else types.float64
     pointer = types.CPointer(kind)
