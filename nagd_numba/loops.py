@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic, overload
 
-from .compile import callee, inlined, python_callable
+from .compile import callee, inlined, merged, python_callable
 from .rules import Rule
 
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
@@ -51,6 +51,17 @@ def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def pointer_bindings(rule: Rule, dtype: np.dtype) -> dict[str, Any]:
+    """The same for `pointers`."""
+    return bindings(rule, rule.defaults()) | {
+        "OPTIONS": tuple(map(int, rule.defaults())),
+        "COUNTS": tuple(map(len, rule.options.values())),
+        "T": dtype.type,
+        "ITEMSIZE": dtype.itemsize,
+        "element": merged(pointer_element, update=rule.update),
+    }
+
+
 def update_element(params, grads, states, i, scalars):
     """The rule on element `i`, in place."""
     params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
@@ -62,8 +73,10 @@ def contiguous(params, grads, states, hyper):
     status = memory_status(params, grads, states)
     if status != OK:
         return status
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+    if not all_finite(scalars):
         return HYPER
     for i in prange(params.size):
         element(params, grads, states, i, scalars)
@@ -72,8 +85,10 @@ def contiguous(params, grads, states, hyper):
 
 def strided(params, grads, states, hyper):
     """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+    if not all_finite(scalars):
         return HYPER
     for i in np.ndindex(params.shape):
         element(params, grads, states, i, scalars)
@@ -111,8 +126,10 @@ def pointers(params, grads, states, size, hyper, options):
     for k in range(len(options)):
         if options[k] < 0 or options[k] >= COUNTS[k]:
             return HYPER
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
     scalars = constants(hyper, T, options)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+    if not all_finite(scalars):
         return HYPER
     if options == OPTIONS:  # the usual ones, compiled into a loop of their own
         for i in range(size):

@@ -190,13 +190,5 @@ def _compiled(name: str, inspected: bool) -> Any:
     rule, kind = made.rule, types.float32 if dtype == np.float32 else types.float64
     pointer = types.CPointer(kind)
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
-    bound = loops.bindings(rule, rule.defaults())
-    bound |= {
-        "T": dtype.type,
-        "ITEMSIZE": dtype.itemsize,
-        "OPTIONS": tuple(map(int, rule.defaults())),
-        "COUNTS": tuple(map(len, rule.options.values())),
-        "element": merged(loops.pointer_element, update=rule.update),
-    }
-    entry = merged(loops.pointers, **bound)
+    entry = merged(loops.pointers, **loops.pointer_bindings(rule, dtype))
     return c_function(made.function, name, types.intc(*given), inspected, source=rule.update, loop=entry)
