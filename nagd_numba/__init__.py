@@ -3,6 +3,7 @@
     nagd_numba.step(params, grads, vel)     one step, in place
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.adam_step, adamw_step, nadam_step, fista_step; adam_update, ...   the other methods, likewise
+    nagd_numba.c_address("nag_step_f32")    a step as a function for C, C++ and Fortran
     nagd_numba.FlatParams(layout)           named views on one flat vector
     nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
     nagd_numba.fit_many(mlp, params2d, …)   many of them at once: sweeps, ensembles
@@ -18,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .adaptive import adam_constants, adam_step, adamw_constants, adamw_step, nadam_constants, nadam_step
+from .c import c_address, c_functions
 from .fista import fista_step, fista_t
 from .flat import FlatParams
 from .guard import Guard
@@ -47,6 +49,8 @@ __all__ = [
     "adamw_constants",
     "adamw_step",
     "adamw_update",
+    "c_address",
+    "c_functions",
     "check_grad",
     "fista_step",
     "fista_t",

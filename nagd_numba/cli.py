@@ -291,6 +291,23 @@ def _interrupts() -> Iterator[_Interrupts]:
             signal.signal(signal.SIGINT, before)
 
 
+def _export(args: argparse.Namespace) -> int:
+    from .c import export
+
+    try:
+        cpu = export.check(args.directory, args.cpu)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _tell(f"nagd-numba export: error: {error}", 2)
+    try:
+        paths = export.write(args.directory, cpu)
+    except OSError as error:
+        return _tell(f"nagd-numba export: error: {error}", 1)
+    for path in paths:
+        print(path)
+    print(f"For {cpu}: {export.processors()[cpu]}.  Link with -lm.")
+    return 0
+
+
 def _info(args: argparse.Namespace) -> int:
     from .info import collect
 
@@ -346,12 +363,22 @@ def _tell(message: str, code: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="nagd-numba", description="Nesterov's accelerated gradient in Numba: compare methods, show the set-up."
+        prog="nagd-numba",
+        description="Nesterov's accelerated gradient in Numba: compare methods, write C functions.",
     )
     parser.add_argument("--version", action="version", version=f"nagd-numba {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="versions, processor, threads, cache, GPU")
     info.set_defaults(command=_info, name="info")
+    export = commands.add_parser(
+        "export",
+        help="write the steps for C, C++ and Fortran: an object file, a header, a module",
+        description="Compile the steps of all optimizers, in float32 and float64, and write nagd_numba.o, which needs "
+        "no Python, nagd_numba.h for C and C++, and nagd_numba.f90, a module of interfaces for Fortran.",
+        epilog="cc program.c DIR/nagd_numba.o -IDIR -lm",
+    )
+    export.set_defaults(command=_export, name="export")
+    options.add_export(export)
     train = commands.add_parser(
         "train",
         help="train a network with several methods and compare them",

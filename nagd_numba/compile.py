@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import config, njit
+from numba import cfunc, config, njit
 from numba.extending import register_jitable
 
 PACKAGE = Path(__file__).parent
@@ -97,6 +97,31 @@ def cpu_kernel(
     unique = digest(fingerprint(source), str(signature))
     bound = bind(function, f"{name}_{'parallel' if parallel else 'serial'}_{unique}", bindings)
     return _with_cache(lambda cache: njit(signature, nogil=True, parallel=parallel, cache=cache)(bound))
+
+
+def require_jit() -> None:
+    """Raise where nothing is compiled."""
+    if _settings.DISABLE_JIT:
+        raise RuntimeError("the JIT is off (NUMBA_DISABLE_JIT=1), and a C function is compiled code: leave it on")
+
+
+def c_function(
+    function: Callable,
+    name: str,
+    signature: Any,
+    inspected: bool = False,
+    source: Callable | None = None,
+    **bindings: Any,
+) -> Any:
+    """Compile `function` for callers in C, likewise: `address` is where its code is, as long as the result is kept.
+
+    With `inspected` its LLVM code can be read, which does not come from the disk.
+    """
+    require_jit()
+    bound = bind(function, f"{name}_c_{digest(fingerprint(source), str(signature))}", bindings)
+    if inspected:
+        return cfunc(signature)(bound)
+    return _with_cache(lambda cache: cfunc(signature, cache=cache)(bound))
 
 
 def cuda_kernel(function: Callable, name: str, source: Callable | None = None, **bindings: Any) -> Any:

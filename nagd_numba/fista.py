@@ -27,8 +27,8 @@ def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stre
         The iterate `x`: the same again, a copy of `params` before the first step; modified in place.  It is the
         solution in the end, with the exact zeros that a prox makes.
     t : float
-        `t_k`, >= 1: 1 in the first step, then `t = nagd_numba.fista_t(t)`.  To restart, set it to 1 and `params` to
-        `iterate`.
+        `t_k`, >= 1: 1 in the first step, then `t = nagd_numba.fista_t(t)`, which is `(1 + sqrt(1 + 4 t^2))/2`.  To
+        restart, set it to 1 and `params` to `iterate`.
     lr : float
         Step size, finite, >= 0: at most `1/L` for a gradient with the Lipschitz constant `L`.
     prox : {"none", "l1", "nonneg"}

@@ -7,7 +7,8 @@ All of them take
     states          a tuple of such arrays
     hyper           a tuple of float64 hyper-parameters (CPU), or the rule's constants in the arrays' type (CUDA)
 
-The CPU kernels return a status; anything but `OK` means that nothing was written.
+The CPU kernels return a status; anything but `OK` means that nothing was written.  `pointers` is the one for callers in
+C: it takes bare pointers, their length, and the options as numbers.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
-from numba.extending import overload
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic, overload
 
-from .compile import callee, inlined
+from .compile import callee, inlined, merged, python_callable
 from .rules import Rule
 
-OK, LENGTH, OVERLAP, HYPER = range(4)
+OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
+LONGEST = 2**63 - 1  # bytes
 
 update: Any = None
 constants: Any = None
 OPTIONS: Any = None
 LOW: Any = None
 BELOW: Any = None
+COUNTS: Any = None
+ITEMSIZE: Any = None
+T: Any = None
 element: Any = None
 
 
@@ -45,6 +51,17 @@ def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def pointer_bindings(rule: Rule, dtype: np.dtype) -> dict[str, Any]:
+    """The same for `pointers`."""
+    return bindings(rule, rule.defaults()) | {
+        "OPTIONS": tuple(map(int, rule.defaults())),
+        "COUNTS": tuple(map(len, rule.options.values())),
+        "T": dtype.type,
+        "ITEMSIZE": dtype.itemsize,
+        "element": merged(pointer_element, update=rule.update),
+    }
+
+
 def update_element(params, grads, states, i, scalars):
     """The rule on element `i`, in place."""
     params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
@@ -56,8 +73,10 @@ def contiguous(params, grads, states, hyper):
     status = memory_status(params, grads, states)
     if status != OK:
         return status
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+    if not all_finite(scalars):
         return HYPER
     for i in prange(params.size):
         element(params, grads, states, i, scalars)
@@ -66,8 +85,10 @@ def contiguous(params, grads, states, hyper):
 
 def strided(params, grads, states, hyper):
     """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
     scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+    if not all_finite(scalars):
         return HYPER
     for i in np.ndindex(params.shape):
         element(params, grads, states, i, scalars)
@@ -88,6 +109,41 @@ def strided_checked(params, grads, states, hyper):
     if status != OK:
         return status
     return strided(params, grads, states, hyper)
+
+
+def pointers(params, grads, states, size, hyper, options):
+    """One pass over `size` elements behind each pointer; `options` are int64, known only when it runs."""
+    if size < 0 or size > LONGEST // ITEMSIZE:
+        return LENGTH
+    if size > 0:
+        if address(params) == 0 or address(grads) == 0:
+            return NULL
+        for k in range(len(states)):
+            if address(states[k]) == 0:
+                return NULL
+    if overlap_status(params, grads, states, size * ITEMSIZE) != OK:
+        return OVERLAP
+    for k in range(len(options)):
+        if options[k] < 0 or options[k] >= COUNTS[k]:
+            return HYPER
+    if not acceptable(hyper, LOW, BELOW):
+        return HYPER
+    scalars = constants(hyper, T, options)
+    if not all_finite(scalars):
+        return HYPER
+    if options == OPTIONS:  # the usual ones, compiled into a loop of their own
+        for i in range(size):
+            element(params, grads, states, i, scalars, OPTIONS)
+    else:
+        for i in range(size):
+            element(params, grads, states, i, scalars, options)
+    return OK
+
+
+def pointer_element(params, grads, states, i, scalars, options):
+    """The rule on element `i`, in place."""
+    params[i], state = update(params[i], grads[i], gather(states, i), scalars, options)
+    scatter(states, i, state)
 
 
 def cuda_grid(params, grads, states, scalars):
@@ -121,16 +177,22 @@ def all_finite(scalars):
 @inlined
 def memory_status(params, grads, states):
     """`OK` where contiguous arrays have one length and share no memory."""
-    nbytes = params.size * params.itemsize
-    p, g = address(params), address(grads)
     if grads.size != params.size:
         return LENGTH
+    for k in range(len(states)):
+        if states[k].size != params.size:
+            return LENGTH
+    return overlap_status(params, grads, states, params.size * params.itemsize)
+
+
+@inlined
+def overlap_status(params, grads, states, nbytes):
+    """`OK` where contiguous arrays, or what pointers point at, of `nbytes` each share no memory."""
+    p, g = address(params), address(grads)
     if abs(p - g) < nbytes:
         return OVERLAP
     for i in range(len(states)):
         s = address(states[i])
-        if states[i].size != params.size:
-            return LENGTH
         if abs(p - s) < nbytes or abs(g - s) < nbytes:
             return OVERLAP
         for j in range(i):
@@ -139,10 +201,22 @@ def memory_status(params, grads, states):
     return OK
 
 
-@inlined
-def address(array):
-    """Where an array begins, signed: differences of unsigned addresses wrap around."""
-    return np.int64(array.ctypes.data)
+def _address(typingctx, x):
+    """Where an array begins, or a pointer points; signed: differences of unsigned addresses wrap around."""
+
+    def build(context, builder, signature, operands):
+        (kind,), (value,) = signature.args, operands
+        pointer = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
+        return builder.ptrtoint(pointer, ir.IntType(64))
+
+    return types.int64(x), build
+
+
+def _address_python(x):
+    return np.int64(x.ctypes.data)
+
+
+address = python_callable(intrinsic(_address), _address_python)
 
 
 @inlined

@@ -82,6 +82,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all figures")
 
 
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The options of `nagd-numba export`."""
+    parser.add_argument("directory", metavar="DIR", help="where to write; made if there is none")
+    parser.add_argument(
+        "--cpu",
+        **NAME,
+        help="the processor to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or host, and generic or host where "
+        "that is not an x86 (default: x86-64-v3, which has AVX2 and FMA, or generic)",
+    )
+
+
 def _add_data(parser: argparse.ArgumentParser, seed: str) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(

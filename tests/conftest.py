@@ -35,6 +35,23 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A folder with the files of `nagd-numba export`, made once for all test processes."""
+    import fcntl
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "nagd_numba.f90").exists():
+            from nagd_numba.cli import main
+
+            assert main(["export", str(folder)]) == 0
+    return folder
+
+
 # The legs of CI note in this file what has passed, and run what has not: what was skipped for want of something.
 PASSED = os.environ.get("NAGD_NUMBA_PASSED")
 _passed = []

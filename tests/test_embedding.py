@@ -6,9 +6,10 @@ from numba import cuda, njit, prange
 from numba.core.errors import TypingError
 
 import nagd_numba
-from backends import JIT_OFF
-from nagd_numba import nesterov_update, step
-from nagd_numba.compile import SIMULATOR
+from backends import BACKENDS, JIT_OFF
+from nagd_numba import loops, nesterov_update, step
+from nagd_numba.compile import SIMULATOR, bind
+from nagd_numba.rules import RULES
 
 jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
@@ -84,9 +85,7 @@ def test_numbers_of_any_type_inside_njit():
 
 def test_strided_arrays_from_python_too():
     """The loop for compiled callers, called as they call it."""
-    from nagd_numba import loops
     from nagd_numba.callers import compiled_loop
-    from nagd_numba.rules import RULES
 
     kernel = compiled_loop(RULES["nesterov"], RULES["nesterov"].defaults(), False)
     buffer = np.ones((10, 6))
@@ -243,3 +242,24 @@ def test_scalar_rule_inside_a_users_cuda_kernel():
         p[...], v[...] = dp.copy_to_host(), dv.copy_to_host()
 
     check(on_device, *arrays())
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="the lines of what tests/test_c.py runs compiled")
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_loop_for_c_in_python(rule):
+    """Arrays stand for pointers."""
+    loop = bind(loops.pointers, "pointers", loops.pointer_bindings(rule, np.dtype(np.float64)))
+    hyper = tuple(rule.hyper.values())
+    memory = [np.linspace(1, 2, 7) + k for k in range(2 + len(rule.states))]
+    for chosen in (rule.defaults(), tuple(values[-1] for values in rule.options.values())):
+        p, g, *states = (x.copy() for x in memory)
+        here = [x.copy() for x in (p, *states)]
+        options = tuple(map(int, chosen))
+        assert loop(p, g, (p, *states[1:]), 7, hyper, options) == loops.OVERLAP
+        assert loop(p, g, tuple(states), -1, hyper, options) == loops.LENGTH
+        assert loop(p, g, tuple(states), 7, (-1.0, *hyper[1:]), options) == loops.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, (9, *options[1:])) == loops.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, options) == loops.OK
+        BACKENDS[0].run(rule, here[0], g, here[1:], hyper, chosen)
+        for x, y in zip((p, *states), here, strict=True):
+            np.testing.assert_array_equal(x, y)
