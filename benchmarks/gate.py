@@ -1,9 +1,10 @@
 """`python -m benchmarks.gate`: are the ratios that the project promises kept on this machine?
 
 Those are the figures in brackets of the README's performance section (`nagd_numba/bench/promises.py`).  Each is the
-median of interleaved rounds; what falls short is measured again, at most three times in all, and its best counts: a
-shared machine makes figures worse, not better.  Not judged, and said so: peers that are not installed, promises for
-another number of cores, and those of several threads where other processes kept the cores busy in every try.
+median of interleaved rounds; what falls short is measured again after all others, at most three times in all, and its
+best counts: a shared machine makes figures worse, not better.  Not judged, and said so: peers that are not installed,
+promises for another number of cores, and those of several threads where other processes kept the cores busy in every
+try.
 
 Exit status: 0; 1 where a promise was broken.
 """
@@ -11,8 +12,9 @@ Exit status: 0; 1 where a promise was broken.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -55,25 +57,28 @@ class Verdict:
         return max(self.ratios) / self.promise.ratio if self.ratios else float("inf")
 
 
-def judge(promises: Sequence[Promise], cores: int, measure) -> list[Verdict]:
-    """`measure(promises)` gives the row of their case; it is asked again while one of them falls short."""
+def opened(promises: Sequence[Promise], cores: int) -> list[Verdict]:
+    """Verdicts on promises before anything was measured."""
     verdicts = [Verdict(promise) for promise in promises]
     for verdict in verdicts:
         if verdict.promise.cores not in (None, cores):
             verdict.reason = f"meant for {verdict.promise.cores} cores, and here are {cores}"
-    for _ in range(TRIES):
-        open_ = [verdict for verdict in verdicts if verdict.reason is None and not verdict.kept]
-        if not open_:
-            break
-        row = measure([verdict.promise for verdict in open_])
-        for verdict in open_:
-            name = verdict.promise.against
-            if name in row.ratios:
-                verdict.ratios.append(row.ratios[name])
-                verdict.busy.append(row.more["others"] or 0.0)
-            else:
-                verdict.reason = row.missing.get(name, "not measured")
     return verdicts
+
+
+def attempt(verdicts: Sequence[Verdict], measure: Callable[[list[Promise]], Row]) -> None:
+    """One try for what was not kept so far, of one case: `measure(promises)` gives its row."""
+    open_ = [verdict for verdict in verdicts if verdict.reason is None and not verdict.kept]
+    if not open_:
+        return
+    row = measure([verdict.promise for verdict in open_])
+    for verdict in open_:
+        name = verdict.promise.against
+        if name in row.ratios:
+            verdict.ratios.append(row.ratios[name])
+            verdict.busy.append(row.more["others"] or 0.0)
+        else:
+            verdict.reason = row.missing.get(name, "not measured")
 
 
 def measured(section: str, case: dict, promises: Sequence[Promise]) -> Row:
@@ -99,17 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(report.facts(machine.about()), highlight=False, soft_wrap=True)
-    cases: dict[tuple, list[Promise]] = {}
+    cases: dict[tuple, list[Verdict]] = {}
     for promise in PROMISES:
         if options.only in (None, promise.section):
-            cases.setdefault((promise.section, *promise.case.items()), []).append(promise)
-    verdicts = []
-    for (section, *case), promises in cases.items():
-        verdicts += judge(
-            promises, machine.cores(), lambda open_, section=section, case=dict(case): measured(section, case, open_)
-        )
-        print(".", end="", flush=True)
+            cases.setdefault((promise.section, *promise.case.items()), []).extend(opened([promise], machine.cores()))
+    for _ in range(TRIES):  # what falls short waits until everything else was tried: a bad minute may be over
+        for (section, *case), verdicts in cases.items():
+            attempt(verdicts, functools.partial(measured, section, dict(case)))
+            print(".", end="", flush=True)
     print()
+    verdicts = [verdict for each in cases.values() for verdict in each]
     table = Table(title="Promised ratios, the narrowest first")
     for heading in ("promise", "measured", "tries", "verdict"):
         table.add_column(heading)

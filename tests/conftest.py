@@ -20,7 +20,7 @@ common = {
     "print_blob": True,
 }
 hypothesis.settings.register_profile("default", max_examples=40, **common)
-hypothesis.settings.register_profile("ci", max_examples=40, derandomize=True, **common)
+hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, **common)
 hypothesis.settings.register_profile("slow", max_examples=5, derandomize=True, **common)
 slow = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0" or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 hypothesis.settings.load_profile("slow" if slow else "ci" if os.environ.get("CI") else "default")

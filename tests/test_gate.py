@@ -25,7 +25,9 @@ def judged(promises, tries, cores=2):
         ratios, busy, missing = next(tries)
         return Row({}, ratios=ratios, missing=missing, more={"others": busy})
 
-    verdicts = gate.judge(promises, cores, measure)
+    verdicts = gate.opened(promises, cores)
+    for _ in range(gate.TRIES):
+        gate.attempt(verdicts, measure)
     return [verdict.word for verdict in verdicts], asked
 
 

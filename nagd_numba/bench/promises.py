@@ -39,13 +39,12 @@ def _training(batch: int, hidden: int, cores: int | None, jax: float, torch: flo
 
 
 PROMISES = (
-    *_step(10, None, NumPy=1.8, torch_fused=12, optax_jit=4),
-    *_step(1_000, None, NumPy=1.8, torch_fused=12, optax_jit=4),
+    *_step(10, None, NumPy=1.5, torch_fused=8, optax_jit=4),
+    *_step(1_000, None, NumPy=1.5, torch_fused=8, optax_jit=4),
     *_step(10_000, None, NumPy=2, torch_fused=4, moved_bytes=0.6),
     *_step(100_000, 2, NumPy=3, torch_fused=1.5, moved_bytes=0.6),
     *_step(1_000_000, 2, NumPy=3.5, torch_fused=1.1, moved_bytes=0.85),
-    *_step(10_000_000, 2, NumPy=4.5, torch_fused=1.0, moved_bytes=0.9),
-    *_step(50_000_000, 2, NumPy=4.5, torch_fused=1.0, moved_bytes=0.9),
+    *_step(10_000_000, 2, NumPy=4, torch_fused=1.0, moved_bytes=0.85),
     *_training(32, 32, None, jax=1.4, torch=16, sklearn=9),
     *_training(32, 128, None, jax=1.1, torch=6.5, sklearn=4.5),
     *_training(256, 128, 2, jax=1.2, torch=2.2, sklearn=2.0),
