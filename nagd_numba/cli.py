@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, options
@@ -221,22 +221,11 @@ def _sweep(args: argparse.Namespace) -> int:
             run.run(on_epoch)
         interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
         sweep_report.show(out, run)
-        code = 0
-        for option, what, write in (("plot", "Plot", sweep_report.plot), ("json", "Results", sweep_report.write_json)):
-            path = getattr(args, option)
-            if path is not None:
-                try:
-                    write(path, run)
-                    print(f"{what}: {path}")
-                except OSError as error:
-                    code = _tell(f"nagd-numba sweep: error: --{option}: {error}", 1)
-    return code
+        return _write_files(args, run, sweep_report.plot, sweep_report.write_json)
 
 
 def _set_up_sweep(args: argparse.Namespace) -> Sweep:
     """Check everything that can be checked before training."""
-    from . import report
-    from .atomic import check_replaceable
     from .data import load_digits, load_file, split
     from .sweep import Sweep
 
@@ -244,15 +233,7 @@ def _set_up_sweep(args: argparse.Namespace) -> Sweep:
     config = SweepConfig(base, args.lrs, args.momenta, args.seeds, args.optimizer)
     if args.label is not None and args.data is None:
         raise ValueError("--label is for a csv file given with --data")
-    if args.plot is not None:
-        report.check_plot(args.plot)
-    for option in ("plot", "json"):
-        path = getattr(args, option)
-        if path is not None:
-            try:
-                check_replaceable(path)
-            except OSError as error:
-                raise OSError(f"--{option}: {error}") from error
+    _check_files(args)
     samples = load_digits() if args.data is None else load_file(args.data, args.label)
     return Sweep(split(samples, base.validation, base.seed, base.dtype), config)
 
@@ -320,40 +301,52 @@ def _info(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from . import report
-    from .atomic import check_replaceable
     from .bench import command
     from .bench import report as tables
 
     try:
         only = command.chosen(args.only)
-        if args.plot is not None:
-            report.check_plot(args.plot)
-        for option in ("plot", "json"):
-            path = getattr(args, option)
-            if path is not None:
-                try:
-                    check_replaceable(path)
-                except OSError as error:
-                    raise OSError(f"--{option}: {error}") from error
+        _check_files(args)
     except (ValueError, OSError) as error:
         return _tell(f"nagd-numba bench: error: {error}", 2)
     results = command.measure(report.console(), only)
+
+    def draw(path: str, results: dict[str, Any]) -> None:
+        from .bench.picture import plot
+
+        plot(path, results)
+
+    return _write_files(args, results, draw, tables.write_json)
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Raise where --plot or --json could not be written."""
+    from . import report
+    from .atomic import check_replaceable
+
+    if args.plot is not None:
+        report.check_plot(args.plot)
+    for option in ("plot", "json"):
+        path = getattr(args, option)
+        if path is not None:
+            try:
+                check_replaceable(path)
+            except OSError as error:
+                raise OSError(f"--{option}: {error}") from error
+
+
+def _write_files(args: argparse.Namespace, results: Any, plot: Callable, write_json: Callable) -> int:
+    """Write what --plot and --json ask for; returns the exit code."""
     code = 0
-    for option, what, write in (("plot", "Plot", _draw), ("json", "Results", tables.write_json)):
+    for option, what, write in (("plot", "Plot", plot), ("json", "Results", write_json)):
         path = getattr(args, option)
         if path is not None:
             try:
                 write(path, results)
                 print(f"{what}: {path}")
             except OSError as error:
-                code = _tell(f"nagd-numba bench: error: --{option}: {error}", 1)
+                code = _tell(f"nagd-numba {args.name}: error: --{option}: {error}", 1)
     return code
-
-
-def _draw(path: str, results: dict[str, Any]) -> None:
-    from .bench.picture import plot
-
-    plot(path, results)
 
 
 def _tell(message: str, code: int) -> int:

@@ -22,6 +22,26 @@ def require():
         pytest.skip("the CUDA simulator runs kernels in Python and compiles none")
     if importlib.util.find_spec("numba_cuda") is None:
         pytest.skip("numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
+    _share_libraries()
+
+
+@cache
+def _share_libraries():
+    """Let the architectures of a kernel share what numba makes of it: LLVM IR, which only NVVM makes different code of.
+
+    That is most of the work.  PTX and LTO-IR share it too: the library adds the option of the latter itself.
+    """
+    from numba.cuda import compiler
+
+    original, made = compiler._compile_pyfunc_with_fixup, {}
+
+    def shared(pyfunc, sig, cc=None, lto=False, **options):
+        key = pyfunc, str(sig), tuple(sorted(options.items()))
+        if key not in made:
+            made[key] = original(pyfunc, sig, cc=cc, lto=False, **options)
+        return made[key]
+
+    compiler._compile_pyfunc_with_fixup = shared
 
 
 @cache

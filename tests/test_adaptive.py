@@ -344,6 +344,7 @@ def test_constants():
 # ---------------------------------------------------------------- inside compiled code
 
 
+@pytest.mark.slow
 @jit
 @steps
 def test_inside_njit(step):

@@ -30,8 +30,7 @@ def check(user, p, g, v, **keywords):
 
 
 @jit
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize(("dtype", "parallel"), [(np.float32, True), (np.float64, False)])
 def test_step_inside_njit(dtype, parallel):
     @njit(parallel=parallel)
     def user(p, g, v):

@@ -118,6 +118,7 @@ def test_refused_before_any_write(changes, error, message):
     assert all((x == 1).all() for x in ones.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 def test_inside_njit():
     @njit

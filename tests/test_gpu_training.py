@@ -47,7 +47,7 @@ def assert_same_course(limit, net, X, y, order="forward", **keywords):
 
 
 @paths
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     sizes=st.lists(st.sampled_from([1, 3, 10, 33, 70]), min_size=2, max_size=4),
     rows=st.integers(1, 50),
@@ -66,10 +66,16 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
     [
         (FITS, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
         (TOO_LARGE, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
-        (FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
+        pytest.param(
+            *(FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
+            marks=pytest.mark.slow,
+        ),
         (FITS, {"loss": "binary_cross_entropy", "activation": "sigmoid"}, "float32", {"metrics": ["accuracy", "mae"]}),
         (TOO_LARGE, {"l2": 0.1}, "uint8", {"sample_weight": np.linspace(0, 2, 60), "keep": "best"}),
-        (TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
+        pytest.param(
+            *(TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_everything_that_fit_offers(limit, model, inputs, keywords):
@@ -78,7 +84,9 @@ def test_everything_that_fit_offers(limit, model, inputs, keywords):
     assert_same_course(limit, net, X, y, **{"epochs": 3, "batch_size": 16, **keywords})
 
 
-@pytest.mark.parametrize("keywords", [{"accumulate": 3}, {"clip": 0.5, "accumulate": 2}])
+@pytest.mark.parametrize(
+    "keywords", [pytest.param({"accumulate": 3}, marks=pytest.mark.slow), {"clip": 0.5, "accumulate": 2}]
+)
 def test_clipping_and_accumulation_take_the_general_path(keywords):
     net = MLP([6, 20, 5], l2=0.01)
     X, y = problem(net.sizes, 50)

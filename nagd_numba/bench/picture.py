@@ -87,7 +87,8 @@ def _roofline(axes: Any, sections: dict[str, Any]) -> None:
         ylabel="GFLOP/s",
         title="steps (left) and training steps, batch×hidden; lines: bandwidth, BLAS",
     )
-    axes.legend(fontsize=8)
+    if step:
+        axes.legend(fontsize=8)
 
 
 def _moved(row: Any) -> float:
