@@ -11,14 +11,13 @@ import contextlib
 import dataclasses
 import math
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, options
+from .interrupts import catching_interrupts
 from .sweep_config import SweepConfig
 from .train_config import Config
 
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    with _interrupts() as interrupts:
+    with catching_interrupts() as interrupts:
         try:
             config, run = _set_up(args)
         except (ValueError, OSError) as error:
@@ -207,7 +206,7 @@ def _save(args: argparse.Namespace, run: Comparison) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    with _interrupts() as interrupts:
+    with catching_interrupts() as interrupts:
         try:
             run = _set_up_sweep(args)
         except (ValueError, OSError) as error:
@@ -236,57 +235,6 @@ def _set_up_sweep(args: argparse.Namespace) -> Sweep:
     _check_files(args)
     samples = load_digits() if args.data is None else load_file(args.data, args.label)
     return Sweep(split(samples, base.validation, base.seed, base.dtype), config)
-
-
-class _Interrupts:
-    """Ctrl-C once: `KeyboardInterrupt`, and the run told to stop, should the exception be lost in a callback of C
-    code.  From then on, and after `ignore`, it has no effect."""
-
-    run: Comparison | Sweep | None = None
-    done = False
-
-    def __call__(self, *_: object) -> None:
-        if not self.done:
-            self.done = True
-            if self.run is not None:
-                self.run.stop = True
-            if not getattr(self.run, "committing", False):  # then it stops as soon as it may
-                raise KeyboardInterrupt
-
-    def ignore(self) -> None:
-        self.done = True
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[_Interrupts]:
-    handler = _Interrupts()
-    before = signal.getsignal(signal.SIGINT)
-    # Only the main thread may set handlers; a process in the background ignores Ctrl-C, which is left so.
-    mine = threading.current_thread() is threading.main_thread() and before is not signal.SIG_IGN
-    if mine:
-        signal.signal(signal.SIGINT, handler)
-    try:
-        yield handler
-    finally:
-        if mine:
-            signal.signal(signal.SIGINT, before)
-
-
-def _export(args: argparse.Namespace) -> int:
-    from .c import export
-
-    try:
-        cpu = export.check(args.directory, args.cpu)
-    except (ValueError, OSError, RuntimeError) as error:
-        return _tell(f"nagd-numba export: error: {error}", 2)
-    try:
-        paths = export.write(args.directory, cpu)
-    except OSError as error:
-        return _tell(f"nagd-numba export: error: {error}", 1)
-    for path in paths:
-        print(path)
-    print(f"For {cpu}: {export.processors()[cpu]}.  Link with -lm.")
-    return 0
 
 
 def _info(args: argparse.Namespace) -> int:

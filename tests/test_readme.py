@@ -70,7 +70,7 @@ def test_folder_map_names_what_exists():
     there = {file.name for file in (ROOT / "nagd_numba").glob("*.py")}
     # Parts of the command line, and modules of one function.
     small = {"__init__.py", "__main__.py", "atomic.py", "archive.py", "model_file.py", "checkpoint.py", "options.py"}
-    small |= {"train_config.py", "report.py", "info.py", "sweep_config.py", "sweep_report.py"}
+    small |= {"train_config.py", "report.py", "info.py", "sweep_config.py", "sweep_report.py", "interrupts.py"}
     assert there - named <= small
 
 

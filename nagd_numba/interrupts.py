@@ -1,0 +1,64 @@
+"""Ctrl-C while the command line trains."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sweep import Sweep
+    from .train import Comparison
+
+
+class Interrupts:
+    """Ctrl-C once: `KeyboardInterrupt`, and the run told to stop, should the exception be lost in a callback of C
+    code.  From then on, and after `ignore`, it has no effect."""
+
+    run: Comparison | Sweep | None = None
+    done = False
+
+    def __call__(self, *_: object) -> None:
+        if not self.done:
+            self.done = True
+            if self.run is not None:
+                self.run.stop = True
+            if not getattr(self.run, "committing", False):  # then it stops as soon as it may
+                raise KeyboardInterrupt
+
+    def ignore(self) -> None:
+        self.done = True
+
+
+@contextlib.contextmanager
+def catching_interrupts() -> Iterator[Interrupts]:
+    handler = Interrupts()
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may set handlers; a process in the background ignores Ctrl-C, which is left so.
+    mine = threading.current_thread() is threading.main_thread() and before is not signal.SIG_IGN
+    if mine:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield handler
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, before)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .c import export
+
+    try:
+        cpu = export.check(args.directory, args.cpu)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _tell(f"nagd-numba export: error: {error}", 2)
+    try:
+        paths = export.write(args.directory, cpu)
+    except OSError as error:
+        return _tell(f"nagd-numba export: error: {error}", 1)
+    for path in paths:
+        print(path)
+    print(f"For {cpu}: {export.processors()[cpu]}.  Link with -lm.")
+    return 0
