@@ -237,6 +237,23 @@ def _set_up_sweep(args: argparse.Namespace) -> Sweep:
     return Sweep(split(samples, base.validation, base.seed, base.dtype), config)
 
 
+def _export(args: argparse.Namespace) -> int:
+    from .c import export
+
+    try:
+        cpu = export.check(args.directory, args.cpu)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _tell(f"nagd-numba export: error: {error}", 2)
+    try:
+        paths = export.write(args.directory, cpu)
+    except OSError as error:
+        return _tell(f"nagd-numba export: error: {error}", 1)
+    for path in paths:
+        print(path)
+    print(f"For {cpu}: {export.processors()[cpu]}.  Link with -lm.")
+    return 0
+
+
 def _info(args: argparse.Namespace) -> int:
     from .info import collect
 
