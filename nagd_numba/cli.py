@@ -274,7 +274,7 @@ def _bench(args: argparse.Namespace) -> int:
         _check_files(args)
     except (ValueError, OSError) as error:
         return _tell(f"nagd-numba bench: error: {error}", 2)
-    results = command.measure(report.console(), only)
+    results = command.measure(report.console(), only, args.seconds)
 
     def draw(path: str, results: dict[str, Any]) -> None:
         from .bench.picture import plot

@@ -80,6 +80,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=_names, metavar="NAME[,NAME...]", help="some sections (all)")
     parser.add_argument("--plot", metavar="FILE", help="draw rooflines as .png, .svg, .pdf, ... (needs matplotlib)")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
+    parser.add_argument("--seconds", **SHARE, default=100.0, help="begin nothing after so many (%(default)g)")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

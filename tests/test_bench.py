@@ -186,7 +186,7 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
     )
     from nagd_numba.report import console
 
-    found = command.measure(console(), ("step", "training"))
+    found = command.measure(console(), ("step", "training"), 100.0)
     assert [str(x) for x in found["sections"]["step"]] == ["n 10, float32", "n 1,000, float32"]
     assert found["skipped"] == {"training: batch 1": "the losses differ"}
     assert "skipped: training: batch 1: the losses differ" in capsys.readouterr().out

@@ -10,8 +10,6 @@ from . import machine, report
 from .sections import SECTIONS, Row
 from .steps import Missing
 
-BUDGET = 100.0  # seconds after which no row is begun; the longest takes about 15
-
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
     """Checked names of sections; None for all."""
@@ -21,8 +19,8 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(SECTIONS) if names is None else tuple(name for name in SECTIONS if name in names)
 
 
-def measure(console: Any, only: Sequence[str] = tuple(SECTIONS), budget: float = BUDGET) -> dict[str, Any]:
-    """Measure sections and show them; returns the results for `report.write_json`."""
+def measure(console: Any, only: Sequence[str], budget: float) -> dict[str, Any]:
+    """Measure sections and show them, beginning no row after `budget` seconds; returns what `write_json` takes."""
     start = time.monotonic()
     about = machine.about()
     console.print(report.facts(about), soft_wrap=True)
@@ -35,7 +33,7 @@ def measure(console: Any, only: Sequence[str] = tuple(SECTIONS), budget: float =
             row = Row(case)
             used = time.monotonic() - start
             if used > budget:
-                skipped[f"{name}: {row}"] = f"{used:.0f} s were used up; run --only {name}"
+                skipped[f"{name}: {row}"] = f"{used:.0f} s were used up; run --only {name}, or with more --seconds"
                 continue
             if console.is_terminal:  # no spinner: its thread would be measured too
                 console.print(f"{title}: {row}".ljust(console.width - 1), end="\r")
