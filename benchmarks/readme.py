@@ -30,7 +30,7 @@ def section(results: Mapping[str, Any]) -> str:
         f"{results['date'][:10]}, commit {(results['commit'] or 'unknown')[:10]}; Python {versions['python']}, "
         + ", ".join(f"{name} {versions[name]}" for name in peers if versions.get(name))
         + ". First the time of ours; the other columns say how many times as long others take (above 1, ours is "
-        "faster), and in brackets what the project promises, which CI checks.",
+        "faster), and in brackets what the project promises (`python -m benchmarks.gate`).",
         "",
     ]
     for name in SECTIONS:

@@ -57,6 +57,12 @@ def test_what_cannot_be_judged_says_why():
     assert judged([ON_TWO], busy)[0] == ["BROKEN"]
 
 
+def test_a_share_of_a_promise_can_be_enough():
+    (verdict,) = gate.opened([ANYWHERE], 2, share=0.5)
+    gate.attempt([verdict], lambda _: Row({}, ratios={"NumPy": 1.0}, more={"others": 0.0}))
+    assert verdict.word == "kept"
+
+
 def test_exit_status(monkeypatch, capsys):
     def measured(section, case, promises):
         ratios = {promise.against: promise.ratio * (0.5 if promise.against == "JAX" else 2) for promise in promises}

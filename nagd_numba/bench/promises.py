@@ -41,19 +41,19 @@ def _training(batch: int, hidden: int, cores: int | None, jax: float, torch: flo
 PROMISES = (
     *_step(10, None, NumPy=1.5, torch_fused=8, optax_jit=4),
     *_step(1_000, None, NumPy=1.5, torch_fused=8, optax_jit=4),
-    *_step(10_000, None, NumPy=2, torch_fused=4, moved_bytes=0.6),
-    *_step(100_000, 2, NumPy=3, torch_fused=1.5, moved_bytes=0.6),
+    *_step(10_000, None, NumPy=2, torch_fused=4, moved_bytes=0.4),
+    *_step(100_000, 2, NumPy=3, torch_fused=1.5, moved_bytes=0.4),
     *_step(1_000_000, 2, NumPy=3.5, torch_fused=1.1, moved_bytes=0.85),
     *_step(10_000_000, 2, NumPy=4, torch_fused=1.0, moved_bytes=0.85),
     *_training(32, 32, None, jax=1.4, torch=16, sklearn=9),
     *_training(32, 128, None, jax=1.1, torch=6.5, sklearn=4.5),
     *_training(256, 128, 2, jax=1.2, torch=2.2, sklearn=2.0),
     *_training(256, 1024, 2, jax=0.85, torch=1.5, sklearn=2.5),
-    Promise("networks", {"batch": 32, "hidden": 32, "networks": 16}, "one by one", 1.6, 2),
-    Promise("networks", {"batch": 32, "hidden": 128, "networks": 16}, "one by one", 1.6, 2),
+    Promise("networks", {"batch": 32, "hidden": 32, "networks": 16}, "one by one", 1.4, 2),
+    Promise("networks", {"batch": 32, "hidden": 128, "networks": 16}, "one by one", 1.4, 2),
     Promise("prediction", {"rows": 1}, "torch", 2.5),
     Promise("prediction", {"rows": 1}, "scikit-learn", 15),
-    Promise("prediction", {"rows": 10_000}, "NumPy", 0.9, 2),
+    Promise("prediction", {"rows": 10_000}, "NumPy", 0.6, 2),
 )
 
 
