@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nagd_numba import minimize, minimize_many
+from nagd_numba.bench.timing import interleaved
 
 from . import problems
-from .common import interleaved
 
 FISTA = {"method": "fista", "restart": None}
 SCHEMES = {
