@@ -9,7 +9,6 @@ import numpy as np
 
 from ..atomic import replacing
 from .memory import STEP_BYTES, STEP_FLOP
-from .steps import OURS
 
 COLOURS = {
     "ours": "#d55e00",
@@ -63,7 +62,7 @@ def _roofline(axes: Any, sections: dict[str, Any]) -> None:
         axes.plot(x, np.minimum(_moved(row) * x, peak), color="#444444" if name == "memory" else "#aaaaaa", label=name)
     for row in step:
         for name, rate in row.more["gb_per_s"].items():
-            if name in COLOURS or name not in (*OURS, "moved bytes"):
+            if name in COLOURS:
                 size = 45 if name == "ours" else 12
                 axes.scatter(
                     intensity, rate * intensity, s=size, color=COLOURS[name], zorder=3 if name == "ours" else 2

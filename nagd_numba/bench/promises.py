@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def described(case: Mapping[str, Any]) -> str:
+    """A case in words."""
+    return ", ".join(f"{name} {value:,}" if isinstance(value, int) else value for name, value in case.items())
+
+
 @dataclass(frozen=True)
 class Promise:
     """In the case of a section, `against` takes at least `ratio` times as long as ours."""
@@ -22,9 +27,8 @@ class Promise:
     cores: int | None = None  # None: one thread, or as many as there are, all the same
 
     def __str__(self) -> str:
-        case = ", ".join(f"{name} {value:,}" if isinstance(value, int) else value for name, value in self.case.items())
         where = f" on {self.cores} cores" if self.cores is not None else ""
-        return f"{self.section}, {case}, against {self.against}{where}: at least {self.ratio:g}"
+        return f"{self.section}, {described(self.case)}, against {self.against}{where}: at least {self.ratio:g}"
 
 
 def _step(n: int, cores: int | None, **ratios: float) -> list[Promise]:

@@ -13,6 +13,7 @@ from . import digits, memory, steps, timing
 from . import training as training_of
 from .inference import PREDICTORS
 from .machine import Others
+from .promises import described
 from .steps import Missing
 from .timing import FEW_ROUNDS, SETTLE, Seconds
 
@@ -43,7 +44,7 @@ class Row:
         return self
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value:,}" if isinstance(value, int) else value for name, value in self.case.items())
+        return described(self.case)
 
 
 Job = tuple[dict[str, Any], Callable[[Row], object]]  # a case, and what measures it
