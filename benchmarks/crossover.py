@@ -1,13 +1,13 @@
-"""`python -m benchmarks.crossover`: from which size on the parallel kernel wins (`nagd_numba.apply.PARALLEL_FROM`)."""
+"""`python -m benchmarks.crossover`: from which size on the parallel kernel wins (`nagd_numba.optimizers._host.PARALLEL_FROM`)."""
 
 import functools
 
 import numpy as np
 
-from nagd_numba.apply import PARALLEL_FROM, host_kernel, vectors
 from nagd_numba.bench.memory import vectors as arrays
 from nagd_numba.bench.timing import interleaved, ratio
-from nagd_numba.rules import RULES
+from nagd_numba.optimizers._host import PARALLEL_FROM, host_kernel, vectors
+from nagd_numba.optimizers.registry import RULES
 
 
 def main() -> None:

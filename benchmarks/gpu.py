@@ -24,9 +24,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from nagd_numba.atomic import check_replaceable
-from nagd_numba.compile import SIMULATOR
 from nagd_numba.gpu.driver import why_no_cuda
+from nagd_numba.io.atomic import check_replaceable
+from nagd_numba.kernels.jit import SIMULATOR
 
 from . import gpu_mlp, gpu_peers, gpu_report, gpu_step
 from .gpu_report import ROOT, Report, Row, Unusable, show

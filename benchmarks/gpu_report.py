@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nagd_numba.atomic import replacing
+from nagd_numba.io.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (

@@ -56,8 +56,8 @@ class Call:
         import numpy as np
 
         import nagd_numba
-        from nagd_numba.apply import host_kernel, vectors
-        from nagd_numba.rules import RULES
+        from nagd_numba.optimizers._host import host_kernel, vectors
+        from nagd_numba.optimizers.registry import RULES
 
         rule = RULES["nesterov"]
         names = {

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nagd_numba.atomic import replacing
 from nagd_numba.bench import report
 from nagd_numba.bench.picture import plot
 from nagd_numba.bench.sections import SECTIONS
+from nagd_numba.io.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"

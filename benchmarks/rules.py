@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from nagd_numba.apply import host_kernel, use_parallel, vectors
-from nagd_numba.rules import RULES
+from nagd_numba.optimizers._host import host_kernel, use_parallel, vectors
+from nagd_numba.optimizers.registry import RULES
 
 from . import common
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .adaptive import adam_constants, adam_step, adamw_constants, adamw_step, nadam_constants, nadam_step
 from .c import c_address, c_functions
-from .fista import fista_step, fista_t
 from .flat import FlatParams
-from .guard import Guard
-from .rules import adam_update, adamw_update, fista_update, nadam_update, nesterov_update
-from .step import step
+from .optimizers.adam import adam_constants, adam_step, adam_update
+from .optimizers.adamw import adamw_constants, adamw_step, adamw_update
+from .optimizers.fista import fista_step, fista_t, fista_update
+from .optimizers.guard import Guard
+from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
+from .optimizers.nesterov import nesterov_update, step
 
 if TYPE_CHECKING:
     from . import schedules as schedules

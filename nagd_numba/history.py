@@ -126,7 +126,7 @@ class History:
         if all(value > 0 for name in groups[0] for value in self._columns[name]):
             axes[0].set_yscale("log")
         if isinstance(target, str | Path):
-            from .atomic import replacing
+            from .io.atomic import replacing
 
             with replacing(target) as file:
                 figure.savefig(file, format=Path(target).suffix.lower().removeprefix(".") or "png", dpi=150)

@@ -211,7 +211,7 @@ def as_schedule(name: str, x: Any) -> Schedule:
         raise TypeError(f"{name} is the class {x.__name__}; an instance is needed: {x.__name__}(...)")
     if callable(x):
         return _Function(x)
-    from .arrays import hyper_parameters
+    from .validation import hyper_parameters
 
     (value,) = hyper_parameters({name: x}, np.dtype(np.float64))
     return Constant(value)

@@ -11,11 +11,11 @@ from functools import cache
 import numpy as np
 from numba import config, njit, prange
 
-from nagd_numba import loops
-from nagd_numba.apply import apply, host_kernel, vectors
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.dispatch import update
 from nagd_numba.gpu.driver import why_no_cuda
+from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers._dispatch import update
+from nagd_numba.optimizers._host import apply, host_kernel, vectors
 
 cuda = None  # set with the first kernel: importing it takes a while
 JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
@@ -32,7 +32,7 @@ def _through_kernel(parallel):
     def run(rule, p, g, states, hyper, options):
         kernel = host_kernel(rule, options, vectors(rule, p.dtype), parallel=parallel)
         status = kernel(p, g, tuple(states), tuple(hyper))
-        assert status == loops.OK
+        assert status == elementwise.OK
 
     return run
 
@@ -56,7 +56,7 @@ def _strided(rule, p, g, states, hyper, options):
 def _user_function(rule, options, parallel):
     """A user's own jitted loop around the scalar rule."""
     update, constants = rule.update, rule.constants
-    gather, scatter = loops.gather, loops.scatter
+    gather, scatter = elementwise.gather, elementwise.scatter
 
     @njit
     def element(p, g, states, i, scalars):
@@ -105,7 +105,7 @@ def _user_kernel(rule, options):
     import numba.cuda
 
     globals()["cuda"] = numba.cuda  # the simulator looks for it among a kernel's globals
-    update, gather, scatter = rule.update, loops.gather, loops.scatter
+    update, gather, scatter = rule.update, elementwise.gather, elementwise.scatter
 
     @numba.cuda.jit
     def user(p, g, states, scalars):

@@ -47,7 +47,7 @@ def exported(tmp_path_factory):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "nagd_numba.f90").exists():
-            from nagd_numba.cli import main
+            from nagd_numba.cli.main import main
 
             assert main(["export", str(folder)]) == 0
     return folder

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.gpu.build import _no_device
+from nagd_numba.gpu.compiler import _no_device
+from nagd_numba.kernels.jit import SIMULATOR
 
 CAPABILITIES = ((8, 0), (9, 0), (10, 0), (12, 0))
 

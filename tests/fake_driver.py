@@ -14,7 +14,7 @@ import ctypes
 import numpy as np
 
 import emulator
-from nagd_numba.gpu import driver, step, streams
+from nagd_numba.gpu import driver, launch, streams
 
 
 class Array:
@@ -139,11 +139,11 @@ def installed(**options):
     fake = FakeDriver(**options)
     before = driver.use(fake)
     streams._kept.cache_clear()
-    step._known.clear()
+    launch._known.clear()
     try:
         yield fake
     finally:
         driver.use(before)
         streams._kept.cache_clear()
-        step._known.clear()
+        launch._known.clear()
         fake.memory.close()

@@ -8,9 +8,10 @@ from numba.core.errors import TypingError
 import nagd_numba
 from backends import JIT_OFF
 from nagd_numba import adam_constants, adam_step, adam_update, adamw_step, adamw_update, nadam_step, nadam_update
-from nagd_numba.apply import PARALLEL_FROM
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.rules import RULES, nadam
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers import nadam
+from nagd_numba.optimizers._host import PARALLEL_FROM
+from nagd_numba.optimizers.registry import RULES
 from test_rules import assert_same_bits
 
 STEPS = 5 if JIT_OFF else 60
@@ -152,7 +153,7 @@ def test_variants_differ():
 @pytest.mark.parametrize("variant", [nadam.TORCH, nadam.KERAS])
 def test_the_product_may_be_cut_short(variant):
     """`1 - M_t` is that of the whole product, at any step."""
-    from nagd_numba.compile import plain
+    from nagd_numba.kernels.jit import plain
 
     whole = np.float64(1)
     for t in range(1, 500):

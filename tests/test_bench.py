@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nagd_numba import cli
 from nagd_numba.bench import command, inference, report, sections, steps, timing
 from nagd_numba.bench.digits import Case, those_there
 from nagd_numba.bench.promises import PROMISES
 from nagd_numba.bench.sections import Row
 from nagd_numba.bench.steps import Missing
+from nagd_numba.cli import main
 
 
 class Clock:
@@ -184,7 +184,7 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
     monkeypatch.setattr(
         command, "SECTIONS", {"step": ("steps", lambda: step), "training": ("t", lambda: [({"batch": 1}, differs)])}
     )
-    from nagd_numba.report import console
+    from nagd_numba.cli.train_report import console
 
     found = command.measure(console(), ("step", "training"), 100.0)
     assert [str(x) for x in found["sections"]["step"]] == ["n 10, float32", "n 1,000, float32"]
@@ -203,7 +203,7 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_measured(arguments, message, capsys):
-    assert cli.main(["bench", *arguments]) == 2
+    assert main.main(["bench", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"nagd-numba bench: error: {message}")

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from backends import JIT_OFF
-from nagd_numba import c_address, c_functions, loops
+from nagd_numba import c_address, c_functions
 from nagd_numba.c import export
 from nagd_numba.c.functions import FUNCTIONS, PREFIX
-from nagd_numba.cli import main
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.rules import RULES
+from nagd_numba.cli.main import main
+from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers.registry import RULES
 from test_rules import assert_same_bits
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled code on the CPU")
@@ -133,7 +134,7 @@ def test_bits_of_the_public_step(c, name):
         here, there = arrays(name, n), arrays(name, n)
         for _ in range(3):
             made.step(*here, **keywords)
-            assert function(*arguments(name, there, **keywords)) == loops.OK
+            assert function(*arguments(name, there, **keywords)) == elementwise.OK
         assert_same_bits(there, here)
 
 
@@ -157,26 +158,26 @@ def test_what_is_refused_writes_nothing(c, name):
     def status(given=memory, n=None, **keywords):
         return function(*arguments(name, given, n, **t | keywords))
 
-    assert status(n=-1) == status(n=2**63 - 1) == status(n=2**63 // dtype.itemsize) == loops.LENGTH
+    assert status(n=-1) == status(n=2**63 - 1) == status(n=2**63 // dtype.itemsize) == elementwise.LENGTH
     for k in range(len(memory)):
         without = [*memory[:k], None, *memory[k + 1 :]]
-        assert status(without, n=10) == loops.NULL
-        assert status(without, n=0) == loops.OK
+        assert status(without, n=10) == elementwise.NULL
+        assert status(without, n=0) == elementwise.OK
         for j in range(k):
             shared = [*memory[:k], memory[j][9:], *memory[k + 1 :]]
-            assert status(shared, n=10) == loops.OVERLAP
+            assert status(shared, n=10) == elementwise.OVERLAP
     for x, kind in made.parameters.items():
         if kind == "real":
             limits = made.rule.range_of(x)
-            assert {status(**{x: bad}) for bad in (-0.1, np.nan, np.inf, limits.below)} == {loops.HYPER}
+            assert {status(**{x: bad}) for bad in (-0.1, np.nan, np.inf, limits.below)} == {elementwise.HYPER}
         elif kind == "whole":
-            assert {status(**{x: bad}) for bad in (0, -1, 2**53)} == {loops.HYPER}
+            assert {status(**{x: bad}) for bad in (0, -1, 2**53)} == {elementwise.HYPER}
         elif kind == "choice":
-            assert {status(**{x: bad}) for bad in (-1, len(made.choices[x]))} == {loops.HYPER}
+            assert {status(**{x: bad}) for bad in (-1, len(made.choices[x]))} == {elementwise.HYPER}
     if dtype == np.float32:
-        assert status(lr=1e39) == loops.HYPER  # infinite in float32
+        assert status(lr=1e39) == elementwise.HYPER  # infinite in float32
     assert_same_bits(memory, before)
-    assert status() == loops.OK
+    assert status() == elementwise.OK
     assert not np.array_equal(memory[0], before[0])
 
 
@@ -187,7 +188,7 @@ def test_any_truth_is_a_flag(c):
     for flag in (1, -1, 256):
         memory = arrays("nag_step_f32", 50)
         flags = {"decoupled": flag, "maximize": flag, "nesterov": flag}
-        assert function(*arguments("nag_step_f32", memory, **given, **flags)) == loops.OK
+        assert function(*arguments("nag_step_f32", memory, **given, **flags)) == elementwise.OK
         made.append(memory)
     assert_same_bits(made[0], made[1])
     assert_same_bits(made[0], made[2])
@@ -244,7 +245,7 @@ def test_threads_that_python_knows_nothing_of(exported, tmp_path):
     here, there = arrays(name, 10_007), arrays(name, 10_007)
     holding = ctypes.PyDLL(str(tmp_path / "threads.so")).run
     pointers = [x.ctypes.data_as(ctypes.c_void_p) for x in there]
-    assert holding(ctypes.c_void_p(c_address(name)), *pointers, ctypes.c_int64(10_007)) == loops.OK
+    assert holding(ctypes.c_void_p(c_address(name)), *pointers, ctypes.c_int64(10_007)) == elementwise.OK
     for _ in range(100):
         FUNCTIONS[name][0].step(*here)
     assert_same_bits(there, here)
@@ -258,7 +259,7 @@ def test_threads_of_python(exported):
     def work(k):
         part = [x[1000 * k : 1000 * k + 1000] for x in there]
         for t in range(1, 51):
-            assert function(*arguments(name, part, t=t)) == loops.OK
+            assert function(*arguments(name, part, t=t)) == elementwise.OK
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -394,7 +395,7 @@ def test_processors_without_fma_have_the_same_bits(exported, tmp_path, monkeypat
         for keywords in KEYWORDS[made.name]:
             here, there = arrays(name, 103), arrays(name, 103)
             made.step(*here, **keywords)
-            assert function(*arguments(name, there, **keywords)) == loops.OK
+            assert function(*arguments(name, there, **keywords)) == elementwise.OK
             assert_same_bits(there, here)
 
 

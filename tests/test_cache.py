@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from backends import JIT_OFF
-from nagd_numba.compile import PACKAGE, SIMULATOR
+from nagd_numba.kernels.jit import PACKAGE, SIMULATOR
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled kernels")
 

@@ -12,8 +12,8 @@ import driverless
 import emulator
 import nagd_numba
 from backends import JIT_OFF
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.rules import RULES
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers.registry import RULES
 from test_rules import assert_same_bits
 
 try:

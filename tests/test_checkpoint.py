@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from nagd_numba.cli import main
-from nagd_numba.data import load_file, split
-from nagd_numba.model_file import save_model
-from nagd_numba.train import Comparison
-from nagd_numba.train_config import Config
+from nagd_numba.cli.config import Config
+from nagd_numba.cli.data import load_file, split
+from nagd_numba.cli.main import main
+from nagd_numba.cli.train import Comparison
+from nagd_numba.io.model_file import save_model
 
 
 def write_clusters(path, seed=0):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nagd_numba.data import DataError, Samples, load_digits, load_file, split
-from nagd_numba.data.samples import checked
+from nagd_numba.cli.data import DataError, Samples, load_digits, load_file, split
+from nagd_numba.cli.data.samples import checked
 
 ROWS = [[i / 2, -i, "even" if i % 2 == 0 else "odd"] for i in range(12)]
 
@@ -38,7 +38,7 @@ def test_digits_are_the_copy_of_scikit_learn():
 
 
 def test_digits_name_their_source():
-    from nagd_numba.data import samples as module
+    from nagd_numba.cli.data import samples as module
 
     folder = module.Path(module.__file__).parent
     with np.load(folder / "digits.npz", allow_pickle=False) as file:

@@ -7,9 +7,10 @@ from numba.core.errors import TypingError
 
 import nagd_numba
 from backends import BACKENDS, JIT_OFF
-from nagd_numba import loops, nesterov_update, step
-from nagd_numba.compile import SIMULATOR, bind
-from nagd_numba.rules import RULES
+from nagd_numba import nesterov_update, step
+from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.jit import SIMULATOR, bind
+from nagd_numba.optimizers.registry import RULES
 
 jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
@@ -84,18 +85,18 @@ def test_numbers_of_any_type_inside_njit():
 
 def test_strided_arrays_from_python_too():
     """The loop for compiled callers, called as they call it."""
-    from nagd_numba.callers import compiled_loop
+    from nagd_numba.optimizers._overload import compiled_loop
 
     kernel = compiled_loop(RULES["nesterov"], RULES["nesterov"].defaults(), False)
     buffer = np.ones((10, 6))
     hyper = (0.1, 0.9, 0.9, 0.0)
     p, g, v = buffer[:, 0], buffer[:, 1], buffer[:, 2]
-    assert kernel(p, g, (p,), hyper) == loops.OVERLAP
-    assert kernel(p, p[::-1], (v,), hyper) == loops.OVERLAP
-    assert kernel(p, g, (v,), (-1.0, 0.9, 0.9, 0.0)) == loops.HYPER
+    assert kernel(p, g, (p,), hyper) == elementwise.OVERLAP
+    assert kernel(p, p[::-1], (v,), hyper) == elementwise.OVERLAP
+    assert kernel(p, g, (v,), (-1.0, 0.9, 0.9, 0.0)) == elementwise.HYPER
     assert (buffer == 1).all()
-    assert kernel(p, g, (v,), hyper) == loops.OK
-    assert kernel(p[:0], g[:0], (v[:0],), hyper) == loops.OK
+    assert kernel(p, g, (v,), hyper) == elementwise.OK
+    assert kernel(p[:0], g[:0], (v[:0],), hyper) == elementwise.OK
 
 
 @jit
@@ -247,18 +248,18 @@ def test_scalar_rule_inside_a_users_cuda_kernel():
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_loop_for_c_in_python(rule):
     """Arrays stand for pointers."""
-    loop = bind(loops.pointers, "pointers", loops.pointer_bindings(rule, np.dtype(np.float64)))
+    loop = bind(elementwise.pointers, "pointers", elementwise.pointer_bindings(rule, np.dtype(np.float64)))
     hyper = tuple(rule.hyper.values())
     memory = [np.linspace(1, 2, 7) + k for k in range(2 + len(rule.states))]
     for chosen in (rule.defaults(), tuple(values[-1] for values in rule.options.values())):
         p, g, *states = (x.copy() for x in memory)
         here = [x.copy() for x in (p, *states)]
         options = tuple(map(int, chosen))
-        assert loop(p, g, (p, *states[1:]), 7, hyper, options) == loops.OVERLAP
-        assert loop(p, g, tuple(states), -1, hyper, options) == loops.LENGTH
-        assert loop(p, g, tuple(states), 7, (-1.0, *hyper[1:]), options) == loops.HYPER
-        assert loop(p, g, tuple(states), 7, hyper, (9, *options[1:])) == loops.HYPER
-        assert loop(p, g, tuple(states), 7, hyper, options) == loops.OK
+        assert loop(p, g, (p, *states[1:]), 7, hyper, options) == elementwise.OVERLAP
+        assert loop(p, g, tuple(states), -1, hyper, options) == elementwise.LENGTH
+        assert loop(p, g, tuple(states), 7, (-1.0, *hyper[1:]), options) == elementwise.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, (9, *options[1:])) == elementwise.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, options) == elementwise.OK
         BACKENDS[0].run(rule, here[0], g, here[1:], hyper, chosen)
         for x, y in zip((p, *states), here, strict=True):
             np.testing.assert_array_equal(x, y)

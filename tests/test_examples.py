@@ -16,7 +16,7 @@ import pytest
 
 import nagd_numba
 from backends import JIT_OFF
-from nagd_numba.compile import SIMULATOR
+from nagd_numba.kernels.jit import SIMULATOR
 
 FOLDER = Path(__file__).parent.parent / "examples"
 OPTIONAL = ("matplotlib", "numba_cuda", "scipy", "sklearn", "torch")

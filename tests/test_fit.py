@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 
 from backends import JIT_OFF
 from nagd_numba import MLP, step
-from nagd_numba.data import load_digits
+from nagd_numba.cli.data import load_digits
 from nagd_numba.history import History
-from nagd_numba.mlp import pace, trainer
-from nagd_numba.mlp.cells import splitmix
-from nagd_numba.mlp.course import Limits
-from nagd_numba.mlp.samples import samples, split
+from nagd_numba.kernels import autotune
+from nagd_numba.kernels.threading_layer import parallel_allowed
+from nagd_numba.mlp.cpu import trainer
+from nagd_numba.mlp.dataset import samples, split
+from nagd_numba.mlp.dropout import splitmix
+from nagd_numba.mlp.stopping import Limits
 from nagd_numba.schedules import Adaptive, Constant, Cosine, Fista, Schedule
-from nagd_numba.threads import parallel_allowed
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled kernels")
 
@@ -295,7 +296,7 @@ def test_torch(optimizer):
 def only(form, monkeypatch):
     """Let every training take this form of the kernels."""
     monkeypatch.setattr(trainer, "PARALLEL_FLOP", 0 if form == "parallel" else math.inf)
-    monkeypatch.setattr(trainer, "Pace", lambda forms, guess: pace.Pace((form,), guess))
+    monkeypatch.setattr(trainer, "Pace", lambda forms, guess: autotune.Pace((form,), guess))
 
 
 @pytest.mark.parametrize(
@@ -328,10 +329,10 @@ def test_how_the_steps_are_divided_into_calls_has_no_influence(monkeypatch, opti
     net, params, X, y = problem()
     results, calls = [], []
     for seconds in (0.0, 1e-5, 1e9):  # a step at a time; some; all at once
-        monkeypatch.setattr(pace, "CALL_SECONDS", seconds)
-        took = pace.Pace.took
+        monkeypatch.setattr(autotune, "CALL_SECONDS", seconds)
+        took = autotune.Pace.took
         counts = []
-        monkeypatch.setattr(pace.Pace, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a))
+        monkeypatch.setattr(autotune.Pace, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a))
         results.append(fitted(net, params, X, y, batch_size=5, **options))
         monkeypatch.undo()
         calls.append(counts)

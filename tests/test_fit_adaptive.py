@@ -6,8 +6,8 @@ import pytest
 import nagd_numba
 from backends import JIT_OFF
 from nagd_numba import MLP, fit_many
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.mlp.cells import splitmix
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.mlp.dropout import splitmix
 from test_checkpoint import arrays, clusters, run, without_times  # noqa: F401  (a fixture)
 
 METHODS = {name: getattr(nagd_numba, f"{name}_step") for name in ("adam", "adamw", "nadam")}
@@ -95,6 +95,6 @@ def test_train_and_resume_to_the_same_bits(clusters, tmp_path, capsys):  # noqa:
 
 
 def test_train_on_a_device_is_refused_for_them(monkeypatch, capsys):
-    monkeypatch.setattr("nagd_numba.train.why_no_cuda", lambda: None)
+    monkeypatch.setattr("nagd_numba.cli.main.train.why_no_cuda", lambda: None)
     assert run("train", "--methods", "nag,adam", "--device", "cuda") == 2
     assert "--device cuda: adam trains on the CPU only; take --device cpu" in capsys.readouterr().err

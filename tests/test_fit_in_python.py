@@ -5,7 +5,7 @@ import pytest
 from numba import config
 
 from nagd_numba import MLP, fit_many, step
-from nagd_numba.mlp.cells import splitmix
+from nagd_numba.mlp.dropout import splitmix
 
 pytestmark = pytest.mark.skipif(not config.DISABLE_JIT, reason="runs with NUMBA_DISABLE_JIT=1")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backends import JIT_OFF
 from nagd_numba import MLP
-from nagd_numba.mlp import fit_many, trainer
+from nagd_numba.mlp import fit_many
+from nagd_numba.mlp.cpu import trainer
 from nagd_numba.schedules import Constant, Cosine, Fista, StepDecay
 from test_fit import assert_same, changed, fitted, problem, read_only
 

@@ -13,7 +13,7 @@ import fake_driver
 gpu = pytest.importorskip("benchmarks.gpu", reason="the benchmarks are not beside the tests")
 from benchmarks import gpu_report, gpu_step, gpu_timing  # noqa: E402
 from benchmarks.gpu_report import Row, Unusable  # noqa: E402
-from nagd_numba.compile import SIMULATOR  # noqa: E402
+from nagd_numba.kernels.jit import SIMULATOR  # noqa: E402
 
 pytestmark = pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator stands in for the device")
 

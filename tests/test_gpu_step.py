@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import driverless
 import fake_driver
 from nagd_numba import Guard, adam_step, adamw_step, nadam_step, step
-from nagd_numba import arrays as arrays_module
-from nagd_numba.gpu import rules, streams
-from nagd_numba.gpu import step as gpu_step
-from nagd_numba.gpu.memory import describe
-from nagd_numba.rules.nesterov import CONVENTIONS
+from nagd_numba import validation as arrays_module
+from nagd_numba.gpu import elementwise, streams
+from nagd_numba.gpu import launch as gpu_step
+from nagd_numba.gpu.device_array import describe
+from nagd_numba.optimizers.nesterov import CONVENTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_any_length_offset_and_grid_gives_the_bits_of_the_cpu(
     dtype = np.dtype(np.float64 if wide else np.float32)
     host = arrays(n, dtype)
     with (
-        mock.patch.object(rules, "THREADS", threads),
+        mock.patch.object(elementwise, "THREADS", threads),
         fake_driver.installed(multiprocessors=multiprocessors, order=order) as gpu,
     ):
         device = [gpu.array(x, offset=k * dtype.itemsize) for x, k in zip(host, offsets, strict=True)]
@@ -139,7 +139,7 @@ def test_half_precision_rounds_like_its_definition(gpu, storage):
 
 
 def test_a_list_is_one_launch(gpu):
-    sizes = (10, 2 * rules.CHUNK + 5, 0, 3, rules.CHUNK)
+    sizes = (10, 2 * elementwise.CHUNK + 5, 0, 3, elementwise.CHUNK)
     host = [[arrays(n, seed=k)[j] for k, n in enumerate(sizes)] for j in range(3)]
     device = [[gpu.array(x, offset=4 * k) for k, x in enumerate(column)] for column in host]
     for lr in (0.1, 0.1, 0.2):

@@ -9,11 +9,11 @@ import driverless
 import fake_driver
 import nagd_numba
 from nagd_numba import MLP
-from nagd_numba.data.samples import Samples
-from nagd_numba.data.split import split
-from nagd_numba.mlp.gpu import resident
-from nagd_numba.train import compare
-from nagd_numba.train_config import Config
+from nagd_numba.cli.config import Config
+from nagd_numba.cli.data.samples import Samples
+from nagd_numba.cli.data.split import split
+from nagd_numba.cli.train import compare
+from nagd_numba.mlp.gpu import persistent
 
 FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: the resident path, the general one
 paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["resident", "general"])
@@ -116,7 +116,7 @@ def test_the_plan_of_the_shared_memory_is_exact(rows):
     net = MLP([6, 9, 4], l2=0.1)
     X, y = problem(net.sizes, rows)
     assert_same_course(FITS, net, X, y, epochs=1, batch_size=rows)
-    elements = resident.Plan.of(net.sizes, rows).total
+    elements = persistent.Plan.of(net.sizes, rows).total
     assert elements * 4 < FITS
 
 

@@ -10,9 +10,10 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from backends import JIT_OFF
-from nagd_numba import Guard, adam_step, step, summed
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.rules import RULES
+from nagd_numba import Guard, adam_step, step
+from nagd_numba.kernels import reductions
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers.registry import RULES
 from test_rules import assert_same_bits
 
 LARGE = 3000 if JIT_OFF else 100_003
@@ -29,16 +30,18 @@ def reference_sums(g, s):
     import oracles  # an fma of its own
 
     totals = [0.0, 0.0]
-    for first in range(0, g.size, summed.BLOCK):
-        chains = [[0.0] * summed.LANES for _ in totals]
-        for k, (a, b) in enumerate(zip(g[first : first + summed.BLOCK], s[first : first + summed.BLOCK], strict=True)):
+    for first in range(0, g.size, reductions.BLOCK):
+        chains = [[0.0] * reductions.LANES for _ in totals]
+        for k, (a, b) in enumerate(
+            zip(g[first : first + reductions.BLOCK], s[first : first + reductions.BLOCK], strict=True)
+        ):
             for chain, x in zip(chains, (a, b), strict=True):
-                chain[k % summed.LANES] = oracles.fma(x, a, chain[k % summed.LANES], np.float64)
+                chain[k % reductions.LANES] = oracles.fma(x, a, chain[k % reductions.LANES], np.float64)
         totals = [total + sum(chain) for total, chain in zip(totals, chains, strict=True)]
     return totals
 
 
-@pytest.mark.parametrize("n", [0, 1, 63, 64, 200, summed.BLOCK + 70])
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 200, reductions.BLOCK + 70])
 def test_sums_are_in_the_documented_order(n):
     p, g, v = arrays(n)
     guard = Guard()
@@ -49,7 +52,7 @@ def test_sums_are_in_the_documented_order(n):
     assert guard.nonfinite_count == 0
     assert not guard.skipped
     exact = math.fsum(float(x) * float(x) for x in g)
-    assert abs(squares - exact) <= (n / summed.LANES + summed.LANES + 2) * np.finfo(float).eps * exact
+    assert abs(squares - exact) <= (n / reductions.LANES + reductions.LANES + 2) * np.finfo(float).eps * exact
 
 
 @jit
@@ -68,17 +71,17 @@ def test_sums_have_equal_bits_for_any_number_of_threads():
     finally:
         numba.set_num_threads(most)
     assert len(found) == 1
-    sums = [summed.new_sums(LARGE) for _ in range(2)]
+    sums = [reductions.new_sums(LARGE) for _ in range(2)]
     for parallel, out in zip((False, True), sums, strict=True):
         g.flags.writeable = False
-        summed.gradient_kernel(g.dtype, parallel)(g, out)
+        reductions.gradient_kernel(g.dtype, parallel)(g, out)
     assert_same_bits([sums[0][:, :2].copy()], [sums[1][:, :2].copy()])
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_guard_that_does_nothing_changes_no_bits(name):
     """For every rule: the guarded kernel against the plain one, signs of zeros and NaN included."""
-    from nagd_numba.apply import apply
+    from nagd_numba.optimizers._host import apply
 
     rule = RULES[name]
     p, g, s = arrays(100)

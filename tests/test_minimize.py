@@ -12,7 +12,6 @@ from numba import njit
 import nagd_numba
 from backends import JIT_OFF
 from nagd_numba import minimize
-from nagd_numba.minimizer import loop
 
 jitted = pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
 
@@ -408,7 +407,7 @@ def test_importing_brings_no_scipy():
 def test_a_loop_is_compiled_once_for_its_functions():
     if JIT_OFF:
         pytest.skip("is about compiled functions")
-    from nagd_numba.minimizer.compiled import Functions, compiled
+    from nagd_numba.minimizer.specialize import Functions, compiled
 
     minimize(springs_compiled, START, ARGS, True, maxiter=1)
     made = compiled(Functions(springs_compiled, None, "together"))
@@ -419,5 +418,7 @@ def test_a_loop_is_compiled_once_for_its_functions():
 
 
 def test_statuses_are_those_documented():
+    from nagd_numba.minimizer import algorithm
+
     names = ("GRADIENT", "DECREASE", "MAXITER", "TIME", "CALLBACK", "START", "DIVERGED", "SEARCH", "ROSE")
-    assert [getattr(loop, name) for name in names] == list(range(9))
+    assert [getattr(algorithm, name) for name in names] == list(range(9))

@@ -1,5 +1,7 @@
 """`scipy_method` behind `scipy.optimize.minimize`, and `check_grad`."""
 
+import sys
+
 import numpy as np
 import pytest
 from numba import njit
@@ -96,9 +98,8 @@ def compiled_both(x, a):
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
 def test_a_jitted_function_with_its_gradient_runs_compiled(monkeypatch):
     """SciPy wraps it in an object that remembers; we look through that."""
-    from nagd_numba.minimizer import front
 
-    monkeypatch.setattr(front, "interpreted", None)
+    monkeypatch.setattr(sys.modules[minimize.__module__], "interpreted", None)
     assert run(compiled_both, jac=True).success
 
 

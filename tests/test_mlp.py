@@ -8,7 +8,8 @@ import pytest
 from numba import config
 
 from nagd_numba import MLP, FlatParams, step
-from nagd_numba.mlp.cells import ACTIVATIONS, drop_threshold, layer_key, splitmix
+from nagd_numba.mlp.activations import ACTIVATIONS
+from nagd_numba.mlp.dropout import drop_threshold, layer_key, splitmix
 from nagd_numba.mlp.layout import layers, named_shapes, parameter_count
 
 JIT = not config.DISABLE_JIT

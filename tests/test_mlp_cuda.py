@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import driverless
 from backends import JIT_OFF
 from nagd_numba import MLP
-from nagd_numba.compile import SIMULATOR
 from nagd_numba.gpu.driver import why_no_cuda
-from nagd_numba.mlp.cells import ACTIVATIONS, LOSSES
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.mlp.activations import ACTIVATIONS
+from nagd_numba.mlp.losses import LOSSES
 
 SMALL_TILES, LARGE_TILES = 1000, 1  # multiprocessors: with few of them, tiles are large
 

@@ -8,10 +8,12 @@ import pytest
 import driverless
 from backends import JIT_OFF
 from nagd_numba import MLP
-from nagd_numba.gpu import memory
-from nagd_numba.mlp.cells import LOSSES
-from nagd_numba.mlp.gpu import general, sums
-from nagd_numba.mlp.trainer import Data, Plan, Trainer
+from nagd_numba.gpu import device_array
+from nagd_numba.mlp.cpu.trainer import Trainer
+from nagd_numba.mlp.dataset import Data
+from nagd_numba.mlp.gpu import host_sums, multi_launch
+from nagd_numba.mlp.losses import LOSSES
+from nagd_numba.mlp.plan import Plan
 
 SEED, FIRST_STEP = 7, 11
 
@@ -53,9 +55,9 @@ class Case:
         """The same, in so many calls."""
         net, plan, data, n = self.net, self.plan, self.data, len(self.order)
         params, vel, x, y, order = map(gpu.array, (self.params, self.vel, data.X, data.y, self.order))
-        weights = None if self.weights is None else memory.describe("w", gpu.array(data.weights), False)
-        X, t = (memory.describe("data", array, False, None) for array in (x, y))
-        steps = general.Steps(
+        weights = None if self.weights is None else device_array.describe("w", gpu.array(data.weights), False)
+        X, t = (device_array.describe("data", array, False, None) for array in (x, y))
+        steps = multi_launch.Steps(
             *(net, plan, int(params.pointer), int(vel.pointer), X, t, weights, data.scale, plan.batch, 0, 0)
         )
         count = -(-n // plan.batch)
@@ -66,17 +68,17 @@ class Case:
         numbers = np.array([net.l2, plan.by_samples, plan.clip, keep, 1.0, 1.0 / outputs, data.scale, outputs])
         words = np.array([SEED, FIRST_STEP, net._threshold], np.uint64)
         together = plan.batch * plan.accumulate
-        groups = sums.group_weights(self.weights, n, together)
-        places = general.Results(int(losses.pointer), int(measures.pointer), int(squares.pointer))
+        groups = host_sums.group_weights(self.weights, n, together)
+        places = multi_launch.Results(int(losses.pointer), int(measures.pointer), int(squares.pointer))
         edges = np.linspace(0, count, calls + 1).astype(int).tolist()
         for first, last in itertools.pairwise(edges):
             steps.run(int(order.pointer), n, first, last, self.hyper, numbers, words, places, groups)
         of_steps = np.repeat(groups, plan.accumulate)[:count]
         decays = net.l2 / of_steps if plan.by_samples else np.full(count, net.l2)
-        records = sums.Records(*map(gpu.download, (losses, measures, squares)))
+        records = host_sums.Records(*map(gpu.download, (losses, measures, squares)))
         total = None
         for first, last in itertools.pairwise(edges):
-            total = sums.host_sums(
+            total = host_sums.host_sums(
                 *(records, n, plan.batch, numbers[5], decays, self.labels, self.weights, total, first, last)
             )
         return gpu.download(params), gpu.download(vel), total
@@ -120,7 +122,7 @@ def test_an_unfit_rate_is_refused_before_the_first_step():
 
 
 def test_sums_of_a_diverged_training_are_not_numbers():
-    records = sums.Records(np.array([1.0, np.nan, 2.0]), None, np.array([np.inf, 1.0]))
-    found = sums.host_sums(records, 3, 2, 1.0, np.array([0.0, 0.5]), True)
+    records = host_sums.Records(np.array([1.0, np.nan, 2.0]), None, np.array([np.inf, 1.0]))
+    found = host_sums.host_sums(records, 3, 2, 1.0, np.array([0.0, 0.5]), True)
     assert np.isnan(found[0])
     assert found[2] == 0.25  # a step without a penalty has none, whatever its squares are

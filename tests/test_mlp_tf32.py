@@ -13,12 +13,12 @@ import driverless
 import nagd_numba
 from backends import JIT_OFF
 from nagd_numba import MLP
-from nagd_numba.cli import main
-from nagd_numba.compile import bind
-from nagd_numba.mlp.gpu import products, tensor
-from nagd_numba.mlp.gpu.products import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
-from nagd_numba.model_file import load_model
-from nagd_numba.rules import RULES
+from nagd_numba.cli.main import main
+from nagd_numba.io.model_file import load_model
+from nagd_numba.kernels.jit import bind
+from nagd_numba.mlp.gpu import gemm, tf32
+from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
+from nagd_numba.optimizers.registry import RULES
 
 RULE = RULES["nesterov"]
 LR, MOMENTUM, DECAY = 0.5, 0.25, 0.125
@@ -59,7 +59,7 @@ class Product:
         kind = Kind("float32", "relu" if inner_layer else "identity", tf32=tf32)
         if self.purpose == UPDATE:
             kind = kind._replace(rule=RULE, options=RULE.defaults())
-        kernel = products.kernel(self.purpose, kind, tile)
+        kernel = gemm.kernel(self.purpose, kind, tile)
         run = emulator.compile(kernel.function, kernel.signature)
         rows, columns, inner = self.shape
         with emulator.memory() as memory:
@@ -75,7 +75,7 @@ class Product:
                 UPDATE: (params, vel, DECAY, *rates()),
             }[self.purpose]
             grid = -(-rows // tile), -(-columns // tile)
-            run(grid, products.threads(tile), a, 0, 1.0, b, rows, columns, inner, *to, order=order, seed=1)
+            run(grid, gemm.threads(tile), a, 0, 1.0, b, rows, columns, inner, *to, order=order, seed=1)
             return (params.array.copy(), vel.array.copy()) if self.purpose == UPDATE else (out.array.copy(),)
 
     def in_float64(self):
@@ -142,7 +142,7 @@ def test_large_tiles(purpose):
 @pytest.mark.usefixtures("compiler")
 @purposes
 def test_the_error_is_within_the_bound_and_the_bits_repeat(purpose):
-    """The bound of `tensor.py`, with one addition more: of the bias, or of the penalty."""
+    """The bound of `tf32.py`, with one addition more: of the bias, or of the penalty."""
     for shape in ((3, 2, 1), (33, 17, 9), (45, 37, 300)):
         product = Product(purpose, *shape)
         made = product.on_device()
@@ -174,9 +174,9 @@ def test_factors_are_rounded_to_nearest():
 @pytest.mark.parametrize("tile", [32, 64])
 def test_lanes_that_are_served_together_meet_in_no_bank(tile):
     """16 bytes of 8 lanes at a time, or 8 bytes of 16: each fills the 32 banks."""
-    bound = {"TILE": tile, "PITCH": tile + products.PAD, "quotient": operator.floordiv}
-    square = bind(tensor.square, "square", bound)
-    places = [square(thread) for thread in range(products.threads(tile))]
+    bound = {"TILE": tile, "PITCH": tile + gemm.PAD, "quotient": operator.floordiv}
+    square = bind(tf32.square, "square", bound)
+    places = [square(thread) for thread in range(gemm.threads(tile))]
     for at, words in ((2, 4), (3, 2)):
         starts = [place[at] for place in places]
         assert all(start % words == 0 for start in starts)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numba import njit
 
 import nagd_numba
-from nagd_numba.rules import RULES, nesterov
-from nagd_numba.rules.nesterov import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
+from nagd_numba.optimizers import nesterov
+from nagd_numba.optimizers.nesterov import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
+from nagd_numba.optimizers.registry import RULES
 from test_rules import LONGEST, assert_same_bits
 
 RULE = RULES["nesterov"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends import JIT_OFF
-from nagd_numba.compile import SIMULATOR
+from nagd_numba.kernels.jit import SIMULATOR
 
 ROOT = Path(__file__).parent.parent
 

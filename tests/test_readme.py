@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from backends import JIT_OFF
-from nagd_numba.compile import SIMULATOR
 from nagd_numba.gpu.driver import why_no_cuda
+from nagd_numba.kernels.jit import SIMULATOR
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -12,8 +12,8 @@ from numba import njit
 from numba.core.errors import TypingError
 
 import oracles
-from nagd_numba.compile import PACKAGE
-from nagd_numba.rounding import add, div, fma, mul, sqrt
+from nagd_numba.kernels.jit import PACKAGE
+from nagd_numba.kernels.rounding import add, div, fma, mul, sqrt
 
 
 @njit

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from backends import BACKENDS, JIT_OFF
-from nagd_numba import loops
-from nagd_numba.apply import apply, host_kernel, vectors
-from nagd_numba.compile import SIMULATOR
-from nagd_numba.rules import RULES
+from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers._host import apply, host_kernel, vectors
+from nagd_numba.optimizers.registry import RULES
 
 DTYPES = (np.float32, np.float64)
 LONGEST = 40 if SIMULATOR else 300
@@ -156,7 +156,7 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
         hyper[k] = bad
         p, g, *states = arrays
         kernel = host_kernel(rule, rule.defaults(), vectors(rule, np.float64))
-        assert kernel(p, g, tuple(states), tuple(hyper)) == loops.HYPER
+        assert kernel(p, g, tuple(states), tuple(hyper)) == elementwise.HYPER
         with pytest.raises(ValueError, match=f"{name} is "):
             apply(rule, p, g, states, dict(zip(rule.hyper, hyper, strict=True)), rule.defaults())
         assert all((x == 1).all() for x in arrays)
@@ -175,14 +175,14 @@ def test_kernels_refuse_overlap_and_lengths(rule):
             overlapping = list(apart)
             overlapping[i] = buffer[10 * j + 9 : 10 * j + 19]  # one shared element
             p, g, *states = overlapping
-            assert kernel(p, g, tuple(states), hyper) == loops.OVERLAP
+            assert kernel(p, g, tuple(states), hyper) == elementwise.OVERLAP
         short = list(apart)
         short[i] = short[i][:9]
         p, g, *states = short
-        assert kernel(p, g, tuple(states), hyper) == loops.LENGTH
+        assert kernel(p, g, tuple(states), hyper) == elementwise.LENGTH
     assert (buffer == 1).all()
     p, g, *states = apart
-    assert kernel(p, g, tuple(states), hyper) == loops.OK
+    assert kernel(p, g, tuple(states), hyper) == elementwise.OK
     assert (p != 1).any()
 
 

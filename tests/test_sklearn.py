@@ -32,7 +32,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from nagd_numba.adapters import perceptron
 from nagd_numba.adapters.sklearn import NesterovMLPClassifier, NesterovMLPRegressor
-from nagd_numba.mlp.trainer import Trainer
+from nagd_numba.mlp.cpu.trainer import Trainer
 
 THEIRS = {NesterovMLPClassifier: MLPClassifier, NesterovMLPRegressor: MLPRegressor}
 CLOSE = 1e-8  # relative, over a whole training in float64; 1e-6 is promised
@@ -52,7 +52,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """Kernels for one thread only, which halves the compiling; how many there are has no influence on the bits."""
-    monkeypatch.setattr("nagd_numba.threads.parallel_allowed", lambda: False)
+    monkeypatch.setattr("nagd_numba.kernels.threading_layer.parallel_allowed", lambda: False)
 
 
 def dataset(name):

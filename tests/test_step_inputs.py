@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from backends import JIT_OFF
 from nagd_numba import FlatParams, nesterov_update, step
-from nagd_numba.apply import PARALLEL_FROM
-from nagd_numba.compile import SIMULATOR
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers._host import PARALLEL_FROM
 
 
 def arrays(n=20, dtype=np.float32, shape=None, seed=0):

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import nagd_numba
-from nagd_numba import MLP, sweep_report
-from nagd_numba.cli import main
-from nagd_numba.data import load_file, split
-from nagd_numba.sweep import Sweep
-from nagd_numba.sweep_config import SweepConfig
-from nagd_numba.train_config import Config
+from nagd_numba import MLP
+from nagd_numba.cli import sweep_report
+from nagd_numba.cli.config import Config
+from nagd_numba.cli.data import load_file, split
+from nagd_numba.cli.main import main
+from nagd_numba.cli.sweep import Sweep
+from nagd_numba.cli.sweep_config import SweepConfig
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nagd_numba.rules import RULES
-from nagd_numba.rules.nesterov import TORCH
+from nagd_numba.optimizers.nesterov import TORCH
+from nagd_numba.optimizers.registry import RULES
 
 RULE = RULES["nesterov"]
 

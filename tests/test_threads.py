@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from backends import JIT_OFF
-from nagd_numba.compile import SIMULATOR
+from nagd_numba.kernels.jit import SIMULATOR
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled parallel kernels")
 

@@ -19,11 +19,11 @@ from numba import typeof
 
 import oracles
 from backends import JIT_OFF
-from nagd_numba.compile import cpu_kernel
-from nagd_numba.mlp import bindings
-from nagd_numba.mlp.pointers import pointer
-from nagd_numba.mlp.tile import BLOCK, ROWS
-from nagd_numba.rounding import add, fma
+from nagd_numba.kernels.jit import cpu_kernel
+from nagd_numba.kernels.pointers import pointer
+from nagd_numba.kernels.rounding import add, fma
+from nagd_numba.mlp.cpu import specialize
+from nagd_numba.mlp.cpu.microkernel import BLOCK, ROWS
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled kernels")
 
@@ -72,7 +72,7 @@ def in_order(a, b, out):
 
 @functools.cache
 def product_kernel(kind, dtype):
-    product = bindings._product(dtype, finish_with_row, across=kind == "across", transposed=kind == "transposed")
+    product = specialize._product(dtype, finish_with_row, across=kind == "across", transposed=kind == "transposed")
     vector = np.zeros(1, dtype)
     signature = tuple(map(typeof, (*[vector] * 4, (0,) * 12, vector, vector)))
     return cpu_kernel(multiply, f"test_multiply_{kind}_{dtype}", signature, source=finish_with_row, multiplied=product)
@@ -121,7 +121,7 @@ def check(kind, dtype, rows, columns, inner, seed=0, pads=(0, 0, 0), starts=(0, 
     for zone in (a, b, row):
         zone.matrix[...] = random.normal(size=zone.matrix.shape)
     out = Zone((2 * rows, columns), dtype, FILL, pads[2], starts[2], ends)
-    sizes = bindings.buffer_sizes(dtype, inner)
+    sizes = specialize.buffer_sizes(dtype, inner)
     buffer, panel = (Zone((1, size), dtype, FILL, start=5, end=5) for size in sizes)
     first, last = part or (0, rows)
     before = [zone.outside() for zone in (out, buffer, panel)]
@@ -167,7 +167,7 @@ def test_the_reference_is_the_documented_order(dtype, rows, columns, inner):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_shape_around_the_edges_of_a_tile(kind, dtype):
-    width = bindings.columns(dtype)
+    width = specialize.columns(dtype)
     edges = sorted(
         {1, 2, *range(width // 2 - 1, width // 2 + 2), *range(width - 1, width + 2), 2 * width, 2 * width + 1}
     )
@@ -218,7 +218,7 @@ def digest():
         random = np.random.default_rng(0)
         a, b = random.normal(size=(19, 150)).astype(dtype), random.normal(size=(150, 37)).astype(dtype)
         found.update(reference(a, b).tobytes())
-    return f"{found.hexdigest()} {bindings.columns('float32')}"
+    return f"{found.hexdigest()} {specialize.columns('float32')}"
 
 
 def in_another_process(code, **environment):
@@ -266,7 +266,7 @@ def multiply_between_guards():
     """Products whose matrices, buffer and panel all lie against forbidden memory."""
     shapes = [(1, 1, 1), (ROWS - 1, 5, 3), (ROWS + 1, 7, ROWS + 1), (2 * ROWS + 1, 33, BLOCK + 2)]
     for dtype in DTYPES:
-        width = bindings.columns(dtype)
+        width = specialize.columns(dtype)
         for kind in KINDS:
             for at_end in (False, True):
                 for rows, columns, inner in [*shapes, (ROWS, width, 4), (3 * ROWS, width // 2, 9)]:
@@ -278,7 +278,7 @@ def multiply_between_guards():
                                 (a_rows - 1) * (a_columns + pad) + a_columns,
                                 (b_rows - 1) * (b_columns + pad) + b_columns,
                             ),
-                            *(columns, 2 * rows * columns, *bindings.buffer_sizes(dtype, inner)),
+                            *(columns, 2 * rows * columns, *specialize.buffer_sizes(dtype, inner)),
                         )
                         a, b, row, out, buffer, panel = (guarded(dtype, size, at_end) for size in sizes)
                         product_kernel(kind, dtype)(

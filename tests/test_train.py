@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nagd_numba import MLP
-from nagd_numba.atomic import replacing
-from nagd_numba.data import Preprocessing, load_digits, split
-from nagd_numba.data.samples import checked
-from nagd_numba.model_file import load_model, save_model
-from nagd_numba.train import Comparison, compare, resolve_device
-from nagd_numba.train_config import ACTIVATIONS, LOSSES, PRECISIONS, Config
+from nagd_numba.cli.config import ACTIVATIONS, LOSSES, PRECISIONS, Config
+from nagd_numba.cli.data import Preprocessing, load_digits, split
+from nagd_numba.cli.data.samples import checked
+from nagd_numba.cli.train import Comparison, compare, resolve_device
+from nagd_numba.io.atomic import replacing
+from nagd_numba.io.model_file import load_model, save_model
 
 
 def digits(config):
@@ -173,11 +173,11 @@ def test_config_errors_name_the_option(change, message):
 
 
 def test_choices_are_those_of_the_network():
-    from nagd_numba.mlp import cells, checks
+    from nagd_numba.mlp import activations, arguments, losses
 
-    assert tuple(cells.ACTIVATIONS) == ACTIVATIONS
-    assert tuple(cells.LOSSES) == LOSSES
-    assert checks.PRECISIONS == PRECISIONS
+    assert tuple(activations.ACTIVATIONS) == ACTIVATIONS
+    assert tuple(losses.LOSSES) == LOSSES
+    assert arguments.PRECISIONS == PRECISIONS
 
 
 def test_auto_is_a_device():

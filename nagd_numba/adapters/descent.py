@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..mlp import MLP, engine
-from ..mlp.trainer import Data, Plan, Trainer
-from ..rules.nesterov import KERAS, NO_DECAY
+from ..mlp import MLP
+from ..mlp.cpu import train_kernels
+from ..mlp.cpu.trainer import Trainer
+from ..mlp.dataset import Data
+from ..mlp.plan import Plan
+from ..optimizers.nesterov import KERAS, NO_DECAY
 
 SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
 
@@ -90,4 +93,4 @@ class Epochs:
 
 def mean_loss(sums: np.ndarray) -> float:
     """The mean loss with the penalty."""
-    return float((sums[engine.LOSS] + sums[engine.PENALTY]) / sums[engine.WEIGHT])
+    return float((sums[train_kernels.LOSS] + sums[train_kernels.PENALTY]) / sums[train_kernels.WEIGHT])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import nagd_numba
-from nagd_numba.data import load_digits
+from nagd_numba.cli.data import load_digits
 
 from .steps import Missing
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import replacing
+from ..io.atomic import replacing
 from .memory import STEP_BYTES, STEP_FLOP
 
 COLOURS = {

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing
+from ..io.atomic import replacing
 from .promises import Promise, promised
 from .sections import SECTIONS, Row
 from .steps import LIMIT, PEERS

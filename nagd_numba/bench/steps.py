@@ -36,8 +36,8 @@ def ours(arrays: Arrays) -> Callable[[], object]:
 def our_kernel(parallel: bool, arrays: Arrays) -> Callable[[], object]:
     """The compiled kernel alone, without `step` around it."""
     try:
-        from nagd_numba.apply import host_kernel, vectors
-        from nagd_numba.rules import RULES
+        from nagd_numba.optimizers._host import host_kernel, vectors
+        from nagd_numba.optimizers.registry import RULES
     except ImportError:
         raise Missing("this version of nagd_numba has its kernels elsewhere") from None
     p, g, v = arrays

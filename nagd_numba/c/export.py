@@ -12,8 +12,9 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from .. import arrays, atomic
-from ..compile import require_jit
+from .. import validation
+from ..io import atomic
+from ..kernels.jit import require_jit
 from . import text
 from .functions import FUNCTIONS, PREFIX, compiled
 
@@ -41,7 +42,7 @@ def check(directory: str | Path, cpu: str | None) -> str:
     """The processor to make code for; raises where the files cannot be made or written.  The directory is made."""
     require_jit()
     names = list(processors())
-    chosen = names[0] if cpu is None else names[arrays.choice("--cpu", cpu, names)]
+    chosen = names[0] if cpu is None else names[validation.choice("--cpu", cpu, names)]
     folder = Path(directory)
     try:
         folder.mkdir(exist_ok=True)

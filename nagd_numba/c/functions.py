@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .. import loops
-from ..adaptive import adam_step, adamw_step, nadam_step
-from ..compile import c_function, merged
-from ..fista import fista_step
-from ..rules import RULES, Rule
-from ..rules.fista import PROXES
-from ..rules.nadam import VARIANTS
-from ..rules.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY
-from ..step import step
+from ..kernels import elementwise
+from ..kernels.jit import c_function, merged
+from ..kernels.rule import Rule
+from ..optimizers.adam import adam_step
+from ..optimizers.adamw import adamw_step
+from ..optimizers.fista import PROXES, fista_step
+from ..optimizers.nadam import VARIANTS, nadam_step
+from ..optimizers.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, step
+from ..optimizers.registry import RULES
 
 loop: Any = None  # bound below
 
@@ -190,5 +190,5 @@ def _compiled(name: str, inspected: bool) -> Any:
     rule, kind = made.rule, types.float32 if dtype == np.float32 else types.float64
     pointer = types.CPointer(kind)
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
-    entry = merged(loops.pointers, **loops.pointer_bindings(rule, dtype))
+    entry = merged(elementwise.pointers, **elementwise.pointer_bindings(rule, dtype))
     return c_function(made.function, name, types.intc(*given), inspected, source=rule.update, loop=entry)

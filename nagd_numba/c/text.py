@@ -6,18 +6,19 @@ import inspect
 import re
 import textwrap
 
-from .. import __version__, loops
+from .. import __version__
+from ..kernels import elementwise
 from .functions import DTYPES, FUNCTIONS, PREFIX, STEPS, CStep, declaration
 
 STATUSES = {
-    "OK": (loops.OK, "done"),
-    "LENGTH": (loops.LENGTH, "n is negative, or larger than any memory"),
-    "OVERLAP": (loops.OVERLAP, "arrays overlap"),
+    "OK": (elementwise.OK, "done"),
+    "LENGTH": (elementwise.LENGTH, "n is negative, or larger than any memory"),
+    "OVERLAP": (elementwise.OVERLAP, "arrays overlap"),
     "HYPER": (
-        loops.HYPER,
+        elementwise.HYPER,
         "a hyper-parameter or an option is out of its range, or all together out of the type's",
     ),
-    "NULL": (loops.NULL, "a null pointer, with n > 0"),
+    "NULL": (elementwise.NULL, "a null pointer, with n > 0"),
 }
 _MACROS = PREFIX.upper()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .build import Kernel, entry
+from .compiler import Kernel, entry
 
 _loading = threading.Lock()
 

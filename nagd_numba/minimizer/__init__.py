@@ -13,10 +13,10 @@ protocol    `scipy_method`
 check       `check_grad`
 """
 
-from . import inside as inside  # registers `minimize` for compiled code
-from .check import check_grad
-from .front import minimize
+# registers `minimize` for compiled code
+from .check_grad import check_grad
 from .many import minimize_many
-from .protocol import scipy_method
+from .minimize import minimize
+from .scipy_method import scipy_method
 
 __all__ = ["check_grad", "minimize", "minimize_many", "scipy_method"]

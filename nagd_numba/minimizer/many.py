@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..mlp.pace import CALL_SECONDS, Pace
-from ..threads import parallel_allowed
-from . import adapt, loop, settings
-from .compiled import interpreted, row, rows
-from .front import message
+from ..kernels.autotune import CALL_SECONDS, Pace
+from ..kernels.threading_layer import parallel_allowed
+from . import algorithm, settings, user_functions
+from .minimize import message
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
+from .specialize import interpreted, row, rows
 
 
 def minimize_many(
@@ -84,9 +84,9 @@ def minimize_many(
     wanted = settings.choices(n, method, L, strong_convexity, restart, prox, tol, maxiter, options)
     if prox in ("box", "nonneg"):
         np.clip(X, wanted.first, wanted.second, out=X)
-    functions = adapt.adapted(fun, jac, prox, wanted.penalty, X[0], row(columns, 0) + common)
+    functions = user_functions.adapted(fun, jac, prox, wanted.penalty, X[0], row(columns, 0) + common)
     G = np.empty_like(X)
-    numbers, counts = np.zeros((problems, loop.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
+    numbers, counts = np.zeros((problems, algorithm.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
     statuses = np.zeros(problems, np.int64)
     fixed = wanted.settings, wanted.first, wanted.second
     if functions.jitted:
@@ -127,13 +127,13 @@ def _result(
 ) -> Any:
     from scipy.optimize import OptimizeResult
 
-    success = statuses <= loop.DECREASE
+    success = statuses <= algorithm.DECREASE
     said = f"{int(success.sum())} of {len(X)} converged."
     for status in np.unique(statuses[~success]):
         said += f"  {int((statuses == status).sum())}: {message(int(status), wanted)}"
     return OptimizeResult(
         x=X,
-        fun=numbers[:, loop.TOTAL].copy(),
+        fun=numbers[:, algorithm.TOTAL].copy(),
         jac=G,
         nit=counts[:, NIT].copy(),
         nfev=counts[:, NFEV].copy(),
@@ -141,6 +141,6 @@ def _result(
         status=statuses,
         success=success,
         message=said,
-        L=numbers[:, loop.CURVATURE].copy(),
+        L=numbers[:, algorithm.CURVATURE].copy(),
         restarts=counts[:, RESTARTS].copy(),
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 from numba import types
 
-from ..compile import cpu_kernel
+from ..kernels.jit import cpu_kernel
 
 # Bound for a user's own map.
 own: Any = None

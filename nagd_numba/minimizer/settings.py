@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
-from . import loop
+from .. import validation
+from . import algorithm
 from .prox import NAMES
 
 METHODS = ("nag", "fista", "gd", "momentum")
@@ -23,7 +23,7 @@ OPTIONS = ("l1", "bounds", "penalty", "ftol", "maxtime", "monotone", "momentum",
 class Choices:
     """What was chosen, checked."""
 
-    settings: loop.Settings
+    settings: algorithm.Settings
     prox: str | Callable | None
     penalty: Callable | None
     first: np.ndarray
@@ -46,7 +46,7 @@ def choices(
 ) -> Choices:
     """Check everything but the functions; `observed`: someone wants the value of F at each iterate."""
     options = checked_options(options)
-    arrays.choice("method", method, METHODS)
+    validation.choice("method", method, METHODS)
     curvature = 0.0 if L is None else number("L", L, least=0.0, open_=True)
     convexity = 0.0
     if strong_convexity is not None:
@@ -56,7 +56,7 @@ def choices(
         if L is not None and convexity > curvature:
             raise ValueError(f"strong_convexity is {convexity} and L {curvature}; it cannot be above L")
     if restart is not None:
-        arrays.choice("restart", restart, ("gradient", "function"))
+        validation.choice("restart", restart, ("gradient", "function"))
     if L is not None and "L0" in options:
         raise ValueError("options has 'L0', where backtracking starts, beside L, which leaves nothing to find")
     momentum = -1.0
@@ -65,31 +65,31 @@ def choices(
         if method not in ("nag", "momentum") or momentum >= 1.0:
             raise ValueError("options has 'momentum', which is a number below 1 for method 'nag' or 'momentum'")
     if method == "gd":
-        scheme = loop.PLAIN
+        scheme = algorithm.PLAIN
     elif method == "momentum":
-        scheme = loop.HEAVY
+        scheme = algorithm.HEAVY
         if momentum < 0.0 and convexity == 0.0:
             momentum = 0.9
     else:
-        scheme = loop.CONSTANT if convexity > 0.0 or momentum >= 0.0 else loop.SEQUENCE
-    monotone = arrays.flag("options['monotone']", options.get("monotone", False))
-    if monotone and scheme not in (loop.PLAIN, loop.SEQUENCE):
+        scheme = algorithm.CONSTANT if convexity > 0.0 or momentum >= 0.0 else algorithm.SEQUENCE
+    monotone = validation.flag("options['monotone']", options.get("monotone", False))
+    if monotone and scheme not in (algorithm.PLAIN, algorithm.SEQUENCE):
         raise ValueError("options has 'monotone', which goes with 'gd', 'fista', and 'nag' without strong_convexity")
     ftol = number("options['ftol']", options.get("ftol", 0.0), least=0.0)
-    rule = loop.NEVER
-    if scheme == loop.SEQUENCE and restart is not None:
-        rule = loop.BY_GRADIENT if restart == "gradient" else loop.BY_FUNCTION
+    rule = algorithm.NEVER
+    if scheme == algorithm.SEQUENCE and restart is not None:
+        rule = algorithm.BY_GRADIENT if restart == "gradient" else algorithm.BY_FUNCTION
     penalty, first, second = _penalty(n, prox, options)
-    if scheme == loop.HEAVY and prox is not None:
+    if scheme == algorithm.HEAVY and prox is not None:
         raise ValueError("method 'momentum' has no proximal form; take 'nag', 'fista' or 'gd' with a prox")
-    tracks = monotone or ftol > 0.0 or rule == loop.BY_FUNCTION
+    tracks = monotone or ftol > 0.0 or rule == algorithm.BY_FUNCTION
     if callable(prox) and penalty is None and tracks:
         raise ValueError(
             "prox is a function, and restart='function', monotone and ftol compare values of the whole objective: "
             "give the penalty h(x) that belongs to it as options['penalty']"
         )
     return Choices(
-        loop.Settings(
+        algorithm.Settings(
             scheme=scheme,
             restart=rule,
             monotone=int(monotone),
@@ -128,7 +128,7 @@ def checked_options(options: Any) -> Mapping[str, Any]:
 def _penalty(n: int, prox: Any, options: Mapping[str, Any]) -> tuple[Callable | None, np.ndarray, np.ndarray]:
     """The user's penalty, and the two vectors of `prox`."""
     if prox is not None and not callable(prox):
-        arrays.choice("prox", prox, NAMES)
+        validation.choice("prox", prox, NAMES)
     for name, needed in (("l1", "l1"), ("bounds", "box")):
         if name in options and prox != needed:
             raise ValueError(f"options has {name!r}, which goes with prox={needed!r}, and prox is {prox!r}")
@@ -192,9 +192,9 @@ def _whole(name: str, x: Any) -> int:
 
 def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
     """A contiguous float64 copy of `x0` with that number of dimensions."""
-    if arrays.is_device_array(x0):
+    if validation.is_device_array(x0):
         raise TypeError(
-            f"{name} is on a CUDA device and {arrays.type_of(x0)}, which has no arithmetic of its own: pass "
+            f"{name} is on a CUDA device and {validation.type_of(x0)}, which has no arithmetic of its own: pass "
             f"cupy.asarray({name}) or torch.as_tensor({name}), which share its memory"
         )
     try:
@@ -202,7 +202,7 @@ def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
         if x.dtype.kind not in "fiub":
             raise TypeError(f"its dtype is {x.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} is {arrays.type_of(x0)}; an array of real numbers is needed: {error}") from error
+        raise TypeError(f"{name} is {validation.type_of(x0)}; an array of real numbers is needed: {error}") from error
     if x.ndim == 0 and ndim == 1:
         x = x.reshape(1)
     if x.ndim != ndim or x.size == 0:

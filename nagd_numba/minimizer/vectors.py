@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import types
 
-from ..compile import callee, cpu_kernel
+from ..kernels.jit import callee, cpu_kernel
 
 
 def copy(to, x):

@@ -9,27 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import arrays
 from ..history import History
 from ..schedules import Progress
-from . import checks
-from .course import (
-    DIVERGED,
-    OPTIMIZERS,
-    Limits,
-    ProgressBar,
-    Rates,
-    checked_metrics,
-    columns,
-    described,
-    positive,
-    rule_of,
-    telling,
-    validated,
-    whole,
-)
-from .place import place_of
-from .trainer import Plan, shuffled
+from ..validation import positive, whole
+from . import arguments
+from .backends import place_of
+from .cpu.trainer import shuffled
+from .metrics import checked_metrics, columns, described, validated
+from .plan import Plan
+from .progress import ProgressBar, telling
+from .rates import OPTIMIZERS, Rates, rule_of
+from .stopping import DIVERGED, Limits
 
 if TYPE_CHECKING:
     from .model import MLP
@@ -159,16 +149,16 @@ def fit(
     True
     """
     start = time.perf_counter()
-    arrays.choice("optimizer", optimizer, OPTIMIZERS)
+    validation.choice("optimizer", optimizer, OPTIMIZERS)
     rule, options = rule_of(optimizer)
     place = place_of(model, params, vel, states=len(rule.states))
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    number = int(checks.seed("seed", seed))
-    arrays.choice("keep", keep, ("last", "best"))
+    number = int(arguments.seed("seed", seed))
+    validation.choice("keep", keep, ("last", "best"))
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the History is needed")
     wanted = checked_metrics(model, metrics)
-    shuffle = arrays.flag("shuffle", shuffle)
+    shuffle = validation.flag("shuffle", shuffle)
     rates = Rates(lr, momentum, optimizer, model.dtype)
     largest = math.inf if clip is None else positive("clip", clip)
     limits = Limits(patience, min_gain, target_loss, time_budget)

@@ -10,26 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
 from ..history import History
 from ..schedules import Progress
-from . import checks
-from .course import (
-    DIVERGED,
-    NAG,
-    ProgressBar,
-    Rates,
-    checked_metrics,
-    described,
-    positive,
-    rule_of,
-    telling,
-    validated,
-    whole,
-)
+from ..validation import positive, whole
+from . import arguments
+from .backends import place_of
+from .cpu.trainer import shuffled
+from .metrics import checked_metrics, described, validated
 from .model import MLP
-from .place import place_of
-from .trainer import Plan, shuffled
+from .plan import Plan
+from .progress import ProgressBar, telling
+from .rates import NAG, Rates, rule_of
+from .stopping import DIVERGED
 
 
 def fit_many(
@@ -100,11 +92,11 @@ def fit_many(
     place = place_of(mlp, params2d, vel, many=True)
     networks = place.networks
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    arrays.choice("optimizer", optimizer, NAG)
+    validation.choice("optimizer", optimizer, NAG)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
     wanted = checked_metrics(mlp, metrics)
-    seeds = [int(checks.seed("seed", x)) for x in _each("seed", seed, networks)]
+    seeds = [int(arguments.seed("seed", x)) for x in _each("seed", seed, networks)]
     rates = [
         Rates(own_lr, own_momentum, optimizer, mlp.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)

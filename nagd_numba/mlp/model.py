@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, threads
-from ..compile import SIMULATOR
+from .. import validation
 from ..flat import FlatParams
-from . import checks, cpu, layout
-from .cells import ACTIVATIONS, LOSSES, drop_threshold
+from ..kernels import threading_layer
+from ..kernels.jit import SIMULATOR
+from . import arguments, layout
+from .activations import ACTIVATIONS
+from .cpu import inference
+from .dropout import drop_threshold
 from .fit import fit
+from .losses import LOSSES
 
 PARALLEL_FLOP = 2e7  # of `forward`, from which on two threads beat one
 
@@ -80,7 +84,7 @@ class MLP:
 
         ((1 + u)^2 (1 + 2^-23)^d - 1) sum |a| |b|,    d = min(n, 128) + ceil(n / 128),
 
-    about 0.001 of the sum of the absolute values, without overflow or underflow (`nagd_numba.mlp.gpu.tensor`).
+    about 0.001 of the sum of the absolute values, without overflow or underflow (`nagd_numba.mlp.gpu.tf32`).
     Parameters, activations, losses and updates stay float32.  The order in which the hardware adds is not specified,
     but fixed: equal inputs give equal bits on one kind of device; they are not those of the CPU.  Host arrays are
     refused: the same parameters serve `MLP(..., precision="float32")`.  Networks that fit one multiprocessor should be
@@ -90,7 +94,7 @@ class MLP:
     compiles for some seconds; later processes load the kernels from the disk cache.
 
     Dropout has no hidden state.  Whether unit `j` of hidden layer `l` (from 0) is dropped in row `i` is a function of
-    (`dropout_seed`, `l`, `i * width + j`) alone, the same on every target: see `nagd_numba.mlp.cells`.  Give every
+    (`dropout_seed`, `l`, `i * width + j`) alone, the same on every target: see `nagd_numba.mlp.activations`.  Give every
     step another seed, for example its number.
 
     References
@@ -125,15 +129,15 @@ class MLP:
         precision: str = "float32",
     ) -> None:
         self.sizes = layout.checked_sizes(sizes)
-        arrays.choice("activation", activation, tuple(ACTIVATIONS))
-        arrays.choice("loss", loss, tuple(LOSSES))
+        validation.choice("activation", activation, tuple(ACTIVATIONS))
+        validation.choice("loss", loss, tuple(LOSSES))
         self.activation = activation
         self.loss_name = loss
-        self.dropout = checks.dropout_rate(dropout)
-        self.dtype = checks.float_type(dtype)
+        self.dropout = arguments.dropout_rate(dropout)
+        self.dtype = arguments.float_type(dtype)
         self._dtype = self.dtype.name
-        self.precision = checks.precision(precision, self.dtype)
-        (self.l2,) = arrays.hyper_parameters({"l2": l2}, self.dtype)
+        self.precision = arguments.precision(precision, self.dtype)
+        (self.l2,) = validation.hyper_parameters({"l2": l2}, self.dtype)
         self.size = layout.parameter_count(self.sizes)
         self._sizes = np.array(self.sizes, np.int64)
         self._threshold = drop_threshold(self.dropout)
@@ -201,10 +205,10 @@ class MLP:
         """
         if self._on_device(params=params, X=X):
             return _device().forward(self, params, X)
-        params, X = checks.parameters(self, params), checks.inputs(self, X)
+        params, X = arguments.parameters(self, params), arguments.inputs(self, X)
         out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        parallel = 2.0 * len(X) * self.size >= PARALLEL_FLOP and threads.parallel_allowed()
-        cpu.forward_kernel(self._dtype, self.activation, parallel)(params, X, self._sizes, out)
+        parallel = 2.0 * len(X) * self.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
+        inference.forward_kernel(self._dtype, self.activation, parallel)(params, X, self._sizes, out)
         return out
 
     def predict_proba(self, params: Any, X: Any) -> Any:
@@ -221,7 +225,7 @@ class MLP:
         if self._on_device(params=params, X=X):
             return _device().predict_proba(self, params, X)
         z = self.forward(params, X)
-        cpu.probability_kernel(self._dtype, self.loss_name)(z)
+        inference.probability_kernel(self._dtype, self.loss_name)(z)
         return z
 
     def predict(self, params: Any, X: Any) -> Any:
@@ -256,9 +260,9 @@ class MLP:
         >>> decide(np.array([-1, 1, 0, 0], np.float32), 2.0)
         1
         """
-        from .compiled import compiled
+        from .embed import compiled
 
-        checks.host_precision(self)
+        arguments.host_precision(self)
         return compiled(self, name)
 
     def loss(self, params: Any, X: Any, y: Any) -> float:
@@ -273,12 +277,12 @@ class MLP:
         """
         if self._on_device(params=params, X=X, y=y):
             return _device().loss(self, params, X, y)
-        params, X = checks.parameters(self, params), checks.inputs(self, X)
-        y = checks.targets(self, y, X.shape[0])
-        kernel = cpu.value_kernel(self._dtype, self.activation, self.loss_name)
+        params, X = arguments.parameters(self, params), arguments.inputs(self, X)
+        y = arguments.targets(self, y, X.shape[0])
+        kernel = inference.value_kernel(self._dtype, self.activation, self.loss_name)
         value, bad = kernel(params, X, y, self._sizes, self.l2)
         if bad >= 0:
-            checks.refuse_targets(self, y, one_hot=False)
+            arguments.refuse_targets(self, y, one_hot=False)
         return float(value)
 
     def value_and_grad(
@@ -307,37 +311,37 @@ class MLP:
         >>> net.value_and_grad(np.zeros(3), [[1.0, 2.0]], [3.0])
         (9.0, array([ -6., -12.,  -6.]))
         """
-        seed = None if dropout_seed is None else checks.seed("dropout_seed", dropout_seed)
+        seed = None if dropout_seed is None else arguments.seed("dropout_seed", dropout_seed)
         if self.dropout == 0:
             seed = None
         if self._on_device(params=params, X=X, y=y, out=out):
             return _device().value_and_grad(self, params, X, y, out, seed)
-        params, X = checks.parameters(self, params), checks.inputs(self, X)
-        y = checks.targets(self, y, X.shape[0])
+        params, X = arguments.parameters(self, params), arguments.inputs(self, X)
+        y = arguments.targets(self, y, X.shape[0])
         if out is None:
             grads = out = np.empty(self.size, self.dtype)
         else:
-            grads = checks.parameters(self, out, "out", write=True)
-            checks.apart(grads, params=params, X=X, y=y)
-        kernel = cpu.gradient_kernel(self._dtype, self.activation, self.loss_name, seed is not None)
+            grads = arguments.parameters(self, out, "out", write=True)
+            arguments.apart(grads, params=params, X=X, y=y)
+        kernel = inference.gradient_kernel(self._dtype, self.activation, self.loss_name, seed is not None)
         value, bad = kernel(
             *(params, X, y, grads, self._sizes, self.l2),
             *(_NO_SEED if seed is None else seed, self._threshold, 1.0 - self.dropout),
         )
         if bad >= 0:
-            checks.refuse_targets(self, y, one_hot=False)
-        arrays.tell_torch(out)
+            arguments.refuse_targets(self, y, one_hot=False)
+        validation.tell_torch(out)
         return float(value), out
 
     fit = fit
 
     def _on_device(self, params: Any, **others: Any) -> bool:
-        there = type(params) is not np.ndarray or any(map(arrays.is_device_array, others.values()))
+        there = type(params) is not np.ndarray or any(map(validation.is_device_array, others.values()))
         if there:
             named = [("params", params), *((name, x) for name, x in others.items() if x is not None)]
-            there = arrays.any_on_device(named)
+            there = validation.any_on_device(named)
         if not there:
-            checks.host_precision(self)
+            arguments.host_precision(self)
         return there
 
 
@@ -345,9 +349,9 @@ class MLP:
 def _device() -> Any:
     if SIMULATOR:
         return _Simulated()
-    from .gpu import run  # imports numba.cuda
+    from .gpu import inference  # imports numba.cuda
 
-    return run
+    return inference
 
 
 class _Simulated:
@@ -363,4 +367,4 @@ class _Simulated:
                 return value, cuda.to_device(grads) if given[3] is None else given[3]
             return made if name == "loss" else cuda.to_device(made)
 
-        return run
+        return inference

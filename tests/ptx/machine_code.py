@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import rules
-from nagd_numba.gpu.build import Kernel
-from nagd_numba.gpu.build import _tools as tools
-from nagd_numba.mlp.gpu import norms, outputs, products, resident
-from nagd_numba.mlp.gpu.products import Kind
-from nagd_numba.rules import RULES, Rule
+from nagd_numba.gpu import elementwise
+from nagd_numba.gpu.compiler import Kernel
+from nagd_numba.gpu.compiler import _tools as tools
+from nagd_numba.kernels.rule import Rule
+from nagd_numba.mlp.gpu import gemm, losses, persistent, reductions
+from nagd_numba.mlp.gpu.gemm import Kind
+from nagd_numba.optimizers.registry import RULES
 
 TABLE = Path(__file__).with_name("table.csv")
 
@@ -191,7 +192,7 @@ def _step_entry(
     lists: bool,
     capabilities: tuple[Capability, ...] = CAPABILITIES,
 ) -> Entry:
-    make = functools.partial(rules.kernel, rule, options, storage, master, lists)
+    make = functools.partial(elementwise.kernel, rule, options, storage, master, lists)
     return Entry(short_name(make()), make, capabilities)
 
 
@@ -202,7 +203,7 @@ def network_entries() -> Iterator[Entry]:
 
     def product(purpose: str, tile: int, *kind: Any, everywhere: bool = False, **named: Any) -> Entry:
         made = Kind(*kind, **named)
-        return _entry(products.kernel, purpose, made, tile, everywhere=everywhere)
+        return _entry(gemm.kernel, purpose, made, tile, everywhere=everywhere)
 
     yield product("hidden", 64, "float32", "relu", everywhere=True)
     yield product("hidden", 32, "float32", "tanh", True, "float32", everywhere=True)
@@ -231,23 +232,23 @@ def network_entries() -> Iterator[Entry]:
     yield product("update", 64, "float32", tf32=True, **default, everywhere=True)
 
     for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
-        yield _entry(outputs.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)
-        yield _entry(outputs.losses_kernel, "float64", loss, True, at != 1)
-    yield _entry(outputs.targets_kernel, "float32", "int64", outputs.LABELS)
-    yield _entry(outputs.targets_kernel, "float32", "int32", outputs.ONE_HOT)
-    yield _entry(outputs.targets_kernel, "float64", "bool", outputs.BINARY)
-    yield _entry(outputs.targets_kernel, "float64", "float64", outputs.REAL)
+        yield _entry(losses.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)
+        yield _entry(losses.losses_kernel, "float64", loss, True, at != 1)
+    yield _entry(losses.targets_kernel, "float32", "int64", losses.LABELS)
+    yield _entry(losses.targets_kernel, "float32", "int32", losses.ONE_HOT)
+    yield _entry(losses.targets_kernel, "float64", "bool", losses.BINARY)
+    yield _entry(losses.targets_kernel, "float64", "float64", losses.REAL)
     for dtype in ("float32", "float64"):
         for flag in (False, True):
-            yield _entry(outputs.probabilities_kernel, dtype, flag)
-            yield _entry(outputs.classes_kernel, dtype, flag)
-            yield _entry(norms.squares_kernel, dtype, flag)
-            yield _entry(norms.apply_kernel, dtype, rule, rule.defaults(), flag)
+            yield _entry(losses.probabilities_kernel, dtype, flag)
+            yield _entry(losses.classes_kernel, dtype, flag)
+            yield _entry(reductions.squares_kernel, dtype, flag)
+            yield _entry(reductions.apply_kernel, dtype, rule, rule.defaults(), flag)
 
     kinds = "float32", "float32", "relu", "cross_entropy", False, False, False
-    yield _entry(resident.kernel, *kinds, rule, rule.defaults(), everywhere=True)
+    yield _entry(persistent.kernel, *kinds, rule, rule.defaults(), everywhere=True)
     kinds = "float64", "uint8", "tanh", "mse", True, True, True
-    yield _entry(resident.kernel, *kinds, rule, rule.defaults())
+    yield _entry(persistent.kernel, *kinds, rule, rule.defaults())
 
 
 def _entry(make: Callable[..., Kernel], *arguments: object, everywhere: bool = False) -> Entry:

@@ -10,9 +10,9 @@ from machine_code import Code, Table
 from numba import types
 
 import nagd_numba
-from nagd_numba.gpu import rules
-from nagd_numba.gpu.build import Kernel
-from nagd_numba.rules import RULES
+from nagd_numba.gpu import elementwise
+from nagd_numba.gpu.compiler import Kernel
+from nagd_numba.optimizers.registry import RULES
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
@@ -115,8 +115,8 @@ def test_a_step_without_wide_accesses_is_found(monkeypatch):
     """The real kernel of the table, made worse: elements move one by one."""
     rule = RULES["nesterov"]
     entry = machine_code.default_step(rule, "float32")
-    monkeypatch.setattr(rules, "wide_width", lambda storage: 1)
-    worse = entry._replace(make=lambda: rules.kernel.__wrapped__(rule, rule.defaults(), "float32", False, False))
+    monkeypatch.setattr(elementwise, "wide_width", lambda storage: 1)
+    worse = entry._replace(make=lambda: elementwise.kernel.__wrapped__(rule, rule.defaults(), "float32", False, False))
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # it has the name of the good one
     with pytest.raises(
         AssertionError, match=r"float32 sm_90: worse in .*wide loads and wide stores.*wide loads 3 -> 0"
@@ -132,12 +132,12 @@ def test_spills_are_seen():
     def greedy(x, n):
         many = cuda.local.array(100, types.float64)
         for i in range(100):
-            many[i] = rules.load(x, i)
+            many[i] = elementwise.load(x, i)
         for _ in range(n):
             for i in range(100):
                 many[i] = many[i] * many[(i + 1) % 100] + 1.0
         for i in range(100):
-            rules.store(x, i, many[i])
+            elementwise.store(x, i, many[i])
 
     kernel = Kernel(greedy, "greedy", (types.CPointer(types.float64), types.int64), threads=1024)
     assert machine_code.read(kernel.image((9, 0))).spills > 0

@@ -7,9 +7,9 @@ import pytest
 
 import driverless
 from backends import JIT_OFF
-from nagd_numba.mlp.gpu import norms, outputs, products
-from nagd_numba.mlp.gpu.products import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
-from nagd_numba.rules import RULES
+from nagd_numba.mlp.gpu import gemm, losses, reductions
+from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
+from nagd_numba.optimizers.registry import RULES
 
 RULE = RULES["nesterov"]
 A_FEW = 64  # bytes: ptxas prefers another block on a multiprocessor to the last register
@@ -32,7 +32,7 @@ def product(purpose, dtype, tile, source=None, tf32=False):
     kind = Kind(dtype, "tanh" if inner else "identity", inner, source, tf32=tf32)
     if purpose == UPDATE:
         kind = kind._replace(rule=RULE, options=RULE.defaults())
-    return products.kernel(purpose, kind, tile)
+    return gemm.kernel(purpose, kind, tile)
 
 
 def ptx(kernel, capability=(9, 0)):
@@ -62,7 +62,7 @@ def test_products_keep_their_sums_in_registers_and_read_shared_memory_widely(pur
     assert ".local" not in text
     terms, suffix, wide = (16, "f32", "v4") if dtype == "float32" else (8, "f64", "v2")
     assert code.count(f"ld.shared.{wide}.{suffix}") == terms * 2 * (1 if wide == "v4" else 2)
-    assert code.count(f"fma.rn.{suffix}") >= terms * products.RESULTS
+    assert code.count(f"fma.rn.{suffix}") >= terms * gemm.RESULTS
 
 
 @purposes
@@ -74,7 +74,7 @@ def test_products_fit(purpose, dtype, tile, capability, tmp_path):
     assert numbers["spill stores"] <= A_FEW
     assert numbers["spill loads"] <= A_FEW
     # At least two blocks of large tiles on a multiprocessor, whose registers are 65536.
-    assert numbers["registers"] * products.threads(tile) <= 65536 // (2 if dtype == "float32" else 1)
+    assert numbers["registers"] * gemm.threads(tile) <= 65536 // (2 if dtype == "float32" else 1)
 
 
 @purposes
@@ -84,11 +84,11 @@ def test_tensor_cores_multiply_what_was_rounded_once(purpose):
     text = ptx(product(purpose, "float32", tile, tf32=True))
     code = only_pinned(text, "float32")
     assert ".local" not in text
-    terms = products.DEPTHS["float32"]
+    terms = gemm.DEPTHS["float32"]
     assert sum(x.startswith("mma.sync.aligned.m16n8k8") for x in code) == terms // 8 * 4
     # A lane takes a quarter of the terms.
     assert code.count("ld.shared.v4.u32") == code.count("ld.shared.v2.u32") == terms // 4
-    loads = tile * terms // products.threads(tile)
+    loads = tile * terms // gemm.threads(tile)
     assert code.count("cvt.rna.tf32.f32") == 2 * 2 * loads  # of both factors, at the beginning and in the loop
     if purpose == OUTPUT:
         assert not [x for x in code if x.startswith("fma")]
@@ -105,15 +105,15 @@ def test_tensor_cores_are_in_the_machine_code(capability):
 
 def others(dtype):
     labels = dtype == "float32"
-    yield outputs.losses_kernel(dtype, "cross_entropy" if labels else "mse", True, True)
-    yield outputs.losses_kernel(dtype, "binary_cross_entropy", False, False)
-    yield outputs.targets_kernel(dtype, "int32", outputs.LABELS)
-    yield outputs.targets_kernel(dtype, dtype, outputs.BINARY)
-    yield outputs.probabilities_kernel(dtype, labels)
-    yield outputs.classes_kernel(dtype, labels)
-    yield norms.squares_kernel(dtype, norm=False)
-    yield norms.squares_kernel(dtype, norm=True)
-    yield norms.apply_kernel(dtype, RULE, RULE.defaults(), True)
+    yield losses.losses_kernel(dtype, "cross_entropy" if labels else "mse", True, True)
+    yield losses.losses_kernel(dtype, "binary_cross_entropy", False, False)
+    yield losses.targets_kernel(dtype, "int32", losses.LABELS)
+    yield losses.targets_kernel(dtype, dtype, losses.BINARY)
+    yield losses.probabilities_kernel(dtype, labels)
+    yield losses.classes_kernel(dtype, labels)
+    yield reductions.squares_kernel(dtype, norm=False)
+    yield reductions.squares_kernel(dtype, norm=True)
+    yield reductions.apply_kernel(dtype, RULE, RULE.defaults(), True)
 
 
 @dtypes
@@ -128,9 +128,9 @@ def test_the_other_kernels_fit_without_spills(dtype, capability, tmp_path):
 @dtypes
 def test_what_is_returned_is_computed_in_the_networks_dtype(dtype):
     for kernel in (
-        outputs.probabilities_kernel(dtype, True),
-        outputs.probabilities_kernel(dtype, False),
-        outputs.classes_kernel(dtype, True),
-        norms.apply_kernel(dtype, RULE, RULE.defaults(), True),
+        losses.probabilities_kernel(dtype, True),
+        losses.probabilities_kernel(dtype, False),
+        losses.classes_kernel(dtype, True),
+        reductions.apply_kernel(dtype, RULE, RULE.defaults(), True),
     ):
         only_pinned(ptx(kernel), dtype)

@@ -8,8 +8,8 @@ from numba import types
 
 import driverless
 from nagd_numba import adam_update, nesterov_update
-from nagd_numba.gpu.rules import THREADS, kernel
-from nagd_numba.rules import RULES
+from nagd_numba.gpu.elementwise import THREADS, kernel
+from nagd_numba.optimizers.registry import RULES
 
 pytestmark = pytest.mark.usefixtures("compiler")
 

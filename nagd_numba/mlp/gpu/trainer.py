@@ -1,6 +1,6 @@
 """Drives the training of one network, or of many, in a device's memory: the counterpart of `..trainer.Trainer`.
 
-A network whose memory fits one multiprocessor is trained by the resident kernel (`resident.py`), many steps a launch;
+A network whose memory fits one multiprocessor is trained by the resident kernel (`persistent.py`), many steps a launch;
 any other by the general kernels (`general.py`), a few launches a step.  Both give the bits of the CPU.  With TF32 every
 network takes the general kernels: which networks fit a multiprocessor differs between devices, and whether TF32 is
 used must not; and the products of the resident kernel are small, so its time is latency rather than arithmetic.
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...gpu import driver
-from ...gpu.memory import DeviceMemory
-from ..cells import LOSSES
-from ..pace import CALL_SECONDS
-from ..trainer import Plan
-from . import resident, sums
-from .general import Results, Steps
+from ...gpu.device_array import DeviceMemory
+from ...kernels.autotune import CALL_SECONDS
+from ..losses import LOSSES
+from ..plan import Plan
+from . import host_sums, persistent
+from .multi_launch import Results, Steps
 
 if TYPE_CHECKING:
     from ..model import MLP
@@ -63,17 +63,17 @@ class DeviceTrainer:
         self._arrays: dict[str, Any] = {}
         rows = min(plan.batch, data.X.shape[0])
         self._seconds = GUESS + 6.0 * rows * model.size / 1e12
-        self._shared = resident.Plan.of(model.sizes, rows).total * model.dtype.itemsize
+        self._shared = persistent.Plan.of(model.sizes, rows).total * model.dtype.itemsize
         fused = plan.accumulate == 1 and plan.clip == np.inf
         exact = model.precision != "tf32"
         self.resident = exact and fused and self._shared <= self._driver.shared_limit(data.device)
         if self.resident:
-            kernel = resident.kernel(
+            kernel = persistent.kernel(
                 *(model._dtype, data.X.dtype, model.activation, model.loss_name, model.dropout > 0),
                 *(data.weights is not None, plan.measure, plan.rule, plan.options),
             )
             self._loaded = self._driver.load(kernel, data.device, self._shared)
-            self._configuration = self._driver.configuration(max(networks, 1), resident.THREADS, self._shared)
+            self._configuration = self._driver.configuration(max(networks, 1), persistent.THREADS, self._shared)
             self._sizes = self._driver.upload(np.array(model.sizes, np.int64), data.device)
         else:
             size = model.size * model.dtype.itemsize
@@ -135,7 +135,7 @@ class DeviceTrainer:
             if on_call is not None:
                 on_call(first)
         records = [self._driver.download(x) for x in results]
-        made = [self._sums(orders[m], sums.Records(*(x[m] for x in records))) for m in range(count)]
+        made = [self._sums(orders[m], host_sums.Records(*(x[m] for x in records))) for m in range(count)]
         return np.stack(made) if self.networks else made[0]
 
     def _resident_run(
@@ -184,7 +184,7 @@ class DeviceTrainer:
 
         return enqueue
 
-    def _sums(self, order: np.ndarray, records: sums.Records) -> np.ndarray:
+    def _sums(self, order: np.ndarray, records: host_sums.Records) -> np.ndarray:
         model, plan = self.model, self.plan
         labels = LOSSES[model.loss_name].labels
         outputs = 1 if labels else model.sizes[-1]
@@ -193,7 +193,7 @@ class DeviceTrainer:
             measures=records.measures if plan.measure else None, squares=records.squares if model.l2 != 0 else None
         )
         decays = self._decays(self._samples(order))
-        return sums.host_sums(kept, len(order), plan.batch, loss_factor, decays, labels, self._weights(order))
+        return host_sums.host_sums(kept, len(order), plan.batch, loss_factor, decays, labels, self._weights(order))
 
     def _weights(self, order: np.ndarray) -> np.ndarray | None:
         return self.data.host_weights[order] if len(self.data.host_weights) else None
@@ -205,7 +205,7 @@ class DeviceTrainer:
         return np.repeat(groups, self.plan.accumulate)[: self.steps(len(order))]
 
     def _groups(self, order: np.ndarray) -> np.ndarray:
-        return sums.group_weights(self._weights(order), len(order), self.plan.batch * self.plan.accumulate)
+        return host_sums.group_weights(self._weights(order), len(order), self.plan.batch * self.plan.accumulate)
 
     def _decays(self, samples: np.ndarray) -> np.ndarray:
         return self.model.l2 / samples if self.plan.by_samples else np.full(len(samples), self.model.l2)

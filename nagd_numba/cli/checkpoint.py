@@ -1,0 +1,112 @@
+"""The state of `nagd-numba train` in its `--save` file, beside the best model: what `--resume` continues from.
+
+The file is written after an epoch, whole or not at all, if it was not within the last half second: that much and the
+epoch in work is what a run loses that is killed at any moment.  Resumed, it ends bit for bit like one that was not.
+The order of the rows, the dropout and the rates are functions of the configuration and the epoch, so parameters,
+velocity (with Adam's kind both moments) and history are all there is to keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..io import npz
+from .config import Config
+from .data import Split
+
+if TYPE_CHECKING:
+    from .train import Comparison
+
+FORMAT = "nagd_numba.train 1"
+_EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")
+
+
+def content(run: Comparison, source: dict[str, Any]) -> dict[str, Any]:
+    """The state of a comparison as named arrays; `source` says where the data came from."""
+    from .train import to_host
+
+    arrays: dict[str, Any] = {
+        "training": FORMAT,
+        "config": json.dumps(dataclasses.asdict(run.config)),
+        "source": json.dumps(source),
+        "data_digest": digest(run.data),
+    }
+    for method, state in run.states.items():
+        history = [[getattr(epoch, name) for name in _EPOCH] for epoch in state.result.history]
+        arrays |= {
+            f"{method}/params": to_host(state.params),
+            f"{method}/vel": to_host(state.vel),
+            f"{method}/history": np.array(history, np.float64).reshape(-1, len(_EPOCH)),
+            f"{method}/first_loss": state.result.first_loss,
+            f"{method}/seconds": state.result.seconds,
+        }
+    return arrays
+
+
+class Checkpoint:
+    """A training read from a file; raises `ValueError` for a file that holds none, and leaves it alone."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._content = npz.read(path, "training of nagd-numba train --save")
+        if str(self._content.get("training")) != FORMAT:
+            raise ValueError(f"{path}: no training of nagd-numba train --save in it (no {FORMAT!r})")
+        try:
+            values = dict(json.loads(str(self._content["config"])))
+            self.config = Config(**{name: _as_given(value) for name, value in values.items()})
+            self.source: dict[str, Any] = dict(json.loads(str(self._content["source"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: a damaged training: {error}") from error
+
+    def restore(self, run: Comparison) -> None:
+        """Put the state into a comparison of the same configuration and data."""
+        from .train import Best, Epoch, Result, State
+
+        if str(self._content.get("data_digest")) != digest(run.data):
+            raise ValueError(f"{self.path}: it was trained on other data than {run.data.name}")
+        try:
+            for method in run.config.methods:
+                if f"{method}/params" not in self._content:
+                    continue
+                params = self._vector(f"{method}/params", run)
+                vel = self._vector(f"{method}/vel", run, run.states_size(method))
+                history = [Epoch(int(row[0]), *map(float, row[1:])) for row in self._content[f"{method}/history"]]
+                first_loss, seconds = (float(self._content[f"{method}/{name}"]) for name in ("first_loss", "seconds"))
+                run.states[method] = State(
+                    Result(method, history, first_loss, seconds), run.place(params), run.place(vel)
+                )
+            if "method" in self._content and "params" in self._content:
+                method, number = str(self._content["method"]), int(self._content["epoch"])
+                epoch = run.states[method].result.history[number - 1]
+                run.best = Best(method, epoch, self._vector("params", run))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            run.states.clear()
+            raise ValueError(f"{self.path}: a damaged training: {error}") from error
+        passed = max((len(result.history) for result in run.results), default=0)
+        if passed > run.config.epochs:
+            raise ValueError(f"--epochs is {run.config.epochs}, and {passed} have passed in {self.path}; give as many")
+
+    def _vector(self, name: str, run: Comparison, size: int | None = None) -> np.ndarray:
+        x, size = self._content[name], run.model.size if size is None else size
+        if x.shape != (size,) or x.dtype != run.model.dtype:
+            raise ValueError(f"{name} has shape {x.shape} and dtype {x.dtype}, not ({size},), {run.model.dtype}")
+        return np.ascontiguousarray(x)
+
+
+def digest(data: Split) -> str:
+    """What tells these samples from others."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for x in (data.X, data.y, data.X_validation, data.y_validation):
+        hashed.update(f"{x.dtype}{x.shape}".encode())
+        hashed.update(np.ascontiguousarray(x).tobytes())
+    return hashed.hexdigest()
+
+
+def _as_given(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,97 @@
+"""What `nagd-numba info` tells: versions, processor, threads, cache, GPU; what a bug report needs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..bench import machine
+from ..gpu.driver import why_no_cuda
+from ..kernels import elementwise
+from ..kernels.jit import PACKAGE, SIMULATOR, plain
+from ..kernels.threading_layer import parallel_allowed
+
+_PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")
+_VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "neon", "sve", "sve2")
+
+
+def collect() -> list[tuple[str, str]]:
+    """Names and values, in the order to show them."""
+    return [
+        ("nagd_numba", f"{__version__} ({PACKAGE})"),
+        ("python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
+        *((name, machine.version(name) or "not installed") for name in _PACKAGES),
+        *_processor(),
+        *_threads(),
+        ("cache", _cache()),
+        *_gpus(),
+    ]
+
+
+def _processor() -> list[tuple[str, str]]:
+    import llvmlite.binding as llvm
+    from numba import config
+
+    settings: Any = config
+    has = llvm.get_host_cpu_features()
+    features = [name for name in _VECTORS if has.get(name)]
+    target = settings.CPU_NAME or llvm.get_host_cpu_name()
+    chosen = ", set by NUMBA_CPU_NAME or NUMBA_CPU_FEATURES" if settings.CPU_NAME or settings.CPU_FEATURES else ""
+    return [
+        ("processor", f"{machine.processor()}, {machine.cores()} of {os.cpu_count()} cores usable"),
+        ("compiled for", f"{target}{chosen}"),
+        ("vector units", ", ".join(features) or "none that LLVM names"),
+    ]
+
+
+def _threads() -> list[tuple[str, str]]:
+    import numba
+
+    try:
+        count: Any = numba.get_num_threads()  # starts the pool: after it the layer is known
+        layer = numba.threading_layer()
+    except (ValueError, RuntimeError, ImportError) as error:
+        return [("numba threads", f"unknown ({error})")]
+    if parallel_allowed():
+        use = "long vectors are updated in parallel"
+    elif count > 1:
+        use = f"vectors are updated serially: {layer} is not safe to enter from two threads; tbb or omp are"
+    else:
+        use = "vectors are updated serially"
+    return [("numba threads", f"{count}, layer {layer}; {use}")]
+
+
+def _cache() -> str:
+    from numba.core.caching import FunctionCache
+
+    setting = os.environ.get("NAGD_NUMBA_CACHE")
+    if (setting or "1").lower() in ("0", "false", "off", "no"):
+        return f"off (NAGD_NUMBA_CACHE={setting})"
+    try:
+        place = Path(FunctionCache(plain(elementwise.contiguous)).cache_path)
+    except (RuntimeError, OSError):
+        return "off: numba finds no directory that it can write; NUMBA_CACHE_DIR names one"
+    files = [file.stat().st_size for file in place.glob("*.nb[ic]")]
+    return f"on, {place} ({len(files)} files, {sum(files) / 1e6:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off"
+
+
+def _gpus() -> list[tuple[str, str]]:
+    reason = why_no_cuda()
+    if reason is not None:
+        return [("gpu", f"none. {reason}")]
+    if SIMULATOR:
+        return [("gpu", "none: the simulator of numba.cuda (NUMBA_ENABLE_CUDASIM)")]
+    cuda: Any = importlib.import_module("numba.cuda")
+    lines = []
+    for index in range(len(cuda.gpus)):
+        with cuda.gpus[index]:
+            device = cuda.get_current_device()
+            total = cuda.current_context().get_memory_info()[1]
+        name = device.name.decode() if isinstance(device.name, bytes) else device.name
+        major, minor = device.compute_capability
+        lines.append((f"gpu {index}", f"{name}, compute capability {major}.{minor}, {total / 2**30:.0f} GiB"))
+    return lines

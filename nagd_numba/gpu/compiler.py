@@ -1,0 +1,136 @@
+"""A kernel template and argument types become machine code, with no driver and no device, kept on disk.
+
+numba-cuda makes LLVM IR of the template and NVVM makes LTO-IR of that; nvJitLink makes the machine code for one
+architecture.  Numba's own dispatchers are not used: their launches cost the host 24 us, and their caches know
+neither the compile options nor the other source files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from numba import config
+
+from ..io.atomic import replacing
+from ..kernels.jit import PACKAGE, bind, cache_allowed, digest, fingerprint
+
+_building = threading.RLock()
+
+
+class Kernel:
+    """A CUDA kernel for one list of argument types.
+
+    Numba flattens tuples: a launch is given their elements one by one.  `threads` is the most that a block may have,
+    from which follows how many registers a thread may take.
+    """
+
+    def __init__(
+        self,
+        template: Callable,
+        name: str,
+        signature: tuple[Any, ...],
+        source: Callable | None = None,
+        threads: int | None = None,
+        **bindings: Any,
+    ) -> None:
+        from numba import cuda
+
+        self.signature, self.threads = signature, threads
+        unique = digest(fingerprint(source), str(signature), str(threads))
+        self.function: FunctionType = bind(template, f"{name}_{unique}", {"cuda": cuda, **bindings})
+        self._images: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def image(self, capability: tuple[int, int]) -> bytes:
+        """The machine code for a compute capability; from the disk where it was made before."""
+        if capability not in self._images:
+            with _building:
+                self._images[capability] = self._kept(capability) or self._made(capability)
+        return self._images[capability]
+
+    def code(self, output: str, capability: tuple[int, int]) -> Any:
+        """The `"ptx"` or `"ltoir"` of the kernel."""
+        from numba import cuda
+
+        with _building, _no_device(capability):
+            return cuda.compile(
+                *(self.function, self.signature),
+                cc=capability,
+                output=output,
+                device=False,
+                abi="numba",
+                launch_bounds=self.threads,
+            )[0]
+
+    def _made(self, capability: tuple[int, int]) -> bytes:
+        image = link(self.code("ltoir", capability), capability)
+        path = self._path(capability)
+        if path is not None:
+            with contextlib.suppress(OSError):  # a read-only place: made anew in the next process
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(path) as file:
+                    file.write(image)
+        return image
+
+    def _kept(self, capability: tuple[int, int]) -> bytes | None:
+        path = self._path(capability)
+        try:
+            image = b"" if path is None else path.read_bytes()
+        except OSError:
+            return None
+        return image if image.startswith(b"\x7fELF") else None
+
+    def _path(self, capability: tuple[int, int]) -> Path | None:
+        if not cache_allowed():
+            return None
+        folder = Path(getattr(config, "CACHE_DIR") or PACKAGE / "__pycache__")  # noqa: B009  (not in Numba's types)
+        return folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
+
+
+def entry(image: bytes) -> str:
+    """The name of the kernel in its machine code, which has a section for it."""
+    names = set(re.findall(rb"\.text\.([\w$]+)", image))
+    assert len(names) == 1, names
+    return names.pop().decode()
+
+
+def link(code: bytes, capability: tuple[int, int], *options: str) -> bytes:
+    """Machine code from LTO-IR."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    wanted = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", link_time_optimization=True)
+    return bytes(Linker(ObjectCode.from_ltoir(code), options=wanted).link("cubin").code)
+
+
+def _tools() -> str:
+    """The versions of what makes machine code, beside Numba, whose version is in the fingerprint's callers."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    said = []
+    for package in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-core"):
+        with contextlib.suppress(PackageNotFoundError):
+            said.append(f"{package}={version(package)}")
+    return " ".join(said)
+
+
+@contextlib.contextmanager
+def _no_device(capability: tuple[int, int]) -> Iterator[None]:
+    """numba-cuda asks the current device for its capability whenever a kernel calls a function: answer for it."""
+    from numba.cuda import dispatcher
+
+    device = type("Device", (), {"compute_capability": capability})
+    original = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: device
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = original

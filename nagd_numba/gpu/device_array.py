@@ -1,0 +1,117 @@
+"""Foreign device arrays: what they are, and what is wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from . import driver
+
+EXACT = ("float32", "float64")
+HALF = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What an array says of itself."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    dtype: str
+    itemsize: int
+    read_only: bool
+    owner: Any
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def end(self) -> int:
+        return self.pointer + self.size * self.itemsize
+
+    @property
+    def contiguous(self) -> bool:
+        if self.strides is None or self.size == 0:
+            return True
+        expected = self.itemsize
+        for stride, length in zip(reversed(self.strides), reversed(self.shape), strict=True):
+            if length > 1 and stride != expected:
+                return False
+            expected *= length
+        return True
+
+
+def describe(name: str, x: Any, write: bool, dtypes: Sequence[str] | None = EXACT) -> DeviceMemory:
+    """Read an array's description; raises for what the kernels cannot use.  `dtypes=None` takes any dtype."""
+    memory = _of_torch(name, x) or _of_interface(name, x)
+    if dtypes is not None and memory.dtype not in dtypes:
+        raise TypeError(f"{name} has dtype {memory.dtype}; {_either(dtypes)} is needed on a CUDA device")
+    if write and memory.read_only:
+        raise ValueError(f"{name} is read-only and would be updated in place; pass a copy")
+    if not memory.contiguous:
+        raise ValueError(
+            f"{name} is strided (shape {memory.shape}, strides {memory.strides}); CUDA kernels need C-contiguous "
+            f"arrays: make it contiguous"
+        )
+    return memory
+
+
+def _of_torch(name: str, x: Any) -> DeviceMemory | None:
+    """A tensor says more of itself than its interface does: that has no bfloat16, and refuses while gradients run."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return None
+    plain = validation.plain_tensor(name, x)
+    size = plain.element_size()
+    strides = tuple(stride * size for stride in plain.stride())
+    dtype = str(plain.dtype).removeprefix("torch.")
+    return DeviceMemory(plain.data_ptr(), tuple(plain.shape), strides, dtype, size, False, plain)
+
+
+def _of_interface(name: str, x: Any) -> DeviceMemory:
+    interface = x.__cuda_array_interface__
+    if interface.get("mask") is not None:
+        raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
+    pointer, read_only = interface["data"]
+    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        read_only = True  # its arrays never change, though their interface does not say so
+    kind = np.dtype(interface["typestr"])
+    dtype = str(kind)
+    if kind.kind == "V":  # bfloat16 has no letter of its own
+        dtype = str(getattr(getattr(x, "dtype", None), "name", dtype))
+    shape = tuple(interface["shape"])
+    return DeviceMemory(pointer or 0, shape, interface.get("strides"), dtype, kind.itemsize, read_only, x)
+
+
+def no_overlap(memory: Sequence[tuple[str, DeviceMemory]]) -> None:
+    """Raise where two arrays share memory."""
+    places = sorted((x.pointer, x.end, k) for k, (_, x) in enumerate(memory) if x.size > 0)
+    for (_, end, k), (start, _, other) in itertools.pairwise(places):
+        if start < end:
+            first, second = (memory[index][0] for index in sorted((k, other)))
+            raise ValueError(
+                f"{first} and {second} overlap in device memory; each needs its own: pass a copy of {second}"
+            )
+
+
+def one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:
+    """The number of the device that holds all of the arrays; raises where they are on several."""
+    asked = driver.current()
+    devices = {name: asked.device_of(x.pointer) for name, x in memory if x.size > 0}
+    if len(set(devices.values())) > 1:
+        where = ", ".join(f"{name} on device {device}" for name, device in devices.items())
+        raise ValueError(f"the arrays are on different devices ({where}); copy them to one")
+    return next(iter(devices.values()), 0)
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]

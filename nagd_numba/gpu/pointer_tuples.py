@@ -1,0 +1,128 @@
+"""The operations of `registers.py` on each pointer of a tuple: what a rule keeps beside the parameters.
+
+Small arrays hold `width` elements of the first pointer's memory, then those of the next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .pointers import data_of, element, emit_fetch, emit_load, emit_pointer, emit_put, emit_store
+
+_I64 = ir.IntType(64)
+
+
+def _tuple_of(context: Any, builder: Any, kind: types.Type, values: list[Any]) -> Any:
+    return context.make_tuple(builder, kind, values)
+
+
+@intrinsic
+def load_each(typingctx, pointers, at):
+    """Element `at` of each memory, as a tuple."""
+    made = types.UniTuple(element(pointers.dtype), len(pointers))
+
+    def build(context, builder, signature, operands):
+        tuple_, index = operands
+        values = [
+            emit_load(builder, pointers.dtype, builder.extract_value(tuple_, k), index) for k in range(len(pointers))
+        ]
+        return _tuple_of(context, builder, made, values)
+
+    return made(pointers, types.int64), build
+
+
+@intrinsic(prefer_literal=True)
+def tuple_at(typingctx, pointer, at, count):
+    """The `count` (a literal) elements from `at` on, as a tuple."""
+    made = types.UniTuple(element(pointer), count.literal_value)
+
+    def build(context, builder, signature, operands):
+        places = [builder.add(operands[1], _I64(k)) for k in range(count.literal_value)]
+        return _tuple_of(context, builder, made, [emit_load(builder, pointer, operands[0], at) for at in places])
+
+    return made(pointer, types.int64, count), build
+
+
+@intrinsic
+def store_each(typingctx, pointers, at, values):
+    """Element `at` of each memory becomes that of the tuple `values`."""
+
+    def build(context, builder, signature, operands):
+        tuple_, index, new = operands
+        for k in range(len(pointers)):
+            value = builder.extract_value(new, k)
+            emit_store(builder, pointers.dtype, builder.extract_value(tuple_, k), index, value)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.int64, values), build
+
+
+@intrinsic
+def pointers_at(typingctx, table, at, like):
+    """The addresses from element `at` of the table on, as pointers of the types of the tuple `like`."""
+
+    def build(context, builder, signature, operands):
+        start = builder.gep(operands[0], [operands[1]])
+        addresses = [builder.load(builder.gep(start, [_I64(k)])) for k in range(len(like))]
+        return _tuple_of(context, builder, like, [emit_pointer(context, builder, like.dtype, x) for x in addresses])
+
+    return like(table, types.int64, like), build
+
+
+@intrinsic(prefer_literal=True)
+def fetch_each(typingctx, pointers, at, values, width):
+    """`registers.fetch` from each memory."""
+
+    def build(context, builder, signature, operands):
+        target, count = data_of(context, builder, values, operands[2]), width.literal_value
+        for k in range(len(pointers)):
+            start = builder.gep(builder.extract_value(operands[0], k), [operands[1]])
+            emit_fetch(context, builder, pointers.dtype, start, builder.gep(target, [_I64(k * count)]), count)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.int64, values, width), build
+
+
+@intrinsic(prefer_literal=True)
+def put_each(typingctx, pointers, at, values, width):
+    """`registers.put` to each memory."""
+
+    def build(context, builder, signature, operands):
+        source, count = data_of(context, builder, values, operands[2]), width.literal_value
+        for k in range(len(pointers)):
+            start = builder.gep(builder.extract_value(operands[0], k), [operands[1]])
+            emit_put(context, builder, pointers.dtype, start, builder.gep(source, [_I64(k * count)]), count)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.int64, values, width), build
+
+
+@intrinsic(prefer_literal=True)
+def pick_each(typingctx, values, at, width, like):
+    """Element `at` of each part of the small array `values`, as a tuple; of as many as the tuple `like` has."""
+    made = types.UniTuple(values.dtype, len(like))
+
+    def build(context, builder, signature, operands):
+        source = data_of(context, builder, values, operands[0])
+        places = [builder.add(operands[1], _I64(k * width.literal_value)) for k in range(len(like))]
+        return _tuple_of(context, builder, made, [builder.load(builder.gep(source, [place])) for place in places])
+
+    return made(values, types.int64, width, like), build
+
+
+@intrinsic(prefer_literal=True)
+def place_each(typingctx, values, at, width, new):
+    """Element `at` of each part of the small array `values` becomes that of the tuple `new`."""
+
+    def build(context, builder, signature, operands):
+        target = data_of(context, builder, values, operands[0])
+        for k in range(len(new)):
+            place = builder.add(operands[1], _I64(k * width.literal_value))
+            builder.store(builder.extract_value(operands[3], k), builder.gep(target, [place]))
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, width, new), build

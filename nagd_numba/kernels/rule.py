@@ -1,0 +1,85 @@
+"""What an update rule is: one scalar function, and the names of what goes into it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .jit import plain
+
+
+class Range(NamedTuple):
+    """The values that a hyper-parameter can have: finite ones from `low` to below `below`; with `whole` whole ones."""
+
+    low: float = 0.0
+    below: float = math.inf
+    whole: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Is the value one of them?  (NaN never is.)"""
+        return self.low <= value < self.below and (not self.whole or value == math.floor(value))
+
+    def __str__(self) -> str:
+        kind = "whole" if self.whole else "finite"
+        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:g}" if self.below < math.inf else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An elementwise update rule, from which every loop on every target is made.
+
+    name       what it is called in the registry and in the names of kernels
+    update     `update(p, g, state, constants, options) -> (p, state)` on scalars of one type, where `state` and
+               `constants` are tuples; made with `compile.inlined`
+    constants  `constants(hyper, T, options) -> tuple` of scalars of type `T`: what `update` needs of the
+               hyper-parameters, computed once per call; made with `compile.inlined`
+    states     the names of the state arrays
+    hyper      the names of the hyper-parameters (Python floats) and their defaults
+    options    the names of the options that are fixed when a kernel is compiled, and their possible values;
+               the first is the default
+    ranges     what each hyper-parameter can be, where that is not every finite number >= 0
+    """
+
+    name: str
+    update: Callable
+    constants: Callable
+    states: tuple[str, ...]
+    hyper: Mapping[str, float]
+    options: Mapping[str, tuple[Any, ...]]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def variants(self) -> Iterator[tuple[Any, ...]]:
+        """Every combination of the options."""
+        return itertools.product(*self.options.values())
+
+    def defaults(self) -> tuple[Any, ...]:
+        """The default of each option."""
+        return tuple(values[0] for values in self.options.values())
+
+    def range_of(self, name: str) -> Range:
+        """What a hyper-parameter can be."""
+        return self.ranges.get(name, Range())
+
+    @cached_property
+    def constant_count(self) -> int:
+        """How many scalars `constants` makes."""
+        return len(self.scalars(tuple(self.hyper.values()), np.dtype(np.float64), self.defaults()))
+
+    def scalars(self, hyper: tuple[float, ...], dtype: np.dtype, options: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What `constants` makes of checked hyper-parameters; raises where that leaves the range of `dtype`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = plain(self.constants)(hyper, dtype.type, options)
+        if not all(map(np.isfinite, made)):
+            given = ", ".join(f"{name}={value!r}" for name, value in zip(self.hyper, hyper, strict=True))
+            raise ValueError(f"{given}: together they leave the range of {dtype}; smaller values are needed")
+        return made
+
+    def kernel_name(self, options: tuple[Any, ...]) -> str:
+        """The rule and its options as one word."""
+        return "_".join([self.name, *map(str, options)])

@@ -1,0 +1,259 @@
+"""`minimize`: the call from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..kernels.autotune import CALL_SECONDS, Pace
+from . import algorithm, array_backends, settings, user_functions
+from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
+from .specialize import DIFFERENCES, Loop, compiled, interpreted
+
+CALLBACK_STATUS = 99  # SciPy's
+
+
+def minimize(
+    fun: Callable,
+    x0: Any,
+    args: Any = (),
+    jac: Any = None,
+    method: str = "nag",
+    L: float | None = None,
+    strong_convexity: float | None = None,
+    restart: str | None = "gradient",
+    prox: Any = None,
+    tol: float = 1e-5,
+    maxiter: int = 10_000,
+    callback: Callable | None = None,
+    options: dict[str, Any] | None = None,
+) -> Any:
+    """Minimise `F(x) = fun(x) + h(x)` by an accelerated gradient method.
+
+    With `g` the gradient of `fun` at the look-ahead point `y`, `s = 1/L`, and `prox` the proximal map of `h`:
+
+        z = prox(y - s g);  y <- z + beta (z - x);  x <- z
+
+    Parameters
+    ----------
+    fun : function
+        `fun(x, *args)`, the smooth part, a real number.  Where `fun` (and `jac`, `prox`) are `@njit` functions the
+        whole loop is compiled; they get vectors of the loop itself, which they must not write to.
+    x0 : array of n numbers
+        Where to start; not modified.  All is computed in float64, in NumPy arrays; or, where `x0` is a tensor of
+        PyTorch or an array of CuPy, in such vectors of its dtype on its device: functions get them and return such.
+    args : tuple
+        Further arguments of `fun` and `jac`.
+    jac : None, True or function
+        The gradient: `jac(x, *args)`, n numbers; True if `fun` returns `(value, gradient)`; None for central
+        differences, at 2n calls of `fun` for each gradient.
+    method : {"nag", "fista", "gd", "momentum"}
+        "nag": with `strong_convexity`, `beta = (1 - sqrt q)/(1 + sqrt q)`, `q = strong_convexity/L`, and
+        `F - F* <= (1 - sqrt q)^k (F_0 - F* + strong_convexity/2 R^2)`; without, "fista".
+        "fista": `beta = (t_k - 1)/t_{k+1}`, `t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`, and (with no restart)
+        `F - F* <= 2 L R^2/(k + 1)^2`.
+        "gd": `beta = 0`, and `s = 2/(L + strong_convexity)` where that is given.
+        "momentum": the heavy ball, with `g` taken at `x`; `beta = 0.9`, or with `strong_convexity` Polyak's
+        `s = 4/(sqrt L + sqrt m)^2`, `beta = ((1 - sqrt q)/(1 + sqrt q))^2`, whose guarantee is for quadratics only.
+    L : float, optional
+        The Lipschitz constant of the gradient, > 0.  None: found by backtracking, at two values of `fun` for each
+        iteration and more where L is doubled.
+    strong_convexity : float, optional
+        `m` with `fun - m/2 |x|^2` convex, 0 < m <= L.  Only for what is known: with a value above the true one there
+        is no guarantee.
+    restart : {"gradient", "function", None}
+        Where t_k goes back to 1 (adaptive restart): when the step points uphill, `<y - z, z - x> > 0`; or when F
+        rises; or never.
+    prox : None, "l1", "box", "nonneg" or function
+        `h`: none; `sum_i w_i |x_i|` with `options={"l1": w}`, a number or n of them; bounds with
+        `options={"bounds": ...}` in SciPy's forms; `x >= 0`; or a function `prox(x, step)` that returns
+        `argmin_u h(u) + |u - x|^2/(2 step)`, with `options={"penalty": h}` where values of F are needed.
+    tol : float
+        Stop where `max |g_i| <= tol`; with a prox, where `max |y - z|_i / s <= tol`.
+    maxiter : int
+        Iterations at most, >= 0.
+    callback : function, optional
+        `callback(x)` or `callback(intermediate_result)` (by the name of its parameter), after each iteration, with a
+        copy of x.  It ends the run by raising `StopIteration` or by returning True.
+    options : dict, optional
+        ftol      stop after 10 iterations in a row in which the least F fell by at most `ftol max(1, |F|)`; 0: never
+        maxtime   seconds; the iteration that is running is finished
+        monotone  True: F never rises from one x to the next (MFISTA), at one value of F for each iteration
+        momentum  beta itself, a constant in [0, 1), for "nag" and "momentum"
+        L0        where backtracking starts; by default a curvature seen near x0, which is never above the true L
+        l1, bounds, penalty    see `prox`
+        disp      True: print the message at the end
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        x, fun (F there), jac (the gradient of `fun` there), nit, nfev, njev, success, message, L (as found), restarts,
+        and status: 0 the gradient is below tol, 1 `ftol`, 2 `maxiter`, 3 `maxtime`, 99 the callback, 5 not finite at
+        the start, 6 not finite later, 7 no L fits, 8 it ended above the start.  Success is 0 or 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arguments, and for functions whose signature, values or shapes do not fit.
+
+    Notes
+    -----
+    The compiled loop is made once for each set of functions and types of arguments, in some seconds, and kept in
+    memory; numba cannot keep on disk what calls a user's functions.  Ctrl-C reaches it within 0.1 s, or one iteration.
+
+    Inside an `@njit` function the same call compiles: functions, `jac=True`, `method`, `restart` and `prox` must be
+    constants there, `callback` and `options` are left out, and a named tuple is returned (x, fun, jac, nit, nfev, njev,
+    status, success).  It runs to its end: Ctrl-C waits.
+
+    References
+    ----------
+    Y. Nesterov, Introductory Lectures on Convex Optimization (2004); A. Beck, M. Teboulle, SIAM J. Imaging Sci. 2
+    (2009); B. O'Donoghue, E. Candes, Found. Comput. Math. 15 (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> scales = np.array([1.0, 10.0, 100.0])
+    >>> def fun(x):
+    ...     return 0.5 * np.sum(scales * (x - 1) ** 2)
+    >>> result = nagd_numba.minimize(fun, np.zeros(3), jac=lambda x: scales * (x - 1))
+    >>> result.success, result.x.round(4)
+    (True, array([1., 1., 1.]))
+    """
+    began = time.perf_counter()
+    stays = array_backends.is_foreign(x0)
+    x = array_backends.starting_point(x0) if stays else settings.starting_point("x0", x0)
+    args = settings.as_args(args)
+    tell = _teller(callback)
+    wanted = settings.choices(
+        len(x), method, L, strong_convexity, restart, prox, tol, maxiter, options, tell is not None and tell.values
+    )
+    if stays:
+        first, second = (array_backends.like(x, values) for values in (wanted.first, wanted.second))
+        wanted = dataclasses.replace(wanted, first=first, second=second)
+    if prox in ("box", "nonneg"):
+        if stays:
+            array_backends.clip(x, 1.0, wanted.first, wanted.second)
+        else:
+            np.clip(x, wanted.first, wanted.second, out=x)
+    if stays:
+        functions = user_functions.beside(fun, jac, prox, wanted.penalty, x, args)
+        made = array_backends.made(functions)
+    else:
+        functions = user_functions.adapted(fun, jac, prox, wanted.penalty, x, args)
+        made = compiled(functions) if functions.jitted else interpreted(functions)
+    result = _run(made, x, wanted, args, tell, began)
+    result.nfev += 1  # to look at the functions
+    result.njev += functions.form != DIFFERENCES
+    if wanted.disp:
+        print(result.message)
+    return result
+
+
+class _Teller:
+    """The user's callback, in either of SciPy's forms."""
+
+    def __init__(self, callback: Callable) -> None:
+        self.callback = callback
+        try:
+            names = list(inspect.signature(callback).parameters)
+        except (TypeError, ValueError):  # a built-in
+            names = []
+        self.values = "intermediate_result" in names
+
+    def __call__(self, x: np.ndarray, total: float) -> bool:
+        """Shall it end?"""
+        try:
+            if self.values:
+                from scipy.optimize import OptimizeResult
+
+                returned = self.callback(intermediate_result=OptimizeResult(x=array_backends.duplicate(x), fun=total))
+            else:
+                returned = self.callback(array_backends.duplicate(x))
+            return isinstance(returned, bool | np.bool_) and bool(returned)
+        except StopIteration:
+            return True
+
+
+def _teller(callback: Any) -> _Teller | None:
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}; a function of x, or of intermediate_result, is needed")
+    return _Teller(callback)
+
+
+def _run(
+    made: Loop, x: np.ndarray, wanted: settings.Choices, args: tuple[Any, ...], tell: _Teller | None, began: float
+) -> Any:
+    y, z, g = (array_backends.duplicate(x) for _ in range(3))
+    numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
+    fixed = wanted.settings, wanted.first, wanted.second
+    made.start(x, y, z, g, numbers, counts, *fixed, args)
+    pace = Pace(("steps",), guess=CALL_SECONDS)
+    status = algorithm.RUNNING
+    while status == algorithm.RUNNING:
+        _, steps = pace.next(2**62)
+        if tell is not None:
+            steps = 1
+        left = wanted.maxtime - (time.perf_counter() - began)
+        if left <= 0:
+            status = algorithm.TIME
+            break
+        if left < CALL_SECONDS:
+            steps = max(1, int(steps * left / CALL_SECONDS))
+        before, start = int(counts[NIT]), time.perf_counter()
+        status = made.advance(x, y, z, g, numbers, counts, *fixed, steps, args)
+        pace.took("steps", steps, time.perf_counter() - start)
+        if tell is not None and counts[NIT] > before and tell(x, float(numbers[algorithm.TOTAL])):
+            status = algorithm.CALLBACK if status == algorithm.RUNNING else status
+    status = made.conclude(x, g, numbers, counts, status, wanted.first, wanted.second, args)
+    return described(x, g, numbers, counts, status, wanted)
+
+
+def described(
+    x: np.ndarray, g: np.ndarray, numbers: np.ndarray, counts: np.ndarray, status: int, wanted: settings.Choices
+) -> Any:
+    """SciPy's result."""
+    from scipy.optimize import OptimizeResult
+
+    return OptimizeResult(
+        x=x,
+        fun=float(numbers[algorithm.TOTAL]),
+        jac=g,
+        nit=int(counts[NIT]),
+        nfev=int(counts[NFEV]),
+        njev=int(counts[NJEV]),
+        status=CALLBACK_STATUS if status == algorithm.CALLBACK else int(status),
+        success=status in (algorithm.GRADIENT, algorithm.DECREASE),
+        message=message(status, wanted),
+        L=float(numbers[algorithm.CURVATURE]),
+        restarts=int(counts[RESTARTS]),
+    )
+
+
+def message(status: int, wanted: settings.Choices) -> str:
+    """What ended it, in words."""
+    s = wanted.settings
+    what = "gradient mapping" if wanted.prox is not None else "gradient"
+    above = f"L = {s.curvature:g} is below the curvature" if not s.search else "jac is not its gradient"
+    return {
+        algorithm.GRADIENT: f"Converged: no element of the {what} is above tol = {s.tol:g}.",
+        algorithm.DECREASE: f"Converged: fun fell by at most ftol = {s.ftol:g} (relative) in {algorithm.PATIENCE} iterations.",
+        algorithm.MAXITER: f"Stopped at maxiter = {s.maxiter} iterations, not converged.",
+        algorithm.TIME: f"Stopped after maxtime = {wanted.maxtime:g} s, not converged.",
+        algorithm.CALLBACK: "Stopped by the callback, not converged.",
+        algorithm.START: "fun or its gradient is not finite at x0: start elsewhere.",
+        algorithm.DIVERGED: f"Not finite any more: fun is unbounded below, or {above}.",
+        algorithm.SEARCH: (
+            f"No L up to 2^{algorithm.DOUBLINGS} times the last one fits: jac is not the gradient of fun, "
+            f"or fun is not smooth."
+        ),
+        algorithm.ROSE: f"Ended above the start: jac is not the gradient of fun, fun is not convex, or {above}.",
+    }[status]

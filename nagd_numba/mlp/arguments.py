@@ -1,0 +1,212 @@
+"""What a network accepts, and the messages about what it does not.  Nothing here writes to a given array."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from .. import validation
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+
+UINT8_SCALE = 1 / 255
+PRECISIONS = ("float32", "tf32")
+
+
+def dropout_rate(rate: Any) -> float:
+    """A number in [0, 1)."""
+    (value,) = validation.hyper_parameters({"dropout": rate}, np.dtype(np.float64))
+    if value >= 1:
+        raise ValueError(f"dropout is {value!r}; the share of hidden units to drop is needed, 0 <= dropout < 1")
+    return value
+
+
+def float_type(dtype: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed") from error
+    if kind not in validation.DTYPES:
+        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
+    return kind
+
+
+def precision(name: str, dtype: np.dtype) -> str:
+    """ "float32", or for networks of that dtype "tf32"."""
+    validation.choice("precision", name, PRECISIONS)
+    if name == "tf32" and dtype != np.float32:
+        raise ValueError(f"precision is 'tf32' and dtype {str(dtype)!r}; tf32 is for networks of dtype 'float32'")
+    return name
+
+
+def host_precision(model: MLP) -> None:
+    """Raise unless the CPU has the precision of a model."""
+    if model.precision == "tf32":
+        raise ValueError(
+            "precision is 'tf32', which only CUDA devices have, and params is in host memory; copy params to a device, "
+            "or take MLP(..., precision='float32'), for which the same params serve"
+        )
+
+
+def seed(name: str, x: Any) -> np.uint64:
+    """An integer of 64 bits."""
+    try:
+        value = operator.index(x)
+    except TypeError as error:
+        raise TypeError(f"{name} is {x!r}; an integer is needed") from error
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{name} is {value}; an integer from 0 to 2**64 - 1 is needed")
+    return np.uint64(value)
+
+
+def parameters(model: MLP, params: Any, name: str = "params", write: bool = False) -> np.ndarray:
+    """A contiguous host vector of the model's size and dtype, on the memory of `params`."""
+    x = validation.host_array(name, params, write)
+    vector(model, name, x.dtype, x.shape)
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{name} is strided; a contiguous vector is needed: np.ascontiguousarray({name})")
+    return x
+
+
+def vector(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise unless these are the dtype and the shape of the model's parameters."""
+    if dtype != model.dtype:
+        raise TypeError(
+            f"{name} has dtype {dtype} and the model {model.dtype}; one dtype is needed: "
+            f"{name}.astype({str(model.dtype)!r}), or MLP(..., dtype={str(dtype)!r})"
+        )
+    if tuple(shape) != (model.size,):
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}; a network of sizes {model.sizes} has {model.size} parameters in one "
+            f"vector: MLP.init makes one"
+        )
+
+
+def matrix(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """The same for the parameters of many models, a row each."""
+    if dtype != model.dtype:
+        raise TypeError(f"{name} has dtype {dtype} and the model {model.dtype}; one dtype is needed")
+    if len(shape) != 2 or shape[1] != model.size:
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}; a row of {model.size} parameters for each network is needed: "
+            f"np.stack([mlp.init(seed) for seed in range(8)])"
+        )
+
+
+def apart(out: np.ndarray, **others: np.ndarray) -> None:
+    """Raise where `out` shares memory with what it is computed from."""
+    for name, x in others.items():
+        if np.may_share_memory(out, x):
+            validation.no_overlap([("out", out), (name, x)], written=("out",))
+
+
+def inputs(model: MLP, X: Any) -> np.ndarray:
+    """`X` as a contiguous host matrix of the model's dtype: itself, or a copy where it is something else.
+
+    uint8 is taken for pictures: divided by 255.
+    """
+    x = X if type(X) is np.ndarray else as_array("X", X)
+    input_shape(model, x.shape)
+    if x.dtype != model.dtype:
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"X has dtype {x.dtype}; real numbers are needed: X.astype({str(model.dtype)!r})")
+        scaled = x.dtype == np.uint8
+        x = x.astype(model.dtype)
+        if scaled:
+            x *= model.dtype.type(UINT8_SCALE)
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
+def input_shape(model: MLP, shape: tuple[int, ...]) -> None:
+    """Raise unless this is the shape of a batch of samples."""
+    width = model.sizes[0]
+    if len(shape) != 2:
+        hint = ": X[None, :] for one sample" if len(shape) == 1 else ""
+        raise ValueError(f"X has shape {tuple(shape)}; a matrix of samples by rows is needed, (n, {width}){hint}")
+    if shape[1] != width:
+        raise ValueError(f"X has shape {tuple(shape)}; this network has {width} inputs: shape (n, {width}) is needed")
+    if shape[0] == 0:
+        raise ValueError("X has no rows; at least one sample is needed")
+
+
+def targets(model: MLP, y: Any, rows: int) -> np.ndarray:
+    """`y` as the kernels take it: int64 labels of shape (n,) for cross entropy, else the model's dtype, (n, outputs).
+
+    The values are left to the kernels, except those of labels that are made one-hot here.
+    """
+    t = y if type(y) is np.ndarray else as_array("y", y)
+    target_kind(model, t.dtype, t.shape, rows)
+    if model.loss_name == "cross_entropy":
+        if t.dtype != np.int64:
+            if t.dtype == np.uint64 and t.max() > np.iinfo(np.int64).max:
+                refuse_targets(model, t, one_hot=False)
+            t = t.astype(np.int64)
+    elif implies_one_hot(model, t.dtype, t.shape):
+        refuse_targets(model, t, one_hot=True, only_if_bad=True)
+        hot = np.zeros((rows, model.sizes[-1]), model.dtype)
+        hot[np.arange(rows), t] = 1
+        return hot
+    else:
+        t = t.astype(model.dtype, copy=False).reshape(rows, model.sizes[-1])
+    return t if t.flags.c_contiguous else np.ascontiguousarray(t)
+
+
+def target_kind(model: MLP, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> None:
+    """Raise unless targets of this dtype and shape fit the loss and the number of samples."""
+    outputs = model.sizes[-1]
+    if model.loss_name == "cross_entropy":
+        if dtype.kind not in "iu":
+            raise TypeError(f"y has dtype {dtype}; cross_entropy needs integer labels in [0, {outputs}): y.astype(int)")
+        if len(shape) != 1:
+            raise ValueError(f"y has shape {tuple(shape)}; cross_entropy needs one label a sample: shape ({rows},)")
+        allowed: list[tuple[int, ...]] = [(rows,)]
+    else:
+        if dtype.kind not in "fiub":
+            raise TypeError(f"y has dtype {dtype}; real numbers are needed: y.astype({str(model.dtype)!r})")
+        allowed = [(rows, outputs)]
+        if outputs == 1 or implies_one_hot(model, dtype, shape):
+            allowed.append((rows,))
+    if tuple(shape) not in allowed:
+        raise ValueError(
+            f"y has shape {tuple(shape)} and X {rows} row{'s' if rows != 1 else ''}; for {model.loss_name} with "
+            f"{outputs} output{'s' if outputs != 1 else ''} y needs the shape {' or '.join(map(str, allowed))}"
+        )
+
+
+def implies_one_hot(model: MLP, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Are these labels, to be compared with one output each by the mean squared error?"""
+    return model.loss_name == "mse" and dtype.kind in "iu" and len(shape) == 1 and model.sizes[-1] > 1
+
+
+def refuse_targets(model: MLP, y: np.ndarray, one_hot: bool, only_if_bad: bool = False) -> None:
+    """Name the first value of `y` that the loss does not allow."""
+    flat = y.reshape(-1)
+    if model.loss_name == "cross_entropy" or one_hot:
+        bad = (flat < 0) | (flat >= model.sizes[-1])
+        need = f"labels must be in [0, {model.sizes[-1]}), one for each output"
+    else:
+        bad = (flat != 0) & (flat != 1)
+        need = "binary_cross_entropy needs targets of 0 or 1"
+    if bad.any():
+        at = int(bad.argmax())
+        raise ValueError(f"y is {flat[at]} in row {at * y.shape[0] // y.size}; {need}")
+    if not only_if_bad:
+        _disagree()
+
+
+def _disagree() -> NoReturn:
+    raise RuntimeError("a kernel refused targets that pass every check: please report this")
+
+
+def as_array(name: str, x: Any) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
+    try:
+        return np.asarray(x.detach() if hasattr(x, "detach") else x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error

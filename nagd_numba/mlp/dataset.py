@@ -1,0 +1,111 @@
+"""What training takes as data, checked and in the form of the kernels; X is never copied if that can be avoided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import validation
+from . import arguments
+from .losses import LOSSES
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+_AS_THEY_ARE = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples in host memory: X as given, C-contiguous, of any real dtype; targets as the kernels take them."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+    scale: float = 1.0
+
+    def views(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The arrays, read-only: one type for the kernels."""
+        return read_only(self.X), read_only(self.y), read_only(self.weights)
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    view = x.view()
+    view.flags.writeable = False
+    return view
+
+
+class Split(NamedTuple):
+    """Samples, and which rows train and which validate."""
+
+    data: Data
+    rows: np.ndarray
+    validation: Data | None
+    validation_rows: np.ndarray
+
+
+def samples(model: MLP, X: Any, y: Any, weights: Any = None) -> Data:
+    """`X`, `y` and the weights as the kernels take them."""
+    for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
+        if validation.is_device_array(x):
+            raise TypeError(f"{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
+    x = X if type(X) is np.ndarray else arguments.as_array("X", X)
+    arguments.input_shape(model, x.shape)
+    scale = arguments.UINT8_SCALE if x.dtype == np.uint8 else 1.0
+    if x.dtype.name not in _AS_THEY_ARE or not x.dtype.isnative:
+        x = arguments.inputs(model, x)
+    x = np.asarray(x)  # of a memory map the plain array
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
+    t = arguments.targets(model, y, len(x))
+    if LOSSES[model.loss_name].labels or LOSSES[model.loss_name].binary:
+        arguments.refuse_targets(model, t, one_hot=False, only_if_bad=True)
+    return Data(x, t, _weights(model, weights, len(x)), scale)
+
+
+def _weights(model: MLP, weights: Any, rows: int) -> np.ndarray:
+    if weights is None:
+        return np.zeros(0, model.dtype)
+    w = arguments.as_array("sample_weight", weights)
+    if w.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
+    if w.shape != (rows,):
+        raise ValueError(f"sample_weight has shape {w.shape} and X {rows} rows; one weight a row is needed: ({rows},)")
+    with np.errstate(over="ignore"):
+        w = w.astype(model.dtype)
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        raise ValueError("sample_weight has negative, infinite or only zero weights; finite ones >= 0 are needed")
+    return w
+
+
+def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
+    """Training and validation rows: `validation` is None, a share of the rows, or (X, y) or (X, y, weights)."""
+    n = len(data.X)
+    none = np.zeros(0, np.int64)
+    if validation is None:
+        return Split(data, np.arange(n), None, none)
+    if isinstance(validation, tuple | list):
+        if len(validation) not in (2, 3):
+            raise ValueError(f"validation has {len(validation)} parts; (X, y) or (X, y, sample_weight) is needed")
+        X, y, *weights = validation
+        try:
+            other = samples(model, X, y, weights[0] if weights else None)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation: {error}") from error
+        return Split(data, np.arange(n), other, np.arange(len(other.X)))
+    try:
+        if isinstance(validation, str | bytes):
+            raise TypeError("text")
+        share = float(validation)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"validation is {validation!r}; None, a share of the rows, or (X, y) is needed") from error
+    held = round(share * n) if 0 < share < 1 else 0
+    if held in (0, n):
+        raise ValueError(f"validation is {validation!r} of {n} rows; a share that leaves rows on both sides is needed")
+    order = np.random.default_rng([seed, 2]).permutation(n)
+    rows, others = np.sort(order[held:]), np.sort(order[:held])
+    if len(data.weights) and (data.weights[rows].sum() == 0 or data.weights[others].sum() == 0):
+        raise ValueError(f"validation is {validation!r}, and all rows of one side have sample_weight 0")
+    return Split(data, rows, data, others)

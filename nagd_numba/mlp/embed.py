@@ -1,0 +1,80 @@
+"""`MLP.compiled`: what a network computes, as functions for the user's own compiled code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import validation
+from ..kernels.jit import for_callers
+from .cpu import inference
+
+if TYPE_CHECKING:
+    from .model import MLP
+
+NAMES = ("predict", "predict_proba", "forward")
+
+
+def compiled(model: MLP, name: str) -> Callable:
+    """See `MLP.compiled`."""
+    validation.choice("name", name, NAMES)
+    forward = _forward(model)
+    if name == "forward" or (name == "predict" and model.loss_name == "mse"):
+        return forward
+    if name == "predict_proba":
+        if model.loss_name == "mse":
+            raise ValueError("loss is 'mse', whose outputs are no probabilities; use 'predict' or 'forward'")
+        probabilities = inference.probability_kernel(model._dtype, model.loss_name)
+
+        @for_callers
+        def predict_proba(params, X):
+            z = forward(params, X)
+            probabilities(z)
+            return z
+
+        return predict_proba
+
+    if model.loss_name == "cross_entropy":
+
+        @for_callers
+        def predict(params, X):
+            z = forward(params, X)
+            labels = np.empty(z.shape[0], np.int64)
+            for i in range(z.shape[0]):
+                best = 0
+                for j in range(1, z.shape[1]):
+                    # As NumPy's argmax: a NaN counts as the largest.
+                    if z[i, j] > z[i, best] or (np.isnan(z[i, j]) and not np.isnan(z[i, best])):
+                        best = j
+                labels[i] = best
+            return labels
+
+        return predict
+
+    @for_callers
+    def predict_each(params, X):
+        z = forward(params, X)
+        labels = np.empty(z.shape, np.int64)
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                labels[i, j] = 1 if z[i, j] > 0 else 0
+        return labels
+
+    return predict_each
+
+
+def _forward(model: MLP) -> Callable:
+    kernel = inference.forward_kernel(model._dtype, model.activation)
+    sizes, size, inputs, outputs, dtype = model._sizes, model.size, model.sizes[0], model.sizes[-1], model.dtype
+
+    @for_callers
+    def forward(params, X):
+        if params.size != size or X.shape[1] != inputs:
+            raise ValueError("params or X has another size than the network needs")
+        out = np.empty((X.shape[0], outputs), dtype)
+        kernel(params, X, sizes, out)
+        return out
+
+    return forward

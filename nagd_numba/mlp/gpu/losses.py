@@ -1,0 +1,170 @@
+"""The kernels of the output layer: targets, losses with their slopes, probabilities, classes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from ...gpu.compiler import Kernel
+from ...gpu.pointers import load, store
+from ...kernels.mathfuncs import sigmoid
+from ...kernels.rounding import add, div, mul
+from ..losses import LOSSES, softmax_term
+from . import block_losses
+
+THREADS = 128
+ROWS = 32  # of a batch, that one block works on
+LABELS, ONE_HOT, BINARY, REAL = range(4)  # what targets are
+
+# Bound below.
+cuda: Any = None
+SCALAR: Any = None
+KIND: Any = None
+outputs_pass: Any = None
+
+
+@functools.cache
+def losses_kernel(dtype: str, loss: str, measure: bool, weighted: bool) -> Kernel:
+    """See `losses`; a block of THREADS for ROWS rows."""
+    from numba import cuda
+
+    scalar = from_dtype(np.dtype(dtype))
+    pointer, long, double = types.CPointer, types.int64, types.CPointer(types.float64)
+    y = types.int64 if LOSSES[loss].labels else scalar
+    signature = (
+        *(pointer(scalar), long, long, long, pointer(y), pointer(scalar), pointer(long)),
+        *(long, long, scalar, double, double),
+    )
+    parts = {"cuda": cuda, "outputs_pass": block_losses.outputs_pass(dtype, loss, measure, weighted)}
+    name = f"mlp_losses_{loss}_{'measured' if measure else 'plain'}_{'weighted' if weighted else 'even'}_{dtype}"
+    return Kernel(losses, name, signature, threads=THREADS, **parts)
+
+
+def losses(space, z, delta, scratch, y, weights, order, rows, outputs, factor, row_losses, measures):
+    """Each row's loss in `row_losses`, and its slopes, times `factor` and its weight, from `delta` on in the space.
+
+    `z`, `delta` and `scratch`, which has three elements for each row, lie in the space; `z` is overwritten.
+    """
+    first = np.int64(cuda.blockIdx.x) * ROWS
+    outputs_pass(
+        *(space, z + first * outputs, delta + first * outputs, scratch + 3 * first, outputs, y, weights, order),
+        *(first, min(ROWS, rows - first), outputs, factor, row_losses, measures),
+        *(np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)),
+    )
+
+
+@functools.cache
+def targets_kernel(dtype: str, given: str, kind: int) -> Kernel:
+    """See `targets`; `given` is the dtype of the targets.  A thread for each row."""
+    from numba import cuda
+
+    scalar = from_dtype(np.dtype(dtype))
+    pointer, long = types.CPointer, types.int64
+    stored = types.uint8 if given == "bool" else from_dtype(np.dtype(given))
+    made = long if kind == LABELS else scalar
+    signature = (pointer(stored), pointer(made), pointer(long), pointer(types.float64), long, long)
+    name = f"mlp_targets_{('labels', 'one_hot', 'binary', 'real')[kind]}_{given}_{dtype}"
+    return Kernel(targets, name, signature, threads=THREADS, cuda=cuda, SCALAR=scalar, KIND=kind)
+
+
+def targets(y, made, order, bad, rows, outputs):
+    """Targets as the losses take them; `order` becomes 0, 1, ...; `bad` is 1 for rows that are not allowed, else 0."""
+    i = np.int64(cuda.grid(1))
+    if i < rows:
+        unfit = False
+        if KIND in (LABELS, ONE_HOT):
+            label = np.int64(raw(y, i))
+            unfit = label < 0 or label >= outputs
+            if KIND == LABELS:
+                store(made, i, 0 if unfit else label)
+            else:
+                for j in range(outputs):
+                    store(made, i * outputs + j, SCALAR(1) if j == label else SCALAR(0))
+        else:
+            for j in range(outputs):
+                target = SCALAR(raw(y, i * outputs + j))
+                if KIND == BINARY and target != SCALAR(0) and target != SCALAR(1):
+                    unfit = True
+                store(made, i * outputs + j, target)
+        store(order, i, i)
+        store(bad, i, 1.0 if unfit else 0.0)
+
+
+@intrinsic
+def raw(typingctx, pointer, at):
+    """Element `at`, whatever its type: 16 bits are an integer here."""
+
+    def build(context, builder, signature, operands):
+        return builder.load(builder.gep(operands[0], [operands[1]]))
+
+    return pointer.dtype(pointer, types.int64), build
+
+
+@functools.cache
+def probabilities_kernel(dtype: str, labels: bool) -> Kernel:
+    """`kernel(z, rows, outputs)`: softmax of each row, or the sigmoid of each element, in place; a thread a row."""
+    from numba import cuda
+
+    scalar = from_dtype(np.dtype(dtype))
+    signature = (types.CPointer(scalar), types.int64, types.int64)
+    template = softmax if labels else sigmoids
+    return Kernel(template, f"mlp_{template.__name__}_{dtype}", signature, threads=THREADS, cuda=cuda, SCALAR=scalar)
+
+
+def softmax(z, rows, outputs):
+    i = np.int64(cuda.grid(1))
+    if i < rows:
+        here, total = i * outputs, SCALAR(0)
+        largest = load(z, here)
+        for j in range(1, outputs):
+            value = load(z, here + j)
+            largest = value if value > largest else largest
+        for j in range(outputs):
+            term = softmax_term(load(z, here + j), largest)
+            store(z, here + j, term)
+            total = add(total, term)
+        inverse = div(SCALAR(1), total)
+        for j in range(outputs):
+            store(z, here + j, mul(load(z, here + j), inverse))
+
+
+def sigmoids(z, rows, outputs):
+    i = np.int64(cuda.grid(1))
+    if i < rows:
+        for j in range(outputs):
+            store(z, i * outputs + j, sigmoid(load(z, i * outputs + j)))
+
+
+@functools.cache
+def classes_kernel(dtype: str, labels: bool) -> Kernel:
+    """`kernel(z, out, rows, outputs)`: the first largest output of each row, or which are positive; a thread a row."""
+    from numba import cuda
+
+    scalar = from_dtype(np.dtype(dtype))
+    signature = (types.CPointer(scalar), types.CPointer(types.int64), types.int64, types.int64)
+    template = largest if labels else positive
+    return Kernel(template, f"mlp_{template.__name__}_{dtype}", signature, threads=THREADS, cuda=cuda, SCALAR=scalar)
+
+
+def largest(z, out, rows, outputs):
+    i = np.int64(cuda.grid(1))
+    if i < rows:
+        best, top = np.int64(0), load(z, i * outputs)
+        for j in range(1, outputs):
+            value = load(z, i * outputs + j)
+            # The first NaN is the largest, as for NumPy.
+            if value > top or (value != value and top == top):
+                best, top = np.int64(j), value
+        store(out, i, best)
+
+
+def positive(z, out, rows, outputs):
+    i = np.int64(cuda.grid(1))
+    if i < rows:
+        for j in range(outputs):
+            store(out, i * outputs + j, np.int64(1) if load(z, i * outputs + j) > SCALAR(0) else np.int64(0))

@@ -1,0 +1,122 @@
+"""One rule, any arrays: choose the kernel for them, check, run.
+
+The usual call, contiguous vectors that fit a kernel compiled before, costs its front end one dictionary look-up and
+one call of that kernel, which checks lengths, overlap and hyper-parameters before its first write.  Whatever that
+kernel refuses comes to `apply`, which takes every other shape and place (strides, DLPack) and words the errors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import typeof, types
+from numba.np.numpy_support import from_dtype
+
+from .. import validation
+from ..kernels import elementwise, threading_layer
+from ..kernels.jit import cpu_kernel
+from ..kernels.rule import Rule
+
+# From this many elements on, two threads beat one (benchmarks/crossover.py measures it).
+PARALLEL_FROM = 40_000
+
+
+Groups = list[tuple[Any, ...]]  # of (params, grads, states...), for each array of a list
+
+
+def apply(
+    rule: Rule,
+    params: Any,
+    grads: Any,
+    states: Sequence[Any],
+    hyper: dict[str, Any],
+    options: tuple[Any, ...],
+) -> Callable | None:
+    """Update host arrays `params` and `states` in place by `rule`, after checking everything.
+
+    Returns the kernel that ran if it is the one for plain vectors, which may be called without `apply`; else None.
+    """
+    named = [("params", params), ("grads", grads), *zip(rule.states, states, strict=True)]
+    run = prepare(rule, named, hyper, options)
+    kernel = run()
+    validation.tell_torch(params, *states)
+    return kernel
+
+
+def apply_lists(rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
+    """The same for each of several groups of host arrays; nothing is written before everything was checked."""
+    named = [
+        list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
+        for k, group in enumerate(groups)
+    ]
+    runs = [prepare(rule, group, hyper, options) for group in named]
+    everything = [(name, validation.host_array(name, x, write=False)) for group in named for name, x in group]
+    validation.no_overlap(everything, written=())
+    for run in runs:
+        run()
+    for params, _, *states in groups:
+        validation.tell_torch(params, *states)
+
+
+def prepare(
+    rule: Rule, named: Sequence[tuple[str, Any]], hyper: dict[str, Any], options: tuple[Any, ...]
+) -> Callable[[], Callable | None]:
+    """Check everything; what is returned does the update, and returns the kernel if it is the one for plain vectors."""
+    written = [name for k, (name, _) in enumerate(named) if k != 1]
+    host = [(name, validation.host_array(name, x, write=name in written)) for name, x in named]
+    validation.same_kind(host)
+    validation.no_overlap(host, written=written)
+    dtype = host[0][1].dtype
+    values = validation.hyper_parameters(hyper, dtype, rule.range_of)
+    rule.scalars(values, dtype, options)
+    flat = validation.flat_views([x for _, x in host])
+    p, g, *s = flat if flat is not None else [x for _, x in host]
+    if p.size == 0:
+        return lambda: None
+    arguments = (p, g, tuple(s), values)
+    signature = tuple(map(typeof, arguments))
+    if flat is None:
+        kernel = host_kernel(rule, options, signature, elementwise.strided)
+    else:
+        kernel = host_kernel(rule, options, signature, parallel=use_parallel(p.size))
+    # With the JIT off a kernel is a plain function, which refuses nothing.
+    fit = flat is not None and signature == vectors(rule, dtype) and hasattr(kernel, "signatures")
+
+    def run() -> Callable | None:
+        status = kernel(*arguments)
+        if status != elementwise.OK:
+            raise RuntimeError(
+                f"a kernel refused arrays that had passed every check (status {status}): please report this"
+            )
+        return kernel if fit else None
+
+    return run
+
+
+def use_parallel(size: int) -> bool:
+    """Is a vector of this size for the parallel kernel, here and now?"""
+    return size >= PARALLEL_FROM and threading_layer.parallel_allowed()
+
+
+def vectors(rule: Rule, dtype: Any) -> tuple[types.Type, ...]:
+    """The signature of a rule's kernel on plain contiguous vectors."""
+    array = from_dtype(np.dtype(dtype))[::1]
+    hyper = types.UniTuple(types.float64, len(rule.hyper))
+    return array, array, types.UniTuple(array, len(rule.states)), hyper
+
+
+@functools.cache
+def host_kernel(
+    rule: Rule,
+    options: tuple[Any, ...],
+    signature: tuple[types.Type, ...],
+    loop: Callable = elementwise.contiguous,
+    parallel: bool = False,
+) -> Callable:
+    """The CPU kernel of a rule, `kernel(params, grads, states, hyper) -> status`, for exactly these argument types."""
+    name = f"{rule.kernel_name(options)}_{loop.__name__}"
+    bound = elementwise.bindings(rule, options)
+    return cpu_kernel(loop, name, signature, parallel, source=rule.update, **bound)

@@ -1,0 +1,231 @@
+r"""Adam: steps scaled by averages of the gradient and of its square.
+
+With the gradient `g` at the parameters `p` and the number `t` of the step, counted from 1:
+
+    g <- g + w p                            an L2 penalty, where the weight decay w is not 0
+    m <- beta1 m + (1 - beta1) g
+    v <- beta2 v + (1 - beta2) g^2
+    p <- p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
+
+The powers are constants of a step: they are formed once, in float64.
+
+Roundings are pinned to those of `torch.optim.Adam` on the CPU with AVX2 or AVX-512 (`foreach` or not), `W` being
+`1 - beta1` and `c`, `s` the constants of the last line in the type of the arrays:
+
+    m = fma(W, m' , m) with m' = rnd(g - m); from W = 1/2 on, fma(W - 1, m', g)
+    v = fma(rnd((1 - beta2) g), g, rnd(beta2 v))
+    p = rnd(p + rnd(rnd(-s m) / rnd(rnd(rnd(sqrt(v)) / c) + eps)))
+
+The moments are PyTorch's to the last bit.  The parameters are so wherever PyTorch's square root is the rounded one:
+its is Intel MKL's, which for about 0.6 % of the numbers returns a neighbour.  The denominator is then off by a unit or
+two in the last place, and a step by at most `4 u |step|`, `u` being the type's epsilon, before it is added to `p`.
+(PyTorch's `fused=True` rounds differently, depending on how a vector is cut.)
+
+Reference: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
+"""
+
+from __future__ import annotations
+
+from .. import validation
+from ..kernels.jit import inlined
+from ..kernels.rounding import add, div, fma, mul, sqrt
+from ..kernels.rule import Range, Rule
+from ._dispatch import python_step, rule_constants, step_number
+from ._overload import constants_in_compiled_code, in_compiled_code
+
+RANGES = {
+    "beta1": Range(below=1.0),
+    "beta2": Range(below=1.0),
+    "t": Range(low=1.0, below=2.0**53, whole=True),
+}
+
+
+@inlined
+def moments(g, m, v, weight, beta2, square_weight):
+    """The averages `m` of the gradient and `v` of its square, with `g` added; `weight` is `1 - beta1`."""
+    T = type(g)
+    change = add(g, -m)
+    if weight < T(0.5):
+        m = fma(weight, change, m)
+    else:
+        m = fma(add(weight, T(-1)), change, g)
+    return m, fma(mul(square_weight, g), g, mul(beta2, v))
+
+
+@inlined
+def descend(p, m, v, step_size, correction, eps):
+    """`p` after a step along `m`; `step_size` is negative."""
+    return add(p, div(mul(step_size, m), add(div(sqrt(v), correction), eps)))
+
+
+@inlined
+def adam_update(p, g, m, v, constants):
+    """One element of Adam: returns the new `(p, m, v)`.
+
+        m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
+        p = p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
+
+    For use inside `@njit` and `@cuda.jit` functions, on scalars of one floating type; `constants` is what
+    `adam_constants` makes of the hyper-parameters, once a step.
+
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> from nagd_numba import adam_constants
+    >>> @njit
+    ... def descend(x, steps):
+    ...     m = v = 0.0
+    ...     for t in range(1, steps + 1):
+    ...         x, m, v = adam_update(x, 2 * (x - 3), m, v, adam_constants(np.float64, t, 0.1))
+    ...     return x
+    >>> round(descend(0.0, 1000), 6)
+    3.0
+    """
+    step_size, weight, beta2, square_weight, correction, eps, weight_decay = constants
+    if weight_decay != 0:
+        g = fma(weight_decay, p, g)
+    m, v = moments(g, m, v, weight, beta2, square_weight)
+    return descend(p, m, v, step_size, correction, eps), m, v
+
+
+@inlined
+def corrections(lr, beta1, beta2, t):
+    """The negative step size, and the square root of the sum of the weights in the average of squares."""
+    # PyTorch's power: of a constant exponent LLVM would make a square root, which rounds differently.
+    half = min(0.5, t)
+    return div(-lr, 1.0 - beta1**t), (1.0 - beta2**t) ** half
+
+
+@inlined
+def _constants(hyper, T, options):
+    lr, beta1, beta2, eps, weight_decay, t = hyper
+    step_size, correction = corrections(lr, beta1, beta2, t)
+    return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(weight_decay)
+
+
+@inlined
+def _update(p, g, state, constants, options):
+    (maximize,) = options
+    m, v = state
+    p, m, v = adam_update(p, -g if maximize else g, m, v, constants)
+    return p, (m, v)
+
+
+RULE = Rule(
+    name="adam",
+    update=_update,
+    constants=_constants,
+    states=("m", "v"),
+    hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0},
+    options={"maximize": (False, True)},
+    ranges=RANGES,
+)
+
+
+def adam_step(
+    params,
+    grads,
+    m,
+    v,
+    t,
+    lr=0.001,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    maximize=False,
+    stream=None,
+    master=None,
+    guard=None,
+):
+    """One step of Adam, in place.
+
+    With the gradient `g` at the parameters `p`, plus `weight_decay p` where there is a weight decay:
+
+        m <- beta1 m + (1 - beta1) g;    v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
+
+    Parameters
+    ----------
+    params : array
+        The parameters, float32 or float64, any shape; modified in place.  Every kind of array and place that
+        `nagd_numba.step` takes, and lists of arrays.
+    grads : array
+        The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
+    m, v : array
+        The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+    t : int
+        The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
+    lr : float
+        Learning rate, finite, >= 0.
+    beta1, beta2 : float
+        What stays of the averages in a step, from 0 to below 1.
+    eps : float
+        Finite, >= 0; keeps the quotient small where `v` is.
+    weight_decay : float
+        `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).  See also `adamw_step`.
+    maximize : bool
+        Ascend instead of descend.
+    stream, master, guard : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    `m` and `v` are those of `torch.optim.Adam` to the last bit, and `params` nearly: `nagd_numba.optimizers.adam` says where
+    they differ, and why.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit` kernel
+    use `nagd_numba.adam_update` on scalars.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> target = np.array([3.0, -1.0])
+    >>> params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
+    >>> for t in range(1, 1001):
+    ...     grads = 2 * (params - target)
+    ...     _ = nagd_numba.adam_step(params, grads, m, v, t, lr=0.05)
+    >>> params.round(6)
+    array([ 3., -1.])
+    """
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    return params
+
+
+def adam_constants(dtype, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    """What `adam_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
+
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The
+    hyper-parameters are those of `adam_step`, with the same ranges and errors; `dtype` is np.float32 or np.float64.
+
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> p, m, v = nagd_numba.adam_update(1.0, 4.0, 0.0, 0.0, nagd_numba.adam_constants(np.float64, 1, lr=0.1))
+    >>> round(p, 6), round(m, 6), round(v, 6)
+    (0.9, 0.4, 0.016)
+    """
+    return rule_constants(RULE, dtype, (lr, beta1, beta2, eps, weight_decay, step_number(t)))
+
+
+def _options(maximize):
+    return (validation.flag("maximize", maximize),)
+
+
+_python_step = python_step(RULE, _options)
+in_compiled_code(adam_step, RULE, ("maximize",), _options)
+constants_in_compiled_code(adam_constants, RULE, (), lambda: (False,))

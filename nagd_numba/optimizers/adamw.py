@@ -1,0 +1,153 @@
+"""AdamW: Adam whose weight decay shrinks the parameters and does not pass through the averages.
+
+    p <- (1 - lr w) p                       the weight decay w
+    m, v, p as in Adam (`rules/adam.py`) without its penalty
+
+Roundings are pinned to those of `torch.optim.AdamW`, as they are in Adam to those of `torch.optim.Adam`.
+
+Reference: I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
+"""
+
+from __future__ import annotations
+
+from .. import validation
+from ..kernels.jit import inlined
+from ..kernels.rounding import mul
+from ..kernels.rule import Rule
+from ._dispatch import python_step, rule_constants, step_number
+from ._overload import constants_in_compiled_code, in_compiled_code
+from .adam import RANGES, corrections, descend, moments
+
+
+@inlined
+def adamw_update(p, g, m, v, constants):
+    """One element of AdamW: returns the new `(p, m, v)`.
+
+        p = (1 - lr w) p;    m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
+        p = p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
+
+    For use as `adam_update`; `constants` is what `adamw_constants` makes of the hyper-parameters, once a step.
+    """
+    step_size, weight, beta2, square_weight, correction, eps, shrink = constants
+    m, v = moments(g, m, v, weight, beta2, square_weight)
+    return descend(mul(shrink, p), m, v, step_size, correction, eps), m, v
+
+
+@inlined
+def _constants(hyper, T, options):
+    lr, beta1, beta2, eps, weight_decay, t = hyper
+    step_size, correction = corrections(lr, beta1, beta2, t)
+    shrink = 1.0 - lr * weight_decay
+    return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(shrink)
+
+
+@inlined
+def _update(p, g, state, constants, options):
+    (maximize,) = options
+    m, v = state
+    p, m, v = adamw_update(p, -g if maximize else g, m, v, constants)
+    return p, (m, v)
+
+
+RULE = Rule(
+    name="adamw",
+    update=_update,
+    constants=_constants,
+    states=("m", "v"),
+    hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "t": 1.0},
+    options={"maximize": (False, True)},
+    ranges=RANGES,
+)
+
+
+def adamw_step(
+    params,
+    grads,
+    m,
+    v,
+    t,
+    lr=0.001,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+    weight_decay=0.01,
+    maximize=False,
+    stream=None,
+    master=None,
+    guard=None,
+):
+    """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
+
+        p <- (1 - lr weight_decay) p
+        m <- beta1 m + (1 - beta1) g;    v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
+
+    Parameters
+    ----------
+    params : array
+        The parameters, float32 or float64, any shape; modified in place.  Every kind of array and place that
+        `nagd_numba.step` takes, and lists of arrays.
+    grads : array
+        The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
+    m, v : array
+        The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+    t : int
+        The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
+    lr : float
+        Learning rate, finite, >= 0.
+    beta1, beta2 : float
+        What stays of the averages in a step, from 0 to below 1.
+    eps : float
+        Finite, >= 0; keeps the quotient small where `v` is.
+    weight_decay : float
+        Finite, >= 0.
+    maximize : bool
+        Ascend instead of descend.
+    stream, master, guard : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    As for `adam_step`; the peer is `torch.optim.AdamW`.
+
+    References
+    ----------
+    I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> params, m, v = np.ones(2), np.zeros(2), np.zeros(2)
+    >>> nagd_numba.adamw_step(params, np.zeros(2), m, v, 1, lr=0.1, weight_decay=0.5)
+    array([0.95, 0.95])
+    """
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    return params
+
+
+def adamw_constants(dtype, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    """The same for `adamw_update`."""
+    return rule_constants(RULE, dtype, (lr, beta1, beta2, eps, weight_decay, step_number(t)))
+
+
+def _options(maximize):
+    return (validation.flag("maximize", maximize),)
+
+
+_python_step = python_step(RULE, _options)
+in_compiled_code(adamw_step, RULE, ("maximize",), _options)
+constants_in_compiled_code(adamw_constants, RULE, (), lambda: (False,))

@@ -1,0 +1,176 @@
+r"""FISTA: the accelerated proximal gradient method, for a smooth function plus a simple one.
+
+With the gradient `g` of the smooth part at the extrapolated point `y` (the parameters), the iterate `x`, and `t_k`:
+
+    x' <- prox(y - lr g)
+    y  <- x' + (t_k - 1)/t_{k+1} (x' - x)           t_1 = 1,    t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2
+    x  <- x'
+
+======== ============================== ===========================================================
+prox     of                             is
+======== ============================== ===========================================================
+none     0                              x
+l1       lr weight |x|                  0 where |x| <= lr weight, else x, nearer to 0 by lr weight
+nonneg   0 where x >= 0, else infinity  max(x, 0)
+======== ============================== ===========================================================
+
+Without a prox, at constant `lr`, this is `nesterov` with the two momenta of `t_k`.  It keeps the iterate and not a
+velocity, so that the zeros that a prox makes are zeros of `x`, and a change of `lr` (backtracking) needs no correction.
+
+Every rounding is named: `x' = prox(fma(-lr, g, y))`, `y = fma(beta, rnd(x' - x), x')`.
+
+References: A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183; Y. Nesterov, Soviet Math. Dokl. 27 (1983) 372.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .. import validation
+from ..kernels.jit import for_both, inlined
+from ..kernels.rounding import add, div, fma
+from ..kernels.rule import Range, Rule
+from ._dispatch import python_step
+from ._overload import in_compiled_code
+
+PROXES = ("none", "l1", "nonneg")
+NONE, L1, NONNEGATIVE = range(3)
+
+
+@inlined
+def fista_update(p, g, x, lr, beta, threshold=0.0, prox=NONE):
+    """One element of FISTA: returns the new extrapolated point and the new iterate, `(p, x)`.
+
+        x' = prox(p - lr g);    p = x' + beta (x' - x)
+
+    For use inside `@njit` and `@cuda.jit` functions, on scalars `p`, `g`, `x` of one floating type; the
+    hyper-parameters are cast to it.  `prox` is a constant: 0 for none, 1 to move towards 0 by `threshold` (the L1
+    norm), 2 for numbers >= 0.
+    """
+    T = type(p)
+    new = fma(T(-lr), g, p)
+    if prox == L1:
+        threshold = T(threshold)
+        # In between the number itself is subtracted: 0, or NaN.
+        new = add(new, -threshold if new > threshold else threshold if new < -threshold else -new)
+    elif prox == NONNEGATIVE:
+        new = T(0) if new < 0 else new
+    return fma(T(beta), add(new, -x), new), new
+
+
+@inlined
+def next_t(t):
+    """`t_{k+1}`."""
+    return (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
+
+
+@inlined
+def _constants(hyper, T, options):
+    lr, weight, t = hyper
+    return T(lr), T(div(t - 1.0, next_t(t))), T(lr * weight)
+
+
+@inlined
+def _update(p, g, state, constants, options):
+    (prox,) = options
+    lr, beta, threshold = constants
+    p, x = fista_update(p, g, state[0], lr, beta, threshold, prox)
+    return p, (x,)
+
+
+RULE = Rule(
+    name="fista",
+    update=_update,
+    constants=_constants,
+    states=("iterate",),
+    hyper={"lr": 0.01, "weight": 0.0, "t": 2.0},
+    options={"prox": (NONE, L1, NONNEGATIVE)},
+    ranges={"t": Range(low=1.0, below=2.0**53)},
+)
+
+
+def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stream=None, master=None, guard=None):
+    """One step of FISTA, in place.
+
+    With the gradient `g` of the smooth part at the extrapolated point `y`, and the iterate `x`:
+
+        x' <- prox(y - lr g);    y <- x' + (t - 1)/fista_t(t) (x' - x);    x <- x'
+
+    Parameters
+    ----------
+    params : array
+        The extrapolated point `y`, where the gradient is taken; float32 or float64, any shape; modified in place.
+        Every kind of array and place that `nagd_numba.step` takes, and lists of arrays.
+    grads : array
+        The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
+    iterate : array
+        The iterate `x`: the same again, a copy of `params` before the first step; modified in place.  It is the
+        solution in the end, with the exact zeros that a prox makes.
+    t : float
+        `t_k`, >= 1: 1 in the first step, then `t = nagd_numba.fista_t(t)`, which is `(1 + sqrt(1 + 4 t^2))/2`.  To
+        restart, set it to 1 and `params` to `iterate`.
+    lr : float
+        Step size, finite, >= 0: at most `1/L` for a gradient with the Lipschitz constant `L`.
+    prox : {"none", "l1", "nonneg"}
+        Of the other part: nothing; `weight |x|_1`; the numbers >= 0.
+    weight : float
+        Of the L1 norm, finite, >= 0.
+    stream, master, guard : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    With `lr <= 1/L` the objective after `k` steps is at most `2 |x_0 - x*|^2 / (lr (k+1)^2)` above its minimum.  Inside
+    `@njit` functions and in `prange` as `nagd_numba.step`, with `prox` a constant; inside a `@cuda.jit` kernel use
+    `nagd_numba.fista_update` on scalars.
+
+    References
+    ----------
+    A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183.
+
+    Examples
+    --------
+    The minimum of `(x - b)^2/2 + |x|`, elementwise, is `b` moved towards 0 by 1:
+
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> b = np.array([3.0, 0.5, -2.0])
+    >>> y, t = np.zeros(3), 1.0
+    >>> x = y.copy()
+    >>> for _ in range(100):
+    ...     _ = nagd_numba.fista_step(y, y - b, x, t, lr=0.5, prox="l1", weight=1.0)
+    ...     t = nagd_numba.fista_t(t)
+    >>> x.round(6)
+    array([ 2.,  0., -1.])
+    """
+    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard)
+    return params
+
+
+@for_both
+def fista_t(t):
+    """`t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`; in `@njit` functions too.
+
+    >>> fista_t(1.0)
+    1.618033988749895
+    """
+    return next_t(1.0 * t)
+
+
+def _options(prox):
+    return (validation.choice("prox", prox, PROXES),)
+
+
+_python_step = python_step(RULE, _options)
+in_compiled_code(fista_step, RULE, ("prox",), _options)

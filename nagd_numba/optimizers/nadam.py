@@ -1,0 +1,250 @@
+r"""Nadam: Adam with Nesterov's momentum, in the variants of the frameworks.
+
+With the gradient `g` at the parameters `p` and the number `t` of the step, counted from 1:
+
+    g <- g + w p                            an L2 penalty (or p <- (1 - lr w) p: decoupled)
+    m <- beta1 m + (1 - beta1) g
+    v <- beta2 v + (1 - beta2) g^2
+    p <- p - lr [(1 - mu_t)/(1 - M_t) g + mu_{t+1}/(1 - M_{t+1}) m] / (sqrt(v/(1 - beta2^t)) + eps)
+
+where `M_t` is the product of `mu_1` to `mu_t`.  The variants differ in the schedule `mu_t`, and after 50 steps at
+`lr = 0.01` by 1e-2 and more:
+
+======= ========================================= ==================
+variant mu_t                                      eps there, usually
+======= ========================================= ==================
+torch   beta1 (1 - 0.96^(0.004 t)/2)              1e-8
+keras   beta1 (1 - 0.96^t/2)                      1e-7
+optax   beta1                                     1e-8
+======= ========================================= ==================
+
+The product is a function of `t`, so no state but `m` and `v` is carried: it is formed anew in each step, from its
+first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That takes 48 factors at most for "torch" and
+224 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
+to float32 after every factor, whatever the type of the parameters, and so does "torch".
+
+Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `rules/adam.py`; its two steps of the
+parameters are rounded one after the other.  (Its `foreach` form divides by `sqrt(1 - beta2^t)` after the root instead.)
+
+Reference: T. Dozat, ICLR workshop 2016 (whose algorithm has another factor beta2 at v, which no framework has).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..kernels.jit import inlined
+from ..kernels.rounding import add, div, fma, mul, sqrt
+from ..kernels.rule import Range, Rule
+from ._dispatch import python_step, rule_constants, step_number
+from ._overload import constants_in_compiled_code, in_compiled_code
+from .adam import RANGES, moments
+
+VARIANTS = ("torch", "keras", "optax")
+TORCH, KERAS, OPTAX = range(3)
+_NEGLIGIBLE = 2.0**-54
+
+
+@inlined
+def nadam_update(p, g, m, v, constants):
+    """One element of Nadam: returns the new `(p, m, v)`.
+
+        m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
+        p = p - lr [(1 - mu_t)/(1 - M_t) g + mu_{t+1}/(1 - M_{t+1}) m] / (sqrt(v/(1 - beta2^t)) + eps)
+
+    For use as `adam_update`; `constants` is what `nadam_constants` makes of the hyper-parameters, once a step.
+    """
+    along_g, along_m, weight, beta2, square_weight, correction, eps, penalty, shrink = constants
+    if penalty != 0:
+        g = fma(penalty, p, g)
+    m, v = moments(g, m, v, weight, beta2, square_weight)
+    scale = add(sqrt(div(v, correction)), eps)
+    p = add(mul(shrink, p), div(mul(along_g, g), scale))
+    return add(p, div(mul(along_m, m), scale)), m, v
+
+
+@inlined
+def schedule(beta1, t, variant):
+    """`mu_t`."""
+    if variant == OPTAX:
+        return beta1
+    return beta1 * (1.0 - 0.5 * 0.96 ** (t * (0.004 if variant == TORCH else 1.0)))
+
+
+@inlined
+def product(beta1, t, variant):
+    """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
+    bound = beta1**t
+    if variant == OPTAX or bound < _NEGLIGIBLE:
+        return bound
+    made, i = 1.0, 1.0
+    while i <= t and made >= _NEGLIGIBLE:
+        mu = schedule(beta1, i, variant)
+        if variant == TORCH:  # a product of two float32 is exact in float64
+            made = np.float64(np.float32(made * np.float64(np.float32(mu))))
+        else:
+            made = made * mu
+        i += 1.0
+    return made
+
+
+@inlined
+def _constants(hyper, T, options):
+    lr, beta1, beta2, eps, weight_decay, t, variant = hyper
+    decoupled = options[1]
+    mu, mu_next = schedule(beta1, t, variant), schedule(beta1, t + 1.0, variant)
+    so_far = product(beta1, t, variant)
+    along_g = div(-lr * (1.0 - mu), 1.0 - so_far)
+    along_m = div(-lr * mu_next, 1.0 - so_far * mu_next)
+    penalty = 0.0 if decoupled else weight_decay
+    shrink = 1.0 - lr * weight_decay if decoupled else 1.0
+    return (
+        T(along_g),
+        T(along_m),
+        T(1.0 - beta1),
+        T(beta2),
+        T(1.0 - beta2),
+        T(1.0 - beta2**t),
+        T(eps),
+        T(penalty),
+        T(shrink),
+    )
+
+
+@inlined
+def _update(p, g, state, constants, options):
+    maximize, _ = options
+    m, v = state
+    p, m, v = nadam_update(p, -g if maximize else g, m, v, constants)
+    return p, (m, v)
+
+
+RULE = Rule(
+    name="nadam",
+    update=_update,
+    constants=_constants,
+    states=("m", "v"),
+    hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
+    options={"maximize": (False, True), "decoupled": (False, True)},
+    ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
+)
+
+
+def nadam_step(
+    params,
+    grads,
+    m,
+    v,
+    t,
+    lr=0.002,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    variant="torch",
+    decoupled=False,
+    maximize=False,
+    stream=None,
+    master=None,
+    guard=None,
+):
+    """One step of Nadam, Adam with Nesterov's momentum, in place.
+
+    With `mu_t` the momentum of step `t`, and `M_t` the product of `mu_1` to `mu_t`:
+
+        m <- beta1 m + (1 - beta1) g;    v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr [(1 - mu_t)/(1 - M_t) g + mu_{t+1}/(1 - M_{t+1}) m] / (sqrt(v/(1 - beta2^t)) + eps)
+
+    Parameters
+    ----------
+    params : array
+        The parameters, float32 or float64, any shape; modified in place.  Every kind of array and place that
+        `nagd_numba.step` takes, and lists of arrays.
+    grads : array
+        The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
+    m, v : array
+        The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+    t : int
+        The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
+    lr : float
+        Learning rate, finite, >= 0.
+    beta1, beta2 : float
+        What stays of the averages in a step, from 0 to below 1.
+    eps : float
+        Finite, >= 0; keeps the quotient small where `v` is.
+    weight_decay : float
+        `w`, finite, >= 0: adds `w p` to the gradient.
+    variant : {"torch", "keras", "optax"}
+        The schedule: `mu_t = beta1 (1 - 0.96^(0.004 t)/2)`, `beta1 (1 - 0.96^t/2)`, or `beta1`.  Keras also has
+        `eps=1e-7` and `lr=0.001`.
+    decoupled : bool
+        Multiply `p` by `1 - lr w` before the step instead.
+    maximize : bool
+        Ascend instead of descend.
+    stream, master, guard : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    As for `adam_step`; the peer is `torch.optim.NAdam`.  `M_t` is formed anew in each of the first steps, which costs
+    up to 10 microseconds (`nagd_numba.optimizers.nadam`).  In compiled code `variant` must be a constant.
+
+    References
+    ----------
+    T. Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> target = np.array([3.0, -1.0])
+    >>> params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
+    >>> for t in range(1, 1001):
+    ...     grads = 2 * (params - target)
+    ...     _ = nagd_numba.nadam_step(params, grads, m, v, t, lr=0.05)
+    >>> params.round(6)
+    array([ 3., -1.])
+    """
+    index = validation.choice("variant", variant, VARIANTS)
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t), float(index)
+    _python_step(params, grads, (m, v), hyper, (maximize, decoupled), stream, master, guard)
+    return params
+
+
+def nadam_constants(
+    dtype, t, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, variant="torch", decoupled=False
+):
+    """The same for `nadam_update`."""
+    index = validation.choice("variant", variant, VARIANTS)
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t), float(index)
+    return rule_constants(RULE, dtype, hyper, _options(False, decoupled))
+
+
+def _options(maximize, decoupled):
+    return validation.flag("maximize", maximize), validation.flag("decoupled", decoupled)
+
+
+def _variant(variant: str, *_: Any) -> dict[str, str]:
+    return {"variant": repr(float(validation.choice("variant", variant, VARIANTS)))}
+
+
+_python_step = python_step(RULE, _options)
+in_compiled_code(nadam_step, RULE, ("variant", "maximize", "decoupled"), lambda _, *flags: _options(*flags), _variant)
+constants_in_compiled_code(
+    nadam_constants, RULE, ("variant", "decoupled"), lambda _, flag: _options(False, flag), _variant
+)

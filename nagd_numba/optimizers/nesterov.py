@@ -1,0 +1,306 @@
+r"""Nesterov's accelerated gradient, in the forms that the frameworks use.
+
+With the gradient `g` at the stored parameters `p`, learning rate `lr`, momentum `mu` and the momentum of the next
+step `mu_next` (equal to `mu` unless a schedule says otherwise), every form below is
+
+    v <- mu v - lr g
+    p <- p + mu_next v - lr g
+
+in other variables.  `p` is the look-ahead point; Nesterov's iterate is `p - mu_next v`.  With two momenta this is
+exactly Sutskever's method under his momentum schedule and exactly FISTA under its `t_k`.
+
+======== ============================== ============================= ==========================================
+name     state                          parameters                    used by
+======== ============================== ============================= ==========================================
+torch    b = mu b + g                   p -= lr (g + mu_next b)       PyTorch, optax, Apex, TensorFlow 1
+keras    m = mu m - lr g                p += mu_next m - lr g         Keras, TensorFlow 2, scikit-learn, Lasagne
+caffe    h' = mu h + lr g               p -= (1+mu_next) h' - mu h    Caffe, Deeplearning4j
+bengio   v' = mu v - lr g               p += mu_next mu v             Optimisers.jl, MXNet
+                                             - (1+mu_next) lr g
+======== ============================== ============================= ==========================================
+
+At constant `lr` the parameters agree (`b = -m/lr = h/lr`).  After a change of `lr` they do not: `keras`, `caffe` and
+`bengio` carry the old rate in the state, which must be scaled by `lr_new/lr_old` to follow `torch`.
+
+Roundings are pinned.  `torch` follows `torch.optim.SGD` on the CPU (`foreach` or not):
+`b = rnd(rnd(mu b) + g)`, `p = fma(-lr, fma(mu, b, g), p)`; the others round every product and sum, as scikit-learn
+and Keras do under NumPy.
+
+References: Y. Nesterov, Soviet Math. Dokl. 27 (1983); I. Sutskever et al., ICML 2013; Y. Bengio et al.,
+arXiv:1212.0901; A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009).
+"""
+
+from __future__ import annotations
+
+from numpy import ndarray
+
+from .. import validation
+from ..kernels.elementwise import OK
+from ..kernels.jit import inlined
+from ..kernels.rounding import add, fma, mul
+from ..kernels.rule import Rule
+from ..kernels.threading_layer import parallel_allowed
+from ._dispatch import Ready, python_step
+from ._host import PARALLEL_FROM
+from ._overload import in_compiled_code
+
+CONVENTIONS = ("torch", "keras", "caffe", "bengio")
+TORCH, KERAS, CAFFE, BENGIO = range(4)
+NO_DECAY, L2, DECOUPLED = range(3)
+
+# In each form a momentum of 0 takes its term out, instead of adding a product with 0: the step is then gradient
+# descent to the last bit (signs of zeros too), and an infinite velocity left by an overflow is forgotten.
+
+
+@inlined
+def nesterov_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+    """One element of Nesterov's accelerated gradient, PyTorch's convention: returns the new `(p, v)`.
+
+        v = momentum v + g
+        p = p - lr (g + momentum_next v)        nesterov=False: p = p - lr v   (heavy ball)
+
+    For use inside `@njit` and `@cuda.jit` functions, on scalars `p`, `g`, `v` of one floating type; the
+    hyper-parameters are cast to it.  `momentum=0` is gradient descent, `p - lr g`, to the last bit.
+
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> @njit
+    ... def descend(x, steps):
+    ...     v = 0.0
+    ...     for _ in range(steps):
+    ...         x, v = nesterov_update(x, 2 * (x - 3), v, 0.1, 0.5, 0.5)
+    ...     return x
+    >>> round(descend(0.0, 50), 6)
+    3.0
+    """
+    T = type(p)
+    step, momentum, momentum_next = T(-lr), T(momentum), T(momentum_next)
+    v = g if momentum == 0 else add(mul(momentum, v), g)
+    if nesterov:
+        direction = g if momentum_next == 0 else fma(momentum_next, v, g)
+    else:
+        direction = v
+    return fma(step, direction, p), v
+
+
+@inlined
+def keras_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+    """`nesterov_update` in the convention of Keras and scikit-learn: the state holds `-lr` times torch's."""
+    T = type(p)
+    momentum, momentum_next = T(momentum), T(momentum_next)
+    move = mul(T(-lr), g)
+    v = move if momentum == 0 else add(mul(momentum, v), move)
+    if nesterov:
+        change = move if momentum_next == 0 else add(mul(momentum_next, v), move)
+    else:
+        change = v
+    return add(p, change), v
+
+
+@inlined
+def caffe_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+    """`nesterov_update` in the convention of Caffe: the state holds `lr` times torch's."""
+    T = type(p)
+    momentum, momentum_next = T(momentum), T(momentum_next)
+    old = v
+    move = mul(T(lr), g)
+    v = move if momentum == 0 else add(mul(momentum, old), move)
+    change = v
+    if nesterov:
+        change = mul(add(T(1), momentum_next), v)
+        if momentum != 0:
+            change = add(change, -mul(momentum, old))
+    return add(p, -change), v
+
+
+@inlined
+def bengio_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+    """`nesterov_update` in the convention of Bengio et al. and MXNet: the state is Keras's."""
+    T = type(p)
+    momentum, momentum_next = T(momentum), T(momentum_next)
+    old = v
+    move = mul(T(-lr), g)
+    v = move if momentum == 0 else add(mul(momentum, old), move)
+    change = v
+    if nesterov:
+        change = mul(add(T(1), momentum_next), move)
+        if momentum != 0:
+            change = add(mul(mul(momentum_next, momentum), old), change)
+    return add(p, change), v
+
+
+@inlined
+def _constants(hyper, T, options):
+    lr, momentum, momentum_next, weight_decay = hyper
+    shrink = 1.0 - lr * weight_decay if options[2] == DECOUPLED else weight_decay
+    return T(lr), T(momentum), T(momentum_next), T(shrink)
+
+
+@inlined
+def _update(p, g, state, constants, options):
+    convention, nesterov, decay, maximize = options
+    lr, momentum, momentum_next, weight_decay = constants
+    (v,) = state
+    if maximize:
+        g = -g
+    if decay == L2:
+        g = fma(weight_decay, p, g)
+    elif decay == DECOUPLED:
+        p = mul(weight_decay, p)
+    if convention == TORCH:
+        p, v = nesterov_update(p, g, v, lr, momentum, momentum_next, nesterov)
+    elif convention == KERAS:
+        p, v = keras_update(p, g, v, lr, momentum, momentum_next, nesterov)
+    elif convention == CAFFE:
+        p, v = caffe_update(p, g, v, lr, momentum, momentum_next, nesterov)
+    else:
+        p, v = bengio_update(p, g, v, lr, momentum, momentum_next, nesterov)
+    return p, (v,)
+
+
+RULE = Rule(
+    name="nesterov",
+    update=_update,
+    constants=_constants,
+    states=("vel",),
+    hyper={"lr": 0.01, "momentum": 0.9, "momentum_next": 0.9, "weight_decay": 0.0},
+    options={
+        "convention": (TORCH, KERAS, CAFFE, BENGIO),
+        "nesterov": (True, False),
+        "decay": (NO_DECAY, L2, DECOUPLED),
+        "maximize": (False, True),
+    },
+)
+
+
+def step(
+    params,
+    grads,
+    vel,
+    lr=0.01,
+    momentum=0.9,
+    momentum_next=None,
+    convention="torch",
+    nesterov=True,
+    weight_decay=0.0,
+    decoupled=False,
+    maximize=False,
+    stream=None,
+    master=None,
+    guard=None,
+):
+    """One step of Nesterov's accelerated gradient, in place.
+
+    With the gradient `g` at the stored parameters `p`, and `v` the velocity (in PyTorch's convention):
+
+        v <- momentum v + g
+        p <- p - lr (g + momentum_next v)
+
+    Parameters
+    ----------
+    params : array
+        The parameters, float32 or float64, any shape; modified in place.
+        NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch);
+        on a CUDA device also float16 and bfloat16, contiguous.
+        Or a list of arrays, with lists for the others: one launch steps all of them on a CUDA device.
+    grads : array
+        The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
+    vel : array
+        The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
+        Beside float16 or bfloat16 parameters: float32.
+    lr : float
+        Learning rate, finite, >= 0.
+    momentum : float
+        Finite, >= 0, usually below 1.  At 0 the step is gradient descent, to the last bit.
+    momentum_next : float, optional
+        The momentum of the next step, where a schedule changes it: with it the step is exactly Sutskever's method,
+        or FISTA.  By default equal to `momentum`.
+    convention : {"torch", "keras", "caffe", "bengio"}
+        What `vel` holds; see `nagd_numba.optimizers.nesterov`.  At constant `lr` the parameters do not depend on it.
+    nesterov : bool
+        False for the heavy ball (classical momentum): `p <- p - lr v`.
+    weight_decay : float
+        `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).
+    decoupled : bool
+        Multiply `p` by `1 - lr w` before the step instead.
+    maximize : bool
+        Ascend instead of descend.
+    stream : optional
+        For CUDA arrays: a stream of Numba, CuPy, PyTorch or cuda.core (also a graph that is being built), or its
+        handle.  By default the current stream of the library that `params` is from.  The launch is asynchronous.
+    master : array, optional
+        Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
+        becomes that copy, rounded to nearest.
+    guard : nagd_numba.Guard, optional
+        Clips the gradient, divides it by a loss scale, skips the step where it is not finite; tells its norm, and its
+        product with `vel`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    Inside an `@njit` function (also with `parallel=True`, or in a `prange`) the same call compiles to a serial loop
+    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  What the types tell is
+    refused when compiling (numba's `TypingError`), the rest by a `ValueError` before any write (which numba reports as
+    `SystemError` from a `prange`); interleaved views of one array may be taken to overlap.
+    Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
+
+    References
+    ----------
+    Y. Nesterov, Soviet Math. Dokl. 27 (1983) 372; I. Sutskever et al., ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> target = np.array([3.0, -1.0])
+    >>> params, vel = np.zeros(2), np.zeros(2)
+    >>> for _ in range(300):
+    ...     grads = 2 * (params - target)
+    ...     _ = nagd_numba.step(params, grads, vel, lr=0.05, momentum=0.8)
+    >>> params.round(6)
+    array([ 3., -1.])
+    """
+    if momentum_next is None:
+        momentum_next = momentum
+    hyper = lr, momentum, momentum_next, weight_decay
+    given = convention, nesterov, decoupled, maximize, weight_decay == 0.0
+    # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
+    if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is guard is None:
+        try:
+            kernel = _ready[given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()]
+            if kernel(params, grads, (vel,), hyper) == OK:
+                return params
+        except (KeyError, TypeError):  # not met before, or not for this kernel
+            pass
+    _python_step(params, grads, (vel,), hyper, given, stream, master, guard)
+    return params
+
+
+def _options(convention, nesterov, decoupled, maximize, undecayed):
+    index = validation.choice("convention", convention, CONVENTIONS)
+    nesterov, decoupled = validation.flag("nesterov", nesterov), validation.flag("decoupled", decoupled)
+    decay = NO_DECAY if undecayed else DECOUPLED if decoupled else L2
+    return index, nesterov, decay, validation.flag("maximize", maximize)
+
+
+_ready: Ready = {}
+_python_step = python_step(RULE, _options, _ready)
+in_compiled_code(
+    step,
+    RULE,
+    fixed=("convention", "nesterov", "decoupled", "maximize"),
+    options=_options,
+    # The product unpacks an optional.
+    hyper=lambda *_: {"momentum_next": "np.float64(momentum if momentum_next is None else 1.0 * momentum_next)"},
+    decayed=True,
+)

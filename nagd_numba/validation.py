@@ -1,0 +1,246 @@
+"""Which arrays are accepted, and every message about those that are not.  Nothing here writes to an array."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from .kernels.jit import SIMULATOR
+from .kernels.rule import Range
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_DLPACK_CPU = 1
+
+
+def is_device_array(x: Any) -> bool:
+    """Does `x` live in the memory of a CUDA device (or of its simulator)?"""
+    if isinstance(x, np.ndarray):
+        return False
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        return x.is_cuda
+    return hasattr(x, "__cuda_array_interface__") or hasattr(x, "__cuda_ndarray__")  # the latter: the simulator
+
+
+def unsimulated(x: Any) -> Any:
+    """The host array that a device array of Numba's simulator is; anything else as it is."""
+    return getattr(x, "_ary", x) if SIMULATOR else x
+
+
+def any_on_device(named: Sequence[tuple[str, Any]]) -> bool:
+    """Are the arrays on a device?  Raises where only some of them are."""
+    places = [(name, is_device_array(x)) for name, x in named]
+    device = [name for name, on_device in places if on_device]
+    host = [name for name, on_device in places if not on_device]
+    if device and host:
+        raise ValueError(
+            f"{' and '.join(device)} live{'s' if len(device) == 1 else ''} on a CUDA device and {' and '.join(host)} "
+            f"on the host; all arrays must be in one place: copy one side, for example with numba.cuda.to_device or "
+            f"copy_to_host"
+        )
+    return bool(device)
+
+
+def host_array(name: str, x: Any, write: bool) -> np.ndarray:
+    """`x` as a NumPy array on the same memory; raises where it cannot be, or cannot be written as asked."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
+    if not isinstance(x, np.ndarray):
+        x = _from_dlpack(name, x)
+    if x.dtype not in DTYPES:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; float32 or float64 in native byte order is needed: {name}.astype(np.float32)"
+        )
+    if write and not x.flags.writeable:
+        raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
+    return x if x.__class__ is np.ndarray else x.view(np.ndarray)  # np.matrix knows no vectors
+
+
+def _from_dlpack(name: str, x: Any) -> np.ndarray:
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(
+            f"{name} is {type_of(x)}; an array is needed (NumPy, anything with DLPack on the CPU, or with "
+            f"__cuda_array_interface__): np.asarray({name}, dtype=np.float32)"
+        )
+    x = plain_tensor(name, x)
+    try:
+        if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) != _DLPACK_CPU:
+            raise TypeError("it is on a device that offers no __cuda_array_interface__")
+        return np.from_dlpack(x)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:  # NotImplementedError is a RuntimeError
+        raise TypeError(
+            f"{name} ({_type_name(x)}) cannot be used without a copy: {error}; "
+            f"a dense float32 or float64 array on the CPU or a CUDA device is needed"
+        ) from error
+
+
+def plain_tensor(name: str, x: Any) -> Any:
+    """A tensor of PyTorch outside its graph, anything else as it is; raises for one whose memory holds other values."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return x
+    if x.is_neg():
+        raise TypeError(f"{name} is a negated view of other memory; pass {name}.resolve_neg()")
+    return x.detach()
+
+
+def same_kind(named: Sequence[tuple[str, Any]]) -> None:
+    """Raise unless all arrays have the dtype and the shape of the first."""
+    first, reference = named[0]
+    for name, x in named[1:]:
+        if x.dtype != reference.dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype} and {first} {reference.dtype}; one dtype is needed for all: "
+                f"{name}.astype(np.{reference.dtype})"
+            )
+        if tuple(x.shape) != tuple(reference.shape):
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)} and {first} {tuple(reference.shape)}; one shape is needed for "
+                f"all: reshape or slice {name}"
+            )
+
+
+def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) -> None:
+    """Raise where two host arrays share memory, or where elements of a written one share memory among themselves."""
+    for name, x in named:
+        if name in written and _overlaps_itself(x):
+            raise ValueError(
+                f"elements of {name} share memory (strides {x.strides} for shape {x.shape}); each needs its own: "
+                f"pass {name}.copy()"
+            )
+    for first, second in _near([x for _, x in named]):
+        (name, x), (other, y) = named[first], named[second]
+        if _shares_memory(x, y):
+            raise ValueError(
+                f"{name} and {other} {'are the same memory' if x is y else 'overlap in memory'}; "
+                f"each needs its own: pass {other}.copy()"
+            )
+
+
+def _near(arrays: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """The pairs of arrays whose memory lies in one another's bounds, by their places: few, however many there are."""
+    bounds = sorted((*byte_bounds(x), k) for k, x in enumerate(arrays) if x.size > 0)
+    pairs: list[tuple[int, int]] = []
+    open_: list[tuple[int, int]] = []  # the end and the place of each array that is not over yet
+    for start, end, k in bounds:
+        open_ = [(other_end, other) for other_end, other in open_ if other_end > start]
+        pairs += [(min(k, other), max(k, other)) for _, other in open_]
+        open_.append((end, k))
+    return sorted(pairs)
+
+
+def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
+    try:
+        bounded: Any = np.shares_memory  # NumPy's types know only the two special values of max_work
+        return bounded(x, y, max_work=10**6)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(x: np.ndarray) -> bool:
+    if x.size == 0:
+        return False
+    reach = x.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach = stride * (length - 1) + reach
+    return False
+
+
+def flat_views(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """One-dimensional views of arrays that are all C or all Fortran contiguous, in one element order; else None."""
+    if all(x.flags.c_contiguous for x in arrays):
+        return [x if x.ndim == 1 else x.reshape(-1) for x in arrays]
+    if all(x.flags.f_contiguous for x in arrays):
+        return [x.T.reshape(-1) for x in arrays]
+    return None
+
+
+def hyper_parameters(
+    named: dict[str, Any], dtype: np.dtype, range_of: Callable[[str], Range] = lambda name: Range()
+) -> tuple[float, ...]:
+    """The hyper-parameters as floats; raises for one that is not a number, or out of its range, or of `dtype`'s."""
+    values = []
+    for name, x in named.items():
+        try:
+            if isinstance(x, str | bytes):
+                raise TypeError("text")
+            value = float(x)
+        except OverflowError:
+            value = math.inf
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} is {x!r}; a number is needed") from error
+        with np.errstate(over="ignore"):
+            if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
+                raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
+        values.append(value)
+    return tuple(values)
+
+
+def choice(name: str, x: Any, allowed: Sequence[str]) -> int:
+    """The index of `x` among the allowed names; raises with a suggestion."""
+    if isinstance(x, str) and x in allowed:
+        return allowed.index(x)
+    near = difflib.get_close_matches(str(x).lower(), allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} is {x!r}; one of {', '.join(map(repr, allowed))} is needed{hint}")
+
+
+def flag(name: str, x: Any) -> bool:
+    """`x` as a bool; raises for anything but a truth value, such as a string."""
+    if isinstance(x, int | float | np.bool_) and x in (0, 1):
+        return bool(x)
+    raise TypeError(f"{name} is {x!r}; True or False is needed")
+
+
+def numbered(names: Sequence[str], index: int) -> tuple[str, ...]:
+    """The names of arrays that stand at one place of lists."""
+    return tuple(f"{name}[{index}]" for name in names)
+
+
+def tell_torch(*arrays: Any) -> None:
+    """Tell PyTorch's autograd that its tensors among `arrays` were written, so that a stale backward pass raises."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        for x in arrays:
+            if isinstance(x, torch.Tensor):
+                torch.autograd.graph.increment_version(x)
+
+
+def _type_name(x: Any) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
+def type_of(x: Any) -> str:
+    """The name of an object's type, with its article."""
+    word = _type_name(x)
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def whole(**named: Any) -> None:
+    """Raise unless these are whole numbers from 1 on."""
+    for name, x in named.items():
+        if isinstance(x, bool) or not isinstance(x, int | np.integer):
+            raise TypeError(f"{name} is {x!r}; a whole number is needed")
+        if x < 1:
+            raise ValueError(f"{name} is {x}; a whole number from 1 on is needed")
+
+
+def positive(name: str, x: Any, zero: bool = False) -> float:
+    """`x` as a float above 0, or from 0 on."""
+    try:
+        if isinstance(x, str | bytes):
+            raise TypeError("text")
+        value = float(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {x!r}; a number is needed") from error
+    if not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"{name} is {x!r}; a number {'>= 0' if zero else '> 0'} is needed")
+    return value
