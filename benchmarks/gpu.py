@@ -31,7 +31,7 @@ from nagd_numba.kernels.jit import SIMULATOR
 from . import gpu_mlp, gpu_peers, gpu_report, gpu_step
 from .gpu_report import ROOT, Report, Row, Unusable, show
 
-TESTS = ("tests/cuda", "tests/test_rules.py", "tests/test_nesterov.py", "tests/test_theory.py")
+TESTS = ("tests/cuda", *(f"tests/optimizers/test_{name}.py" for name in ("rules", "nesterov", "theory")))
 TEST_SECONDS = 180.0
 BUDGET = 420.0
 

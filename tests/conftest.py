@@ -1,7 +1,6 @@
 """Shared fixtures: every way to run a rule, as one parameter called `backend`."""
 
 import os
-import sys
 from pathlib import Path
 
 import hypothesis
@@ -10,9 +9,8 @@ import pytest
 
 # Several test processes share the cores: OpenMP's threads must not spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-sys.path.insert(0, str(Path(__file__).parent))  # helpers: backends.py, driverless.py, oracles.py
 
-from backends import BACKENDS
+from tests.helpers.backends import BACKENDS
 
 # Kernels compile inside examples: no deadline.  In CI the same examples are drawn every time.
 common = {

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from backends import JIT_OFF
 from nagd_numba.kernels.jit import PACKAGE, SIMULATOR
+from tests.helpers.backends import JIT_OFF
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled kernels")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import nagd_numba
-from backends import JIT_OFF
 from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers.backends import JIT_OFF
 
 FOLDER = Path(__file__).parent.parent / "examples"
 OPTIONAL = ("matplotlib", "numba_cuda", "scipy", "sklearn", "torch")

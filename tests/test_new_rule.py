@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backends import JIT_OFF
 from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers.backends import JIT_OFF
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,7 +67,7 @@ def test_one_file_and_one_line(tmp_path):
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
         return done.stdout
 
-    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_rules.py", "-k")
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/optimizers/test_rules.py", "-k")
     assert " passed" in run(*tests, "average and not emulator")
     listed = run(*tests, "average", "tests/ptx", "--collect-only")
     assert "test_backends_agree_to_the_last_bit[serial-float32-average]" in listed

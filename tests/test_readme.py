@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import JIT_OFF
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers.backends import JIT_OFF
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
-from backends import JIT_OFF
 from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers.backends import JIT_OFF
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled parallel kernels")
 

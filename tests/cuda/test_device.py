@@ -1,6 +1,6 @@
 """On a real device: the same bits as the CPU, streams, and other libraries' arrays without a copy.
 
-    python -m pytest tests/cuda tests/test_rules.py tests/test_nesterov.py tests/test_theory.py
+    python -m pytest tests/cuda tests/optimizers
 
 runs everything that uses a device.  Elsewhere these are skipped, and say why.
 """

@@ -1,9 +1,9 @@
 """What the tests of machine code need."""
 
-import machine_code
 import pytest
 
-import driverless
+from tests.helpers import driverless
+from tests.ptx import machine_code
 
 
 @pytest.fixture

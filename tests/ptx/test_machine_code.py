@@ -4,15 +4,15 @@ import ast
 import functools
 from pathlib import Path
 
-import machine_code
 import pytest
-from machine_code import Code, Table
 from numba import types
 
 import nagd_numba
 from nagd_numba.gpu import elementwise
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.optimizers.registry import RULES
+from tests.ptx import machine_code
+from tests.ptx.machine_code import Code, Table
 
 pytestmark = pytest.mark.usefixtures("compiler")
 

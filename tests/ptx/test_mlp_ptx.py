@@ -2,14 +2,14 @@
 
 import re
 
-import machine_code
 import pytest
 
-import driverless
-from backends import JIT_OFF
 from nagd_numba.mlp.gpu import gemm, losses, reductions
 from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
 from nagd_numba.optimizers.registry import RULES
+from tests.helpers import driverless
+from tests.helpers.backends import JIT_OFF
+from tests.ptx import machine_code
 
 RULE = RULES["nesterov"]
 A_FEW = 64  # bytes: ptxas prefers another block on a multiprocessor to the last register

@@ -2,14 +2,14 @@
 
 import re
 
-import machine_code
 import pytest
 from numba import types
 
-import driverless
 from nagd_numba import adam_update, nesterov_update
 from nagd_numba.gpu.elementwise import THREADS, kernel
 from nagd_numba.optimizers.registry import RULES
+from tests.helpers import driverless
+from tests.ptx import machine_code
 
 pytestmark = pytest.mark.usefixtures("compiler")
 

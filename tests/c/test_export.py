@@ -1,0 +1,451 @@
+"""The steps as C functions: in this process, and in programs of C, C++ and Fortran without Python."""
+
+import ctypes
+import inspect
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from nagd_numba import c_address, c_functions
+from nagd_numba.c import export
+from nagd_numba.c.functions import FUNCTIONS, PREFIX
+from nagd_numba.cli.main import main
+from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers.registry import RULES
+from tests.helpers.backends import JIT_OFF
+from tests.helpers.bits import assert_same_bits
+
+pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled code on the CPU")
+
+names = pytest.mark.parametrize("name", FUNCTIONS)
+CTYPES = {
+    "read": ctypes.c_void_p,
+    "written": ctypes.c_void_p,
+    "length": ctypes.c_int64,
+    "real": ctypes.c_double,
+    "whole": ctypes.c_int64,
+    "choice": ctypes.c_int,
+    "flag": ctypes.c_int,
+}
+STRICT = ("-O1", "-Wall", "-Wextra", "-pedantic", "-Werror")
+
+# Every value of every option (the kernels are those of test_rules.py, on the disk after it).
+KEYWORDS = {
+    "nag_step": (
+        {},
+        {"convention": "keras", "nesterov": False, "weight_decay": 0.1, "maximize": True, "momentum_next": 0.5},
+        {"convention": "caffe", "weight_decay": 0.1, "decoupled": True},
+        {"convention": "bengio", "nesterov": False, "maximize": True, "momentum": 0.0},
+    ),
+    "adam_step": ({"t": 3}, {"t": 1, "weight_decay": 0.1, "maximize": True}),
+    "adamw_step": ({"t": 3}, {"t": 10**9, "weight_decay": 0.0, "maximize": True}),
+    "nadam_step": (
+        {"t": 3},
+        {"t": 7, "variant": "keras"},
+        {"t": 7, "variant": "optax", "weight_decay": 0.1, "decoupled": True, "maximize": True},
+    ),
+    "fista_step": ({"t": 1.0}, {"t": 2.5, "prox": "l1", "weight": 3.0}, {"t": 2.5, "prox": "nonneg"}),
+}
+
+
+def tool(name):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def run(*command, **options):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=120, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def library(folder, code):
+    """A shared library of object code."""
+    (folder / "steps.o").write_bytes(code)
+    target = folder / "steps.so"
+    run(tool("gcc"), "-shared", "-o", target, folder / "steps.o", "-lm", "-Wl,-z,text", "-Wl,--fatal-warnings")
+    return ctypes.CDLL(str(target))
+
+
+def typed(name, function):
+    function.argtypes = [CTYPES[kind] for kind in FUNCTIONS[name][0].parameters.values()]
+    function.restype = ctypes.c_int
+    return function
+
+
+def from_address(name):
+    made = [CTYPES[kind] for kind in FUNCTIONS[name][0].parameters.values()]
+    return ctypes.CFUNCTYPE(ctypes.c_int, *made)(c_address(name))
+
+
+@pytest.fixture(scope="session")
+def loaded(exported, tmp_path_factory):
+    return library(tmp_path_factory.mktemp("loaded"), (exported / "nagd_numba.o").read_bytes())
+
+
+@pytest.fixture(params=["address", "object"])
+def c(request, exported):
+    """`c(name)` is a C function; those behind an address lie on the disk once they were exported."""
+    if request.param == "address":
+        return from_address
+    there = request.getfixturevalue("loaded")
+    return lambda name: typed(name, getattr(there, PREFIX + name))
+
+
+def arrays(name, n, seed=0):
+    """Parameters, gradients and states; squares are not negative."""
+    made, dtype = FUNCTIONS[name]
+    rng = np.random.default_rng(seed)
+    p, g, *states = (rng.normal(size=n).astype(dtype) for _ in range(2 + len(made.rule.states)))
+    return [p, g, *(np.abs(x) if k else x for k, x in enumerate(states))]
+
+
+def arguments(name, given, n=None, **keywords):
+    """The arguments in C of a call in Python."""
+    made, _ = FUNCTIONS[name]
+    usual = {x: parameter.default for x, parameter in inspect.signature(made.step).parameters.items()}
+    chosen = usual | keywords
+    if "momentum_next" in chosen and chosen["momentum_next"] is None:
+        chosen["momentum_next"] = chosen["momentum"]
+    values = [None if x is None else x.ctypes.data if isinstance(x, np.ndarray) else x for x in given]
+    values.append(given[0].size if n is None else n)
+    for x, kind in list(made.parameters.items())[len(values) :]:
+        value = chosen[x]
+        values.append(made.choices[x].index(value) if kind == "choice" and isinstance(value, str) else value)
+    return values
+
+
+# ---------------------------------------------------------------- in this process
+
+
+@names
+def test_bits_of_the_public_step(c, name):
+    function, (made, _) = c(name), FUNCTIONS[name]
+    for n, keywords in itertools.product((0, 1, 1003), KEYWORDS[made.name]):
+        here, there = arrays(name, n), arrays(name, n)
+        for _ in range(3):
+            made.step(*here, **keywords)
+            assert function(*arguments(name, there, **keywords)) == elementwise.OK
+        assert_same_bits(there, here)
+
+
+def test_every_rule_and_every_option_is_there():
+    assert {made.rule.name for made, _ in FUNCTIONS.values()} == set(RULES)
+    for made, _ in FUNCTIONS.values():
+        public = set(inspect.signature(made.step).parameters) - {"stream", "master", "guard"}
+        assert set(made.parameters) - {"n"} == public
+        for x, allowed in made.choices.items():
+            used = {keywords.get(x, allowed[0]) for keywords in KEYWORDS[made.name]}
+            assert used == set(allowed)
+
+
+@names
+def test_what_is_refused_writes_nothing(c, name):
+    function, (made, dtype) = c(name), FUNCTIONS[name]
+    memory = arrays(name, 10)
+    before = [x.copy() for x in memory]
+    t = {"t": 1} if "t" in made.parameters else {}
+
+    def status(given=memory, n=None, **keywords):
+        return function(*arguments(name, given, n, **t | keywords))
+
+    assert status(n=-1) == status(n=2**63 - 1) == status(n=2**63 // dtype.itemsize) == elementwise.LENGTH
+    for k in range(len(memory)):
+        without = [*memory[:k], None, *memory[k + 1 :]]
+        assert status(without, n=10) == elementwise.NULL
+        assert status(without, n=0) == elementwise.OK
+        for j in range(k):
+            shared = [*memory[:k], memory[j][9:], *memory[k + 1 :]]
+            assert status(shared, n=10) == elementwise.OVERLAP
+    for x, kind in made.parameters.items():
+        if kind == "real":
+            limits = made.rule.range_of(x)
+            assert {status(**{x: bad}) for bad in (-0.1, np.nan, np.inf, limits.below)} == {elementwise.HYPER}
+        elif kind == "whole":
+            assert {status(**{x: bad}) for bad in (0, -1, 2**53)} == {elementwise.HYPER}
+        elif kind == "choice":
+            assert {status(**{x: bad}) for bad in (-1, len(made.choices[x]))} == {elementwise.HYPER}
+    if dtype == np.float32:
+        assert status(lr=1e39) == elementwise.HYPER  # infinite in float32
+    assert_same_bits(memory, before)
+    assert status() == elementwise.OK
+    assert not np.array_equal(memory[0], before[0])
+
+
+def test_any_truth_is_a_flag(c):
+    function = c("nag_step_f32")
+    given = {"weight_decay": 0.1, "convention": "caffe"}
+    made = []
+    for flag in (1, -1, 256):
+        memory = arrays("nag_step_f32", 50)
+        flags = {"decoupled": flag, "maximize": flag, "nesterov": flag}
+        assert function(*arguments("nag_step_f32", memory, **given, **flags)) == elementwise.OK
+        made.append(memory)
+    assert_same_bits(made[0], made[1])
+    assert_same_bits(made[0], made[2])
+
+
+def test_addresses():
+    assert list(c_functions()) == list(FUNCTIONS)
+    assert "nag_step_f32" in c_functions()
+    assert c_address("nag_step_f32") == c_address("nag_step_f32")
+    with pytest.raises(ValueError, match=r"name is 'nag_step'; one of .* is needed; did you mean 'nag_step_f"):
+        c_address("nag_step")
+
+
+THREADS = r"""
+#include <pthread.h>
+#include <stdint.h>
+
+typedef int step(float *, const float *, float *, int64_t, double, double, double, int, int, double, int, int);
+typedef struct { step *function; float *p, *g, *v; int64_t n; int status; } part;
+
+static void *work(void *given)
+{
+    part *mine = given;
+    for (int k = 0; k < 100 && mine->status == 0; k++)
+        mine->status = mine->function(mine->p, mine->g, mine->v, mine->n, 0.01, 0.9, 0.9, 0, 1, 0.0, 0, 0);
+    return 0;
+}
+
+int run(step *function, float *p, float *g, float *v, int64_t n)
+{
+    enum { COUNT = 4 };
+    pthread_t threads[COUNT];
+    part parts[COUNT];
+    int status = 0;
+    for (int k = 0; k < COUNT; k++) {
+        int64_t from = k * n / COUNT, to = (k + 1) * n / COUNT;
+        parts[k] = (part){function, p + from, g + from, v + from, to - from, 0};
+        pthread_create(&threads[k], 0, work, &parts[k]);
+    }
+    for (int k = 0; k < COUNT; k++) {
+        pthread_join(threads[k], 0);
+        status |= parts[k].status;
+    }
+    return status;
+}
+"""
+
+
+def test_threads_that_python_knows_nothing_of(exported, tmp_path):
+    """They run while this thread keeps Python's lock: code that wanted it would wait for ever."""
+    (tmp_path / "threads.c").write_text(THREADS)
+    run(tool("gcc"), *STRICT, "-shared", "-fPIC", "-pthread", "-o", tmp_path / "threads.so", tmp_path / "threads.c")
+    name = "nag_step_f32"
+    here, there = arrays(name, 10_007), arrays(name, 10_007)
+    holding = ctypes.PyDLL(str(tmp_path / "threads.so")).run
+    pointers = [x.ctypes.data_as(ctypes.c_void_p) for x in there]
+    assert holding(ctypes.c_void_p(c_address(name)), *pointers, ctypes.c_int64(10_007)) == elementwise.OK
+    for _ in range(100):
+        FUNCTIONS[name][0].step(*here)
+    assert_same_bits(there, here)
+
+
+def test_threads_of_python(exported):
+    name = "adam_step_f64"
+    function = from_address(name)
+    here, there = arrays(name, 4000), arrays(name, 4000)
+
+    def work(k):
+        part = [x[1000 * k : 1000 * k + 1000] for x in there]
+        for t in range(1, 51):
+            assert function(*arguments(name, part, t=t)) == elementwise.OK
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for t in range(1, 51):
+        FUNCTIONS[name][0].step(*here, t)
+    assert_same_bits(there, here)
+
+
+# ---------------------------------------------------------------- without Python
+
+
+def test_nothing_is_undefined_but_mathematics(exported):
+    listed = run(tool("nm"), exported / "nagd_numba.o").splitlines()
+    undefined = {line.split()[-1] for line in listed if " U " in line}
+    assert undefined <= {"pow", "sqrt", "fma", "fmaf"}
+    seen = {line.split()[-1] for line in listed if re.search(r" [A-TV-Z] ", line)}
+    assert seen == {PREFIX + name for name in FUNCTIONS}
+
+
+PROGRAM = r"""
+#include <stdio.h>
+#include <string.h>
+#include "nagd_numba.h"
+
+int main(void)
+{
+    float p[11], g[11], v[11] = {0};
+    double x[7], d[7], m[7] = {0}, s[7] = {0};
+    int k, t, status = NAGD_OK;
+    for (k = 0; k < 11; k++) p[k] = (float)(k - 5) / 3;
+    for (k = 0; k < 7; k++) x[k] = 1.0 / (k + 1);
+    for (t = 1; t <= 20; t++) {
+        for (k = 0; k < 11; k++) g[k] = p[k] * (float)(k + 1) / 11;
+        for (k = 0; k < 7; k++) d[k] = x[k] - k;
+        status |= nagd_nag_step_f32(p, g, v, 11, 0.1, 0.9, 0.9, NAGD_CONVENTION_TORCH, 1, 0.0, 0, 0);
+        status |= nagd_nadam_step_f64(x, d, m, s, 7, t, 0.1, 0.9, 0.999, 1e-8, 0.0, NAGD_VARIANT_KERAS, 0, 0);
+    }
+    for (k = 0; k < 11; k++) printf("%a\n", (double)p[k]);
+    for (k = 0; k < 7; k++) printf("%a\n", x[k]);
+    return status || nagd_nag_step_f32(p, p, v, 11, 0.1, 0.9, 0.9, 0, 1, 0.0, 0, 0) != NAGD_OVERLAP;
+}
+"""
+
+
+def expected():
+    """What that program prints."""
+    p = ((np.arange(11) - 5).astype(np.float32) / np.float32(3)).astype(np.float32)
+    x = 1 / np.arange(1.0, 8.0)
+    v, m, s = np.zeros(11, np.float32), np.zeros(7), np.zeros(7)
+    for t in range(1, 21):
+        g = p * np.arange(1, 12, dtype=np.float32) / np.float32(11)
+        d = x - np.arange(7.0)
+        FUNCTIONS["nag_step_f32"][0].step(p, g, v, 0.1)
+        FUNCTIONS["nadam_step_f64"][0].step(x, d, m, s, t, 0.1, variant="keras")
+    return [*map(float, p), *x]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "suffix", "options"), [("gcc", "c", ["-std=c99"]), ("g++", "cpp", ["-std=c++11"])], ids=["C", "C++"]
+)
+def test_a_program(exported, tmp_path, compiler, suffix, options):
+    source, program = tmp_path / f"program.{suffix}", tmp_path / "program"
+    source.write_text(PROGRAM)
+    flags = [*STRICT, *options, "-ffp-contract=off", f"-I{exported}"]
+    run(tool(compiler), *flags, source, exported / "nagd_numba.o", "-lm", "-o", program)
+    printed = run(program, env={}, cwd=tmp_path)
+    assert [float.fromhex(line) for line in printed.split()] == expected()
+    linked = run(tool("readelf"), "-d", program)
+    assert "python" not in linked.lower()
+
+
+FORTRAN = """
+program descend
+  use, intrinsic :: iso_fortran_env, only: int32, int64, real32, real64
+  use nagd_numba
+  implicit none
+  real(real32) :: p(11), g(11), v(11)
+  real(real64) :: x(7), d(7), m(7), s(7)
+  integer :: k, t, status
+  p = [(real(k - 6, real32) / 3, k = 1, 11)]
+  x = [(1 / real(k, real64), k = 1, 7)]
+  v = 0
+  m = 0
+  s = 0
+  status = NAGD_OK
+  do t = 1, 20
+    g = [(p(k) * real(k, real32) / 11, k = 1, 11)]
+    d = [(x(k) - (k - 1), k = 1, 7)]
+    status = ior(status, nagd_nag_step(p, g, v, 11_int64, 0.1d0, 0.9d0, 0.9d0, &
+      NAGD_CONVENTION_TORCH, 1, 0d0, 0, 0))
+    status = ior(status, nagd_nadam_step(x, d, m, s, 7_int64, int(t, int64), 0.1d0, 0.9d0, 0.999d0, 1d-8, 0d0, &
+      NAGD_VARIANT_KERAS, 0, 0))
+  end do
+  if (status /= NAGD_OK) error stop 1
+  if (nagd_nag_step(p, p, v, 11_int64, 0.1d0, 0.9d0, 0.9d0, 0, 1, 0d0, 0, 0) /= NAGD_OVERLAP) error stop 2
+  print '(z8.8)', (transfer(p(k), 0_int32), k = 1, 11)
+  print '(z16.16)', (transfer(x(k), 0_int64), k = 1, 7)
+end program descend
+"""
+
+
+def test_a_program_in_fortran(exported, tmp_path):
+    (tmp_path / "descend.f90").write_text(FORTRAN)
+    program = tmp_path / "descend"
+    flags = ["-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-std=f2008", "-ffp-contract=off"]
+    sources = [exported / "nagd_numba.f90", tmp_path / "descend.f90", exported / "nagd_numba.o"]
+    run(tool("gfortran"), *flags, *sources, "-o", program, cwd=tmp_path)
+    printed = run(program, cwd=tmp_path).split()
+    p = np.array([int(x, 16) for x in printed[:11]], np.uint32).view(np.float32)
+    x = np.array([int(x, 16) for x in printed[11:]], np.uint64).view(np.float64)
+    assert [*map(float, p), *x] == expected()
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.skipif("x86-64" not in export.processors(), reason="processors without fma are x86s")
+def test_processors_without_fma_have_the_same_bits(exported, tmp_path, monkeypatch):
+    some = ("nag_step_f32", "adamw_step_f64")  # each is compiled anew here
+    monkeypatch.setattr(export, "FUNCTIONS", {name: FUNCTIONS[name] for name in some})
+    assert main(["export", str(tmp_path), "--cpu", "x86-64"]) == 0
+    assert "library's fma" in (tmp_path / "nagd_numba.h").read_text()
+    assert "library's fma" not in (exported / "nagd_numba.h").read_text()
+    made_here = library(tmp_path, (tmp_path / "nagd_numba.o").read_bytes())
+    undefined = run(tool("nm"), "-u", tmp_path / "nagd_numba.o").split()
+    assert {"fma", "fmaf"} <= set(undefined) <= {"U", "fma", "fmaf", "pow"}
+    for name in some:
+        made, _ = FUNCTIONS[name]
+        function = typed(name, getattr(made_here, PREFIX + name))
+        for keywords in KEYWORDS[made.name]:
+            here, there = arrays(name, 103), arrays(name, 103)
+            made.step(*here, **keywords)
+            assert function(*arguments(name, there, **keywords)) == elementwise.OK
+            assert_same_bits(there, here)
+
+
+def test_what_the_command_refuses(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("mine")
+
+    def fails(*given):
+        assert main(["export", *map(str, given)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("nagd-numba export: error: ")
+        return line
+
+    assert "is a file; the name of a directory is needed" in fails(file)
+    assert "cannot be made: no such file or directory" in fails(tmp_path / "a" / "b")
+    assert "did you mean 'host'" in fails(tmp_path, "--cpu", "hots")
+    (tmp_path / "nagd_numba.h").mkdir()
+    assert "nagd_numba.h is a directory" in fails(tmp_path)
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "nagd_numba.h"]
+    assert file.read_text() == "mine"
+
+
+def test_a_disk_that_is_full_leaves_the_files_as_they_were(capsys, tmp_path, monkeypatch):
+    (tmp_path / "nagd_numba.h").write_text("mine")
+    monkeypatch.setattr(export, "object_code", lambda cpu: b"code")
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["export", str(tmp_path)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert [x.name for x in tmp_path.iterdir()] == ["nagd_numba.h"]
+    assert (tmp_path / "nagd_numba.h").read_text() == "mine"
+
+
+def test_code_that_would_need_python_is_not_written(monkeypatch):
+    """What is left in the code must be known, whatever a new version of the compiler leaves there."""
+    monkeypatch.setattr(export, "_MATHEMATICS", set())
+    monkeypatch.setattr(export, "FUNCTIONS", {"fista_step_f32": FUNCTIONS["fista_step_f32"]})
+    with pytest.raises(RuntimeError, match="the code would need sqrt"):
+        export.object_code(next(iter(export.processors())))
+
+
+def test_without_the_jit_there_is_nothing_to_point_at(tmp_path):
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-m", "nagd_numba", "export", str(tmp_path / "made")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("nagd-numba export: error: the JIT is off (NUMBA_DISABLE_JIT=1)")
+    assert not (tmp_path / "made").exists()

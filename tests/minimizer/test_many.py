@@ -1,0 +1,92 @@
+"""`minimize_many`: each problem as if solved alone, however many there are and wherever it stands."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from nagd_numba import minimize, minimize_many
+from nagd_numba.minimizer import many
+from tests.helpers.backends import JIT_OFF
+
+TIMES = np.linspace(0.0, 3.0, 16)
+
+
+@njit
+def decay(x, signal, weight, times):
+    """Half the weighted squared misfit of `x_1 exp(-x_2 t)`."""
+    total, g = 0.0, np.zeros(2)
+    for i in range(times.size):
+        e = np.exp(-x[1] * times[i])
+        r = x[0] * e - signal[i]
+        total += 0.5 * weight * r * r
+        g[0] += weight * r * e
+        g[1] -= weight * r * x[0] * times[i] * e
+    return total, g
+
+
+def pixels(count, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0.5, 1.5, size=(count, 2))
+    signals = truth[:, :1] * np.exp(-truth[:, 1:] * TIMES) + 0.001 * rng.normal(size=(count, 16))
+    return truth, signals, rng.uniform(0.5, 2.0, size=count)
+
+
+def fit(signals, weights, fun=decay, **options):
+    return minimize_many(fun, np.ones((len(signals), 2)), (signals, weights), (TIMES,), jac=True, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"options": {"monotone": True}, "maxiter": 7}, {"L": 20.0, "restart": None}], ids=str
+)
+def test_each_as_if_solved_alone(options):
+    truth, signals, weights = pixels(40)
+    together = fit(signals, weights, **options)
+    for m in range(40):
+        alone = minimize(decay, np.ones(2), (signals[m], weights[m], TIMES), True, **options)
+        assert np.array_equal(together.x[m], alone.x)
+        assert np.array_equal(together.jac[m], alone.jac)
+        for name in ("fun", "nit", "status", "success", "L", "restarts"):
+            assert together[name][m] == alone[name], name
+    if not options:
+        assert together.success.all()
+        np.testing.assert_allclose(together.x, truth, atol=0.02)
+        assert "40 of 40" in together.message
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
+def test_threads_calls_and_places_do_not_matter(monkeypatch):
+    _, signals, weights = pixels(300)
+    expected = fit(signals, weights).x
+    order = np.random.default_rng(1).permutation(300)
+    assert np.array_equal(fit(signals[order], weights[order]).x, expected[order])
+    monkeypatch.setattr(many, "parallel_allowed", lambda: False)
+    assert np.array_equal(fit(signals, weights).x, expected)
+    monkeypatch.setattr(many, "CALL_SECONDS", 1e9)  # one problem in each call
+    assert np.array_equal(fit(signals[:20], weights[:20]).x, expected[:20])
+
+
+def test_python_functions():
+    _, signals, weights = pixels(5)
+    python = getattr(decay, "py_func", decay)
+    with_args = fit(signals, weights, fun=python)
+    assert with_args.success.all()
+    np.testing.assert_allclose(with_args.x, fit(signals, weights).x, rtol=1e-9)
+
+
+def test_those_that_fail_are_told_from_those_that_do_not():
+    _, signals, weights = pixels(4)
+    signals[1] = np.nan
+    found = fit(signals, weights)
+    assert found.success.tolist() == [True, False, True, True]
+    assert found.status.tolist() == [0, 5, 0, 0]
+    assert "3 of 4 converged" in found.message
+    assert "1: fun or its gradient is not finite at x0" in found.message
+    assert found.x[1].tolist() == [1.0, 1.0]
+
+
+def test_starts_are_not_modified():
+    start = np.ones((3, 2))
+    kept = start.copy()
+    _, signals, weights = pixels(3)
+    minimize_many(decay, start, (signals, weights), (TIMES,), jac=True)
+    assert np.array_equal(start, kept)

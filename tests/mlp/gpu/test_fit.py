@@ -1,0 +1,197 @@
+"""`MLP.fit`, `fit_many` and the main job on device arrays, in the emulator: the bits of the CPU, on both paths."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nagd_numba
+from nagd_numba import MLP
+from nagd_numba.cli.config import Config
+from nagd_numba.cli.data.samples import Samples
+from nagd_numba.cli.data.split import split
+from nagd_numba.cli.train import compare
+from nagd_numba.mlp.gpu import persistent
+from tests.helpers import driverless, fake_driver
+
+FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: the resident path, the general one
+paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["resident", "general"])
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    driverless.require()
+
+
+def problem(sizes, rows, loss="cross_entropy", dtype="float32", inputs="float32", seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 256, (rows, sizes[0])) if inputs == "uint8" else rng.normal(size=(rows, sizes[0]))
+    y = rng.integers(0, sizes[-1], rows) if loss == "cross_entropy" else rng.integers(0, 2, (rows, sizes[-1]))
+    return X.astype(inputs), y if loss == "cross_entropy" else y.astype(dtype)
+
+
+def assert_same_course(limit, net, X, y, order="forward", **keywords):
+    """Train on the CPU and in the emulator; returns the names of the launched kernels."""
+    host, velocity = net.init(0), np.zeros(net.size, net.dtype)
+    with fake_driver.installed(shared_limit=limit, order=order) as gpu:
+        params, vel = gpu.array(host), gpu.array(velocity)
+        there = net.fit(params, gpu.array(X), gpu.array(y), vel=vel, **keywords)
+        here = net.fit(host, X, y, vel=velocity, **keywords)
+        np.testing.assert_array_equal(gpu.download(params), host)
+        np.testing.assert_array_equal(gpu.download(vel), velocity)
+        assert list(there.to_dict()) == list(here.to_dict())
+        for name, values in here.to_dict().items():
+            np.testing.assert_array_equal(there.to_dict()[name], values, err_msg=name)
+        return {launch[0] for launch in gpu.launches}
+
+
+@paths
+@settings(max_examples=4)
+@given(
+    sizes=st.lists(st.sampled_from([1, 3, 10, 33, 70]), min_size=2, max_size=4),
+    rows=st.integers(1, 50),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 2**31),
+    order=st.sampled_from(["forward", "reverse", "random"]),
+)
+def test_drawn_networks(limit, sizes, rows, batch, seed, order):
+    net = MLP(sizes, activation="tanh", loss="mse")
+    X, y = problem(sizes, rows, "mse", seed=seed)
+    assert_same_course(limit, net, X, y, order, epochs=2, batch_size=batch, seed=seed, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "model", "inputs", "keywords"),
+    [
+        (FITS, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+        (TOO_LARGE, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+        pytest.param(
+            *(FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
+            marks=pytest.mark.slow,
+        ),
+        (FITS, {"loss": "binary_cross_entropy", "activation": "sigmoid"}, "float32", {"metrics": ["accuracy", "mae"]}),
+        (TOO_LARGE, {"l2": 0.1}, "uint8", {"sample_weight": np.linspace(0, 2, 60), "keep": "best"}),
+        pytest.param(
+            *(TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_everything_that_fit_offers(limit, model, inputs, keywords):
+    net = MLP([6, 40, 5], **model)
+    X, y = problem(net.sizes, 60, net.loss_name, str(net.dtype), inputs)
+    assert_same_course(limit, net, X, y, **{"epochs": 3, "batch_size": 16, **keywords})
+
+
+@pytest.mark.parametrize(
+    "keywords", [pytest.param({"accumulate": 3}, marks=pytest.mark.slow), {"clip": 0.5, "accumulate": 2}]
+)
+def test_clipping_and_accumulation_take_the_general_path(keywords):
+    net = MLP([6, 20, 5], l2=0.01)
+    X, y = problem(net.sizes, 50)
+    launched = assert_same_course(FITS, net, X, y, epochs=2, batch_size=8, **keywords)
+    assert not any("resident" in name for name in launched)
+
+
+def test_sums_longer_than_a_block():
+    """Batches and layers of more than 128 terms: chains of fma over 128, added."""
+    net = MLP([150, 140, 3])
+    X, y = problem(net.sizes, 300)
+    assert_same_course(FITS, net, X, y, epochs=1, batch_size=140)
+
+
+def test_the_resident_kernel_is_one_launch_for_many_steps():
+    net = MLP([5, 16, 3])
+    X, y = problem(net.sizes, 64)
+    with fake_driver.installed() as gpu:
+        net.fit(gpu.array(net.init(0)), X, y, epochs=2, batch_size=4)
+        assert len(gpu.launches) <= 2 * 2
+        assert all("resident" in launch[0] for launch in gpu.launches)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_the_plan_of_the_shared_memory_is_exact(rows):
+    """The emulator refuses what lies beyond; one element less and the kernel fails."""
+    net = MLP([6, 9, 4], l2=0.1)
+    X, y = problem(net.sizes, rows)
+    assert_same_course(FITS, net, X, y, epochs=1, batch_size=rows)
+    elements = persistent.Plan.of(net.sizes, rows).total
+    assert elements * 4 < FITS
+
+
+@paths
+def test_many_networks(limit):
+    net = MLP([5, 16, 3], dropout=0.2)
+    X, y = problem(net.sizes, 40)
+    host = np.stack([net.init(seed) for seed in range(3)])
+    keywords = {"epochs": 2, "batch_size": 16, "lr": [0.01, 0.1, 1.0], "momentum": [0.5, 0.9, 0.0], "seed": [4, 5, 6]}
+    with fake_driver.installed(shared_limit=limit) as gpu:
+        device = gpu.array(host)
+        there = nagd_numba.fit_many(net, device, gpu.array(X), y, validation=(X, y), **keywords)
+        here = nagd_numba.fit_many(net, host, X, y, validation=(X, y), **keywords)
+        np.testing.assert_array_equal(gpu.download(device), host)
+        if limit:
+            assert len(gpu.launches) == 2, "one launch for all networks"
+    for a, b in zip(there, here, strict=True):
+        np.testing.assert_array_equal(a.values("loss"), b.values("loss"))
+        assert a.last("validation_loss") == b.last("validation_loss")
+
+
+def test_a_training_goes_on():
+    net = MLP([5, 16, 3])
+    X, y = problem(net.sizes, 40)
+    with fake_driver.installed() as gpu:
+        whole, parts, vel = gpu.array(net.init(0)), gpu.array(net.init(0)), gpu.array(np.zeros(net.size, np.float32))
+        net.fit(whole, X, y, epochs=3)
+        history = net.fit(parts, X, y, epochs=1, vel=vel)
+        net.fit(parts, X, y, epochs=3, vel=vel, history=history)
+        np.testing.assert_array_equal(gpu.download(whole), gpu.download(parts))
+
+
+@pytest.mark.parametrize("call", ["empty", "load", "launch"])
+def test_a_driver_that_fails_leaves_the_parameters(call):
+    net = MLP([5, 16, 3])
+    X, y = problem(net.sizes, 40)
+    with fake_driver.installed() as gpu:
+        params = gpu.array(net.init(0))
+        gpu.fail = call
+        with pytest.raises((RuntimeError, MemoryError), match=r"CUDA_ERROR_OUT_OF_MEMORY"):
+            net.fit(params, X, y)
+        np.testing.assert_array_equal(gpu.download(params), net.init(0))
+
+
+def test_refusals():
+    net = MLP([5, 16, 3])
+    X, y = problem(net.sizes, 40)
+    with fake_driver.installed() as gpu:
+        params = gpu.array(net.init(0))
+        for arguments, keywords, error, message in [
+            ((gpu.array(np.zeros(net.size)), X, y), {}, TypeError, "params has dtype float64 and the model float32"),
+            ((gpu.array(net.init(0)[1:]), X, y), {}, ValueError, "params has shape"),
+            ((params, gpu.array(X[:, 1:].copy()), y), {}, ValueError, "X has shape"),
+            ((params, X, gpu.array(y + 3)), {}, ValueError, "y"),
+            ((params, X, y), {"vel": net.init(0)}, ValueError, "params lives on a CUDA device and vel on the host"),
+            ((params, X, y), {"vel": params}, ValueError, "params and vel overlap"),
+            ((params, gpu.array(X, device=1), y), {}, ValueError, "different devices"),
+            ((net.init(0), gpu.array(X), y), {}, TypeError, "X is on a CUDA device"),
+        ]:
+            with pytest.raises(error, match=message):
+                net.fit(*arguments, **keywords)
+        np.testing.assert_array_equal(gpu.download(params), net.init(0))
+        assert not gpu.launches
+
+
+def test_the_main_job_runs_on_a_device():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5))
+    samples = Samples(X, np.repeat(np.arange(3), 20), np.arange(3), "drawn")
+    data = split(samples, 0.2, 0)
+    with fake_driver.installed() as gpu:
+        there, here = (
+            compare(data, Config(methods=("nag", "gd"), epochs=2, hidden=(8,), loss="mse", device=device))
+            for device in ("cuda", "cpu")
+        )
+        assert gpu.launches
+    for a, b in zip(there, here, strict=True):
+        assert [e.validation_loss for e in a.history] == pytest.approx([e.validation_loss for e in b.history], rel=1e-6)
+        assert [e.validation_accuracy for e in a.history] == [e.validation_accuracy for e in b.history]

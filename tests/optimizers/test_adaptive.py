@@ -1,0 +1,435 @@
+"""Adam, AdamW, Nadam: PyTorch's bits, the formulas, the frameworks' variants, and the public steps."""
+
+import numpy as np
+import pytest
+from numba import cuda, njit, prange
+from numba.core.errors import TypingError
+
+import nagd_numba
+from nagd_numba import adam_constants, adam_step, adam_update, adamw_step, adamw_update, nadam_step, nadam_update
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers import nadam
+from nagd_numba.optimizers._host import PARALLEL_FROM
+from nagd_numba.optimizers.registry import RULES
+from tests.helpers.backends import JIT_OFF
+from tests.helpers.bits import assert_same_bits
+
+STEPS = 5 if JIT_OFF else 60
+N = 20 if JIT_OFF else 1003
+LR = 0.01
+
+jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+def gradients(dtype, n=N, steps=STEPS, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(steps, n)) * np.exp(rng.normal(size=n))).astype(dtype)
+
+
+def start(dtype, n=N):
+    return np.random.default_rng(99).normal(size=n).astype(dtype)
+
+
+# ---------------------------------------------------------------- PyTorch
+
+PEERS = {
+    "adam": ("Adam", adam_step, {}, {}),
+    "adam-penalty": ("Adam", adam_step, {"weight_decay": 0.1}, {}),
+    "adam-small-beta1": ("Adam", adam_step, {}, {"beta1": 0.3, "beta2": 0.9}),
+    "adam-beta1-0": ("Adam", adam_step, {}, {"beta1": 0.0, "beta2": 0.0}),
+    "adam-maximize": ("Adam", adam_step, {"maximize": True, "eps": 1e-3}, {}),
+    "adamw": ("AdamW", adamw_step, {"weight_decay": 0.1}, {}),
+    "nadam": ("NAdam", nadam_step, {}, {}),
+    "nadam-penalty": ("NAdam", nadam_step, {"weight_decay": 0.1}, {"beta1": 0.95}),
+    "nadam-decoupled": ("NAdam", nadam_step, {"weight_decay": 0.1, "decoupled": True}, {}),
+}
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("case", "foreach"), [(x, way) for x in PEERS for way in (False, True) if not (way and x.startswith("nadam"))]
+)
+def test_torch(dtype, case, foreach):
+    """The moments to the last bit.  The parameters too, wherever PyTorch's square root is the rounded one."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    kind, step, common, betas = PEERS[case]
+    theirs = dict(common)
+    if "decoupled" in theirs:
+        theirs["decoupled_weight_decay"] = theirs.pop("decoupled")
+    parameter = torch.nn.Parameter(torch.from_numpy(start(dtype)))
+    pair = (betas.get("beta1", 0.9), betas.get("beta2", 0.999))
+    optimizer = getattr(torch.optim, kind)([parameter], LR, betas=pair, foreach=foreach, **theirs)
+    m, v = np.zeros(N, dtype), np.zeros(N, dtype)
+    eps = np.finfo(dtype).eps
+    for t, g in enumerate(gradients(dtype), 1):
+        before = parameter.detach().numpy().copy()
+        parameter.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        p = before.copy()
+        step(p, g, m, v, t, LR, **common, **betas)
+        state, after = optimizer.state[parameter], parameter.detach().numpy()
+        assert_same_bits((m, v), (state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()))
+        under = v / dtype(1 - pair[1] ** t) if kind == "NAdam" else v
+        rounded = torch.from_numpy(under).sqrt().numpy() == np.sqrt(under)
+        assert (~rounded).sum() <= 2 + N / 50
+        assert_same_bits([p[rounded]], [after[rounded]])
+        # The neighbour of the root, and the roundings after it, put the quotients 4 u apart (PyTorch's Nadam has two of
+        # them, each at most 20 lr); then up to two sums are rounded.
+        moved = 40 * LR if kind == "NAdam" else np.abs(after - before)
+        bound = 4 * eps * moved + 2 * eps * np.maximum(np.abs(p), np.abs(after))
+        assert (np.abs(p - after) <= bound)[~rounded].all()
+
+
+# ---------------------------------------------------------------- the formulas
+
+
+def formula(name, p, gradients, lr=LR, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, mu=None, decoupled=False):
+    """The rules' docstrings in float64 NumPy; `mu(t)` is Nadam's schedule."""
+    m = v = np.zeros_like(p)
+    product = 1.0
+    for t, g in enumerate(gradients, 1):
+        if name == "adamw" or decoupled:
+            p = p - lr * weight_decay * p
+        else:
+            g = g + weight_decay * p
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        scale = np.sqrt(v / (1 - beta2**t)) + eps
+        if name == "nadam":
+            product *= mu(t)
+            mean = (1 - mu(t)) * g / (1 - product) + mu(t + 1) * m / (1 - product * mu(t + 1))
+        else:
+            mean = m / (1 - beta1**t)
+        p = p - lr * mean / scale
+    return p
+
+
+SCHEDULES = {
+    "torch": lambda t: 0.9 * (1 - 0.5 * 0.96 ** (0.004 * t)),
+    "keras": lambda t: 0.9 * (1 - 0.5 * 0.96**t),
+    "optax": lambda t: 0.9,
+}
+
+
+def run(step, p, gradients, **keywords):
+    p, m, v = p.copy(), np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, 1):
+        step(p, g, m, v, t, LR, **keywords)
+    return p
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "keywords"),
+    [
+        ("adam", adam_step, {}),
+        ("adam", adam_step, {"weight_decay": 0.1, "eps": 0.01, "beta1": 0.4, "beta2": 0.7}),
+        ("adamw", adamw_step, {"weight_decay": 0.1}),
+        ("nadam", nadam_step, {"weight_decay": 0.1}),
+        ("nadam", nadam_step, {"weight_decay": 0.1, "decoupled": True}),
+        ("nadam", nadam_step, {"variant": "torch"}),
+        ("nadam", nadam_step, {"variant": "keras"}),
+        ("nadam", nadam_step, {"variant": "optax"}),
+    ],
+)
+def test_each_method_is_its_formula(name, step, keywords):
+    g, p = gradients(np.float64, steps=400 if not JIT_OFF else 5), start(np.float64)
+    rest = {k: x for k, x in keywords.items() if k != "variant"}
+    if name == "nadam":
+        rest["mu"] = SCHEDULES[keywords.get("variant", "torch")]
+    # PyTorch's product is rounded to float32 at each of its about 50 factors that matter; its part in a step is below
+    # half of it.  All else is float64.
+    torch = name == "nadam" and keywords.get("variant", "torch") == "torch"
+    atol = 50 * LR * np.finfo(np.float32).eps if torch else 1e-11
+    np.testing.assert_allclose(run(step, p, g, **keywords), formula(name, p, g, **rest), rtol=0, atol=atol)
+
+
+def test_variants_differ():
+    g, p = gradients(np.float64, steps=5 if JIT_OFF else 50), start(np.float64)
+    ends = [run(nadam_step, p, g, variant=variant) for variant in nadam.VARIANTS]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(ends[a] - ends[b]).max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", [nadam.TORCH, nadam.KERAS])
+def test_the_product_may_be_cut_short(variant):
+    """`1 - M_t` is that of the whole product, at any step."""
+    from nagd_numba.kernels.jit import plain
+
+    whole = np.float64(1)
+    for t in range(1, 500):
+        mu = list(SCHEDULES.values())[variant](t)
+        whole = np.float64(np.float32(whole) * np.float32(mu)) if variant == nadam.TORCH else whole * mu
+        if t % 7 == 1 or t > 350:
+            assert 1 - nadam.product(0.9, float(t), float(variant)) == 1 - whole
+    assert plain(nadam.product)(0.9, 1e9, float(variant)) < 2.0**-54
+
+
+def test_first_step_is_the_learning_rate_in_size():
+    """`m/(1 - beta1)` is the gradient and `v/(1 - beta2)` its square: p moves by `lr g / (|g| + eps)`."""
+    g, p = gradients(np.float64)[0], start(np.float64)
+    for eps in (1e-8, 0.1):
+        expected = p - LR * g / (np.abs(g) + eps)
+        np.testing.assert_allclose(run(adam_step, p, [g], eps=eps), expected, rtol=0, atol=20 * np.finfo(float).eps)
+        np.testing.assert_allclose(run(adamw_step, p, [g], eps=eps, weight_decay=0.0), expected, rtol=0, atol=1e-14)
+    step = np.abs(run(adam_step, p, [g], eps=0.0) - p)
+    np.testing.assert_allclose(step, LR, rtol=0, atol=20 * np.finfo(float).eps)
+
+
+def test_gradients_in_other_units_are_the_same_steps():
+    """With eps = 0 a power of two at all gradients changes nothing."""
+    g, p = gradients(np.float32), start(np.float32)
+    for step in (adam_step, adamw_step, nadam_step):
+        assert_same_bits([run(step, p, g, eps=0.0)], [run(step, p, 4 * g, eps=0.0)])
+
+
+# ---------------------------------------------------------------- other frameworks
+
+
+def framework_bound(p, steps):
+    """How far float32 frameworks may be: they form `1 - beta2^t` in float32, off by u/(1 - beta2^t)."""
+    u = np.finfo(np.float32).eps
+    corrections = sum(1 / (1 - 0.999**t) for t in range(1, steps + 1))
+    return 4 * LR * u * corrections + 4 * steps * u * np.abs(p).max()
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about the formulas, which the other legs cover")
+@pytest.mark.parametrize(
+    ("name", "step", "keywords"),
+    [
+        ("Adam", adam_step, {}),
+        ("AdamW", adamw_step, {"weight_decay": 0.1}),
+        ("Nadam", nadam_step, {"variant": "keras"}),
+    ],
+)
+def test_keras(monkeypatch, name, step, keywords):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    keras = pytest.importorskip("keras", reason="keras is not installed")
+    if keras.backend.backend() != "numpy":
+        pytest.skip(f"keras was loaded with the {keras.backend.backend()} backend")
+    g, p = gradients(np.float32, steps=20), start(np.float32)
+    variable = keras.Variable(p)
+    given = {k: x for k, x in keywords.items() if k == "weight_decay"}
+    optimizer = getattr(keras.optimizers, name)(LR, epsilon=1e-7, **given)
+    for row in g:
+        optimizer.apply([row], [variable])
+    theirs, bound = np.asarray(variable.value), framework_bound(p, 20)
+    assert np.abs(run(step, p, g, eps=1e-7, **keywords) - theirs).max() <= bound
+    if name == "Nadam":
+        assert np.abs(run(step, p, g, eps=1e-7, variant="torch") - theirs).max() > 10 * bound
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about the formulas, which the other legs cover")
+@pytest.mark.parametrize(
+    ("name", "step", "keywords"),
+    [
+        ("adam", adam_step, {}),
+        ("adamw", adamw_step, {"weight_decay": 0.1}),
+        ("nadam", nadam_step, {"variant": "optax"}),
+    ],
+)
+def test_optax(name, step, keywords):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    optax = pytest.importorskip("optax", reason="optax is not installed")
+    g, start_ = gradients(np.float32, steps=20), start(np.float32)
+    given = {k: x for k, x in keywords.items() if k == "weight_decay"}
+    optimizer = getattr(optax, name)(LR, **given)
+    p = jax.numpy.asarray(start_)
+    state = optimizer.init(p)
+    for row in g:
+        updates, state = optimizer.update(jax.numpy.asarray(row), state, p)
+        p = optax.apply_updates(p, updates)
+    bound = framework_bound(start_, 20)
+    assert np.abs(run(step, start_, g, **keywords) - np.asarray(p)).max() <= bound
+    if name == "nadam":
+        assert np.abs(run(step, start_, g, variant="torch") - np.asarray(p)).max() > 10 * bound
+
+
+# ---------------------------------------------------------------- the public steps
+
+SCALAR = {
+    adam_step: (adam_update, nagd_numba.adam_constants),
+    adamw_step: (adamw_update, nagd_numba.adamw_constants),
+    nadam_step: (nadam_update, nagd_numba.nadam_constants),
+}
+steps = pytest.mark.parametrize("step", SCALAR, ids=lambda step: step.__name__)
+
+
+def scalars(step, p, g, m, v, t, **keywords):
+    """The step element by element."""
+    update, constants = SCALAR[step]
+    T = p.dtype.type
+    made = constants(T, t, **keywords)
+    rows = [update(*map(T, row), made) for row in zip(p.ravel(), g.ravel(), m.ravel(), v.ravel(), strict=True)]
+    return [np.array(x, T).reshape(p.shape) for x in zip(*rows, strict=True)]
+
+
+def arrays(shape=20, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    p, g, m, v = (rng.normal(size=shape).astype(dtype) for _ in range(4))
+    return p, g, m, v * v
+
+
+@steps
+def test_every_way_from_python_gives_the_scalar_rule(step):
+    p, g, m, v = arrays((4, 6))
+    want = scalars(step, p, g, m, v, 3, lr=0.1)
+    for _ in range(2):  # the general way, then the ready kernel
+        a = [x.copy() for x in (p, m, v)]
+        assert step(a[0], g, a[1], a[2], 3, 0.1) is a[0]
+        assert_same_bits(a, want)
+    wide = [np.zeros((4, 12), np.float32)[:, ::2] for _ in range(3)]
+    for x, y in zip(wide, (p, m, v), strict=True):
+        x[...] = y
+    step(wide[0], g, *wide[1:], 3, 0.1)
+    assert_same_bits([x.copy() for x in wide], want)
+    lists = [[x[:2].copy(), x[2:].copy()] for x in (p, g, m, v)]
+    step(*lists, np.int64(3), 0.1)
+    assert_same_bits([np.concatenate(lists[k]) for k in (0, 2, 3)], want)
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about threads")
+def test_large_vectors_take_the_parallel_way():
+    p, g, m, v = arrays(PARALLEL_FROM + 3)
+    parts = [x.copy() for x in (p, m, v)]
+    adam_step(p, g, m, v, 5)
+    for at in range(0, p.size, 10_000):
+        here = slice(at, at + 10_000)
+        adam_step(parts[0][here], g[here], parts[1][here], parts[2][here], 5)
+    assert_same_bits(parts, (p, m, v))
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "error", "message"),
+    [
+        (adam_step, {"t": 0}, ValueError, "t is 0.0; a whole number >= 1 and < "),
+        (adam_step, {"t": -3}, ValueError, "t is -3.0; a whole number >= 1"),
+        (adam_step, {"t": 1.0}, TypeError, "t is 1.0; a whole number is needed: 1 for the first step"),
+        (adam_step, {"t": 10**400}, ValueError, "t is .*; a whole number >= 1 and < "),
+        (adam_step, {"t": None}, TypeError, "t is None; a whole number is needed"),
+        (adam_step, {"beta1": 1.0}, ValueError, "beta1 is 1.0; a finite number >= 0 and < 1 is needed"),
+        (adamw_step, {"beta2": 1.5}, ValueError, "beta2 is 1.5; a finite number >= 0 and < 1"),
+        (adamw_step, {"lr": -1.0}, ValueError, "lr is -1.0; a finite number >= 0 is needed"),
+        (nadam_step, {"eps": np.nan}, ValueError, "eps is nan"),
+        (nadam_step, {"variant": "Keras"}, ValueError, "variant is 'Keras'; one of .* did you mean 'keras'"),
+        (nadam_step, {"decoupled": "no"}, TypeError, "decoupled is 'no'; True or False is needed"),
+        (adam_step, {"m": np.zeros(4)}, ValueError, r"m has shape \(4,\) and params \(5,\)"),
+        (adam_step, {"v": np.zeros(5, np.float32)}, TypeError, "v has dtype float32 and params float64"),
+        (adam_step, {"v": [0.0] * 5}, TypeError, "v is a list; an array is needed"),
+    ],
+)
+def test_refused_before_any_write(step, changes, error, message):
+    ones = {name: np.ones(5) for name in ("params", "grads", "m", "v")}
+    step(**{name: x.copy() for name, x in ones.items()}, t=1)  # the fast way exists, and must refuse too
+    with pytest.raises(error, match=message):
+        step(**{**ones, "t": 1, **changes})
+    assert all((x == 1).all() for x in ones.values())
+
+
+def test_overlap():
+    p, g, m, _ = (np.ones(5) for _ in range(4))
+    for wrong in ((p, g, m, m), (p, g, p, m), (p, p, m, g)):
+        with pytest.raises(ValueError, match="are the same memory"):
+            adam_step(*wrong, 1)
+    assert (p == 1).all()
+
+
+def test_constants():
+    assert [type(x) for x in adam_constants(np.float32, 3)] == [np.float32] * 7
+    with pytest.raises(TypeError, match=r"dtype is .*int.*; np\.float32 or np\.float64 is needed"):
+        adam_constants(np.int32, 1)
+    with pytest.raises(ValueError, match=r"beta1 is 1\.0"):
+        adam_constants(np.float64, 1, beta1=1.0)
+    assert RULES["adam"].constant_count == 7
+
+
+# ---------------------------------------------------------------- inside compiled code
+
+
+@pytest.mark.slow
+@jit
+@steps
+def test_inside_njit(step):
+    """Plain and strided vectors, and a whole loop in a parallel region."""
+
+    @njit
+    def user(p, g, m, v, t, lr):
+        step(p, g, m, v, t, lr, beta1=0.8)
+
+    for cut in (slice(None), slice(None, None, 2)):
+        p, g, m, v = arrays(40)
+        want = scalars(step, p[cut], g[cut], m[cut], v[cut], 4, lr=0.1, beta1=0.8)
+        user(p[cut], g[cut], m[cut], v[cut], 4, 0.1)
+        assert_same_bits([x[cut].copy() for x in (p, m, v)], want)
+    with pytest.raises(ValueError, match=f"{step.__name__}: t must be a whole number >= 1"):
+        user(p, g, m, v, 0, 0.1)
+    with pytest.raises(ValueError, match=f"{step.__name__}: params, grads, m and v must not overlap"):
+        user(p, g, m, m, 1, 0.1)
+    with pytest.raises(ValueError, match=f"{step.__name__}: v must have the shape of params"):
+        user(p, g, m, v[:-1], 1, 0.1)
+    with pytest.raises(TypingError, match="t is float64; a whole number is needed"):
+        user(p, g, m, v, 1.0, 0.1)
+
+
+@jit
+def test_inside_prange_with_mixed_layouts():
+    @njit(parallel=True)
+    def user(p, g, m, v, t):
+        for k in prange(p.shape[0]):
+            adam_step(p[k], g[k], m[k], v[:, k], t)
+
+    p, g, m, v = arrays((6, 30))
+    want = scalars(adam_step, p, g, m, v, 2)
+    transposed = v.T.copy()
+    user(p, g, m, transposed, 2)
+    assert_same_bits([p, m, np.ascontiguousarray(transposed.T)], want)
+
+
+@jit
+def test_options_inside_njit():
+    @njit
+    def user(p, g, m, v):
+        nadam_step(p, g, m, v, 7, variant="keras", weight_decay=0.1, decoupled=True, maximize=True)
+
+    @njit
+    def variable(p, g, m, v, name):
+        nadam_step(p, g, m, v, 7, variant=name)
+
+    p, g, m, v = arrays()
+    a, b, c = p.copy(), m.copy(), v.copy()
+    nadam_step(a, g, b, c, 7, variant="keras", weight_decay=0.1, decoupled=True, maximize=True)
+    user(p, g, m, v)
+    assert_same_bits((p, m, v), (a, b, c))
+    with pytest.raises(TypingError, match="variant must be a constant inside compiled code"):
+        variable(p, g, m, v, "keras")
+
+
+@jit
+def test_scalar_rules_inside_njit():
+    @njit
+    def user(p, g, m, v, t, lr):
+        adam = adam_update(p, g, m, v, adam_constants(np.float32, t, lr))
+        nadam_ = nadam_update(p, g, m, v, nagd_numba.nadam_constants(np.float32, t, lr, variant="optax"))
+        return adam, nadam_
+
+    x = [np.float32(v) for v in (1, 2, 3, 4)]
+    adam, nadam_ = user(*x, 5, 0.1)
+    assert adam == adam_update(*x, adam_constants(np.float32, 5, 0.1))
+    assert nadam_ == nadam_update(*x, nagd_numba.nadam_constants(np.float32, 5, 0.1, variant="optax"))
+    with pytest.raises(ValueError, match="adam_constants: lr must be a finite number >= 0"):
+        user(*x, 5, -0.1)
+
+
+@jit
+@pytest.mark.skipif(not SIMULATOR, reason="runs with NUMBA_ENABLE_CUDASIM=1; tests/ptx compiles the same kernel")
+def test_scalar_rule_inside_a_users_cuda_kernel():
+    @cuda.jit
+    def user(p, g, m, v, constants):
+        i = cuda.grid(1)
+        if i < p.size:
+            p[i], m[i], v[i] = adam_update(p[i], g[i], m[i], v[i], constants)
+
+    p, g, m, v = arrays()
+    want = scalars(adam_step, p, g, m, v, 3)
+    device = [cuda.to_device(x) for x in (p, g, m, v)]
+    user[2, 32](*device, adam_constants(np.float32, 3))
+    assert_same_bits([device[k].copy_to_host() for k in (0, 2, 3)], want)
