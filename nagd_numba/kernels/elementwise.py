@@ -1,159 +1,253 @@
 """The loops that carry a rule over arrays: they move data, the rule does the arithmetic.
 
-Each loop is a template: the names in `bindings` are bound to one rule and its options before it is compiled.
 All of them take
 
     params, grads   arrays of one dtype and shape
     states          a tuple of such arrays
-    hyper           a tuple of float64 hyper-parameters (CPU), or the rule's constants in the arrays' type (CUDA)
+    hyper           a tuple of float64 hyper-parameters
 
-The CPU kernels return a status; anything but `OK` means that nothing was written.  `pointers` is the one for callers in
-C: it takes bare pointers, their length, and the options as numbers.
+and return a status; anything but `OK` means that nothing was written.  The loop itself (`over_range`) is compiled once
+for a rule, its options and a dtype; kernels for arrays check what types do not tell and call it, whole or in shares.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.extending import intrinsic, overload
+from numba import get_num_threads, types
+from numba.extending import overload
 
-from .jit import callee, inlined, merged, python_callable
+from .jit import inlined, kernel, subroutine
+from .linking import Interface, Linked, linked
+from .parallel import BODY, parallel_for
+from .pointers import address, load_each, pointer, pointers, restorer, spill, store_each
 from .rule import Rule
+from .template import template
 
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
-
-update: Any = None
-constants: Any = None
-OPTIONS: Any = None
-LOW: Any = None
-BELOW: Any = None
-COUNTS: Any = None
-ITEMSIZE: Any = None
-T: Any = None
-element: Any = None
+LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
 
-def bindings(rule: Rule, options: tuple[Any, ...]) -> dict[str, Any]:
-    """The names that make a loop of this file the loop of a rule."""
+@template
+def over_range(update, OPTIONS):
+    def over_range(params, grads, states, first, last, scalars):
+        for i in range(first, last):
+            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, OPTIONS)
+            store_each(states, i, state)
+
+    return over_range
+
+
+@template
+def over_range_with_options(update):
+    """The same with options that are known only when it runs."""
+
+    def over_range_with_options(params, grads, states, first, last, scalars, options):
+        for i in range(first, last):
+            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, options)
+            store_each(states, i, state)
+
+    return over_range_with_options
+
+
+@template
+def serial(loop):
+    def serial(params, grads, states, size, scalars):
+        loop(params, grads, states, 0, size, scalars)
+
+    return serial
+
+
+@template
+def in_shares(body, parallel_for):
+    def in_shares(params, grads, states, size, scalars):
+        shares = np.int64(get_num_threads())
+        parallel_for(body(), spill((params, grads, states, np.int64(size), shares, scalars)), shares)
+
+    return in_shares
+
+
+@template
+def share_of_range(loop, restore):
+    def share_of_range(context, share):
+        params, grads, states, size, shares, scalars = restore(context)
+        length = ((size + shares - 1) // shares + LINE - 1) // LINE * LINE
+        loop(params, grads, states, min(size, share * length), min(size, (share + 1) * length), scalars)
+
+    return share_of_range
+
+
+@template
+def contiguous(run, constants, OPTIONS, LOW, BELOW):
+    """One pass over contiguous vectors."""
+
+    def contiguous(params, grads, states, hyper):
+        status = memory_status(params, grads, states)
+        if status != OK:
+            return status
+        if not acceptable(hyper, LOW, BELOW):
+            return HYPER
+        scalars = constants(hyper, params.dtype.type, OPTIONS)
+        if not all_finite(scalars):
+            return HYPER
+        run(pointer(params), pointer(grads), pointers(states), params.size, scalars)
+        return OK
+
+    return contiguous
+
+
+@template
+def strided(update, constants, OPTIONS, LOW, BELOW):
+    """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
+
+    def strided(params, grads, states, hyper):
+        if not acceptable(hyper, LOW, BELOW):
+            return HYPER
+        scalars = constants(hyper, params.dtype.type, OPTIONS)
+        if not all_finite(scalars):
+            return HYPER
+        for i in np.ndindex(params.shape):
+            params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+            scatter(states, i, state)
+        return OK
+
+    return strided
+
+
+@template
+def strided_checked(strided):
+    """`strided` for compiled callers, whose arrays nobody has checked."""
+
+    def strided_checked(params, grads, states, hyper):
+        status = strided_overlap(params, grads)
+        for i in range(len(states)):
+            if status == OK:
+                status = strided_overlap(params, states[i])
+            if status == OK:
+                status = strided_overlap(grads, states[i])
+            for j in range(i):
+                if status == OK:
+                    status = strided_overlap(states[i], states[j])
+        if status != OK:
+            return status
+        return strided(params, grads, states, hyper)
+
+    return strided_checked
+
+
+@template
+def from_pointers(default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW, T, ITEMSIZE):
+    """One pass over `size` elements behind each pointer; `options` are int64, known only when it runs."""
+
+    def from_pointers(params, grads, states, size, hyper, options):
+        if size < 0 or size > LONGEST // ITEMSIZE:
+            return LENGTH
+        if size > 0:
+            if address(params) == 0 or address(grads) == 0:
+                return NULL
+            for k in range(len(states)):
+                if address(states[k]) == 0:
+                    return NULL
+        if overlap_status(params, grads, states, size * ITEMSIZE) != OK:
+            return OVERLAP
+        for k in range(len(options)):
+            if options[k] < 0 or options[k] >= COUNTS[k]:
+                return HYPER
+        if not acceptable(hyper, LOW, BELOW):
+            return HYPER
+        scalars = constants(hyper, T, options)
+        if not all_finite(scalars):
+            return HYPER
+        if options == OPTIONS:  # the usual ones, compiled into a loop of their own
+            default_loop(params, grads, states, 0, size, scalars)
+        else:
+            any_loop(params, grads, states, 0, size, scalars, options)
+        return OK
+
+    return from_pointers
+
+
+def loop_interface(rule: Rule, dtype: types.Type) -> Interface:
+    """The types of `over_range` for a rule."""
+    return Interface(types.void(*_arguments(rule, dtype)))
+
+
+def _arguments(rule: Rule, dtype: types.Type) -> tuple[types.Type, ...]:
+    x = types.CPointer(dtype)
+    scalars = types.UniTuple(dtype, rule.constant_count)
+    return x, x, types.UniTuple(x, len(rule.states)), types.int64, types.int64, scalars
+
+
+@functools.cache
+def linked_loop(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
+    """`over_range`, compiled by itself."""
+    return linked(over_range.bind(update=rule.update, OPTIONS=options), loop_interface(rule, dtype))
+
+
+@functools.cache
+def linked_share(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
+    """`share_of_range`, the body of the parallel loop."""
+    restore = restorer(types.Tuple(_arguments(rule, dtype)))
+    return linked(share_of_range.bind(loop=linked_loop(rule, options, dtype).call, restore=restore), BODY)
+
+
+def limits(rule: Rule) -> dict[str, Any]:
+    """The slots LOW and BELOW: the ranges of the hyper-parameters."""
     return {
-        "update": rule.update,
-        "constants": rule.constants,
-        "OPTIONS": options,
         "LOW": tuple(float(rule.range_of(name).low) for name in rule.hyper),
         "BELOW": tuple(float(rule.range_of(name).below) for name in rule.hyper),
-        # A function of its own, which LLVM inlines: numba's analysis of prange bodies stumbles over tuples.
-        "element": callee(update_element, update=rule.update, OPTIONS=options),
     }
 
 
-def pointer_bindings(rule: Rule, dtype: np.dtype) -> dict[str, Any]:
-    """The same for `pointers`."""
-    return bindings(rule, rule.defaults()) | {
-        "OPTIONS": tuple(map(int, rule.defaults())),
-        "COUNTS": tuple(map(len, rule.options.values())),
-        "T": dtype.type,
-        "ITEMSIZE": dtype.itemsize,
-        "element": merged(pointer_element, update=rule.update),
-    }
-
-
-def update_element(params, grads, states, i, scalars):
-    """The rule on element `i`, in place."""
-    params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-    scatter(states, i, state)
-
-
-def contiguous(params, grads, states, hyper):
-    """One pass over contiguous vectors, in parallel where the kernel is compiled so."""
-    status = memory_status(params, grads, states)
-    if status != OK:
-        return status
-    if not acceptable(hyper, LOW, BELOW):
-        return HYPER
-    scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not all_finite(scalars):
-        return HYPER
-    for i in prange(params.size):
-        element(params, grads, states, i, scalars)
-    return OK
-
-
-def strided(params, grads, states, hyper):
-    """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
-    if not acceptable(hyper, LOW, BELOW):
-        return HYPER
-    scalars = constants(hyper, params.dtype.type, OPTIONS)
-    if not all_finite(scalars):
-        return HYPER
-    for i in np.ndindex(params.shape):
-        element(params, grads, states, i, scalars)
-    return OK
-
-
-def strided_checked(params, grads, states, hyper):
-    """`strided` for compiled callers, whose arrays nobody has checked."""
-    status = strided_overlap(params, grads)
-    for i in range(len(states)):
-        if status == OK:
-            status = strided_overlap(params, states[i])
-        if status == OK:
-            status = strided_overlap(grads, states[i])
-        for j in range(i):
-            if status == OK:
-                status = strided_overlap(states[i], states[j])
-    if status != OK:
-        return status
-    return strided(params, grads, states, hyper)
-
-
-def pointers(params, grads, states, size, hyper, options):
-    """One pass over `size` elements behind each pointer; `options` are int64, known only when it runs."""
-    if size < 0 or size > LONGEST // ITEMSIZE:
-        return LENGTH
-    if size > 0:
-        if address(params) == 0 or address(grads) == 0:
-            return NULL
-        for k in range(len(states)):
-            if address(states[k]) == 0:
-                return NULL
-    if overlap_status(params, grads, states, size * ITEMSIZE) != OK:
-        return OVERLAP
-    for k in range(len(options)):
-        if options[k] < 0 or options[k] >= COUNTS[k]:
-            return HYPER
-    if not acceptable(hyper, LOW, BELOW):
-        return HYPER
-    scalars = constants(hyper, T, options)
-    if not all_finite(scalars):
-        return HYPER
-    if options == OPTIONS:  # the usual ones, compiled into a loop of their own
-        for i in range(size):
-            element(params, grads, states, i, scalars, OPTIONS)
+@functools.cache
+def contiguous_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], parallel: bool) -> Any:
+    """`kernel(params, grads, states, hyper) -> status` for vectors of exactly these types."""
+    dtype = signature[0].dtype
+    if parallel:
+        body = linked_share(rule, options, dtype)
+        run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call)
     else:
-        for i in range(size):
-            element(params, grads, states, i, scalars, options)
-    return OK
+        run = serial.bind(loop=linked_loop(rule, options, dtype).call)
+    checked = contiguous.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))
+    return kernel(checked, signature)
 
 
-def pointer_element(params, grads, states, i, scalars, options):
-    """The rule on element `i`, in place."""
-    params[i], state = update(params[i], grads[i], gather(states, i), scalars, options)
-    scatter(states, i, state)
+@functools.cache
+def strided_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...]) -> Any:
+    """The same for arrays of any strides, whose shapes and overlap are checked."""
+    loop = strided.bind(update=rule.update, constants=rule.constants, OPTIONS=options, **limits(rule))
+    return kernel(loop, signature)
 
 
-def cuda_grid(params, grads, states, scalars):
-    """A grid-stride pass over contiguous device vectors."""
-    i = cuda.grid(1)  # noqa: F821  (bound by launch.py: importing numba.cuda costs 0.2 s)
-    stride = cuda.gridsize(1)  # noqa: F821
-    while i < params.size:
-        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-        scatter(states, i, state)
-        i += stride
+@functools.cache
+def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) -> Any:
+    """The same for users' compiled code, which it is compiled into: serial, and safe inside `prange`."""
+    slots = {"constants": rule.constants, "OPTIONS": options, **limits(rule)}
+    if contiguous_:
+        run = serial.bind(loop=subroutine(over_range.bind(update=rule.update, OPTIONS=options)))
+        return subroutine(contiguous.bind(run=subroutine(run), **slots))
+    return subroutine(strided_checked.bind(strided=subroutine(strided.bind(update=rule.update, **slots))))
+
+
+@functools.cache
+def pointer_loop(rule: Rule, dtype: np.dtype) -> Any:
+    """`loop(params, grads, states, size, hyper, options) -> status`, for compiled code that has pointers."""
+    defaults = tuple(map(int, rule.defaults()))
+    bound = from_pointers.bind(
+        default_loop=subroutine(over_range.bind(update=rule.update, OPTIONS=defaults)),
+        any_loop=subroutine(over_range_with_options.bind(update=rule.update)),
+        constants=rule.constants,
+        OPTIONS=defaults,
+        COUNTS=tuple(map(len, rule.options.values())),
+        T=dtype.type,
+        ITEMSIZE=dtype.itemsize,
+        **limits(rule),
+    )
+    return subroutine(bound)
 
 
 @inlined
@@ -201,24 +295,6 @@ def overlap_status(params, grads, states, nbytes):
     return OK
 
 
-def _address(typingctx, x):
-    """Where an array begins, or a pointer points; signed: differences of unsigned addresses wrap around."""
-
-    def build(context, builder, signature, operands):
-        (kind,), (value,) = signature.args, operands
-        pointer = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
-        return builder.ptrtoint(pointer, ir.IntType(64))
-
-    return types.int64(x), build
-
-
-def _address_python(x):
-    return np.int64(x.ctypes.data)
-
-
-address = python_callable(intrinsic(_address), _address_python)
-
-
 @inlined
 def strided_overlap(a, b):
     """`OK` for two arrays of one shape that share no memory; some interleaved ones are taken to overlap."""
@@ -262,42 +338,16 @@ def scatter(arrays, i, values):
         array[i] = value
 
 
-def unpacked(values, count):
-    """The `count` elements of a vector, as a tuple."""
-    return tuple(values[k] for k in range(count))
-
-
 # Compiled code needs tuples of known length written out.
-@overload(unpacked, inline="always", prefer_literal=True)
-def _overload_unpacked(values, count):
-    return {
-        4: lambda values, count: (values[0], values[1], values[2], values[3]),
-        6: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5]),
-        7: lambda values, count: (values[0], values[1], values[2], values[3], values[4], values[5], values[6]),
-    }[count.literal_value]
-
-
 @overload(gather, inline="always")
 def _overload_gather(arrays, i):
-    return {
-        1: lambda arrays, i: (arrays[0][i],),
-        2: lambda arrays, i: (arrays[0][i], arrays[1][i]),
-        3: lambda arrays, i: (arrays[0][i], arrays[1][i], arrays[2][i]),
-    }[len(arrays)]
+    parts = "".join(f"arrays[{k}][i], " for k in range(len(arrays)))
+    return eval(f"lambda arrays, i: ({parts})")
 
 
 @overload(scatter, inline="always")
 def _overload_scatter(arrays, i, values):
-    def one(arrays, i, values):
-        arrays[0][i] = values[0]
-
-    def two(arrays, i, values):
-        arrays[0][i] = values[0]
-        arrays[1][i] = values[1]
-
-    def three(arrays, i, values):
-        arrays[0][i] = values[0]
-        arrays[1][i] = values[1]
-        arrays[2][i] = values[2]
-
-    return {1: one, 2: two, 3: three}[len(arrays)]
+    lines = "".join(f"    arrays[{k}][i] = values[{k}]\n" for k in range(len(arrays)))
+    namespace: dict[str, Any] = {}
+    exec(f"def write(arrays, i, values):\n{lines or '    pass'}", namespace)
+    return namespace["write"]

@@ -1,14 +1,27 @@
-"""Bare addresses of arrays, and access through them that LLVM vectorises without checks."""
+"""Bare addresses of arrays, and access through them.
+
+Compiled functions pass pointers: an array costs a handful of arguments at each call, and its negative indices a branch
+at each access.  What a pointer points at must outlive its use.  From Python (with the JIT off, and in the simulator)
+a pointer is a flat view of the array.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .jit import python_callable
+
+
+def _operation(typing: Callable, python: Callable, literal: bool = False) -> Any:
+    return python_callable(intrinsic(prefer_literal=True)(typing) if literal else intrinsic(typing), python)
 
 
 def _pointer(typingctx, x):
@@ -22,13 +35,168 @@ def _pointer_python(x):
     return x.reshape(-1)
 
 
-pointer = python_callable(intrinsic(_pointer), _pointer_python)
+def _pointers(typingctx, arrays):
+    made = types.Tuple([types.CPointer(x.dtype) for x in arrays])
+
+    def build(context, builder, signature, operands):
+        parts = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[0], cgutils.unpack_tuple(builder, operands[0]), strict=True)
+        ]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return made(arrays), build
+
+
+def _pointers_python(arrays):
+    return tuple(x.reshape(-1) for x in arrays)
+
+
+def _address(typingctx, x):
+    """Signed: differences of unsigned addresses wrap around."""
+
+    def build(context, builder, signature, operands):
+        (kind,), (value,) = signature.args, operands
+        base = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
+        return builder.ptrtoint(base, ir.IntType(64))
+
+    return types.int64(x), build
+
+
+def _address_python(x):
+    return np.int64(x.ctypes.data)
+
+
+def _pointer_at(typingctx, address, kind):
+    if not isinstance(kind, types.NumberClass):
+        raise TypingError(f"a type of numbers is needed, got {kind}")
+    made = types.CPointer(kind.dtype)
+
+    def build(context, builder, signature, operands):
+        return builder.inttoptr(operands[0], context.get_value_type(made))
+
+    return made(types.int64, kind), build
+
+
+def _pointer_at_python(address, kind):
+    return address
+
+
+def _shifted(typingctx, x, offset):
+    def build(context, builder, signature, operands):
+        return builder.gep(operands[0], [operands[1]])
+
+    return x(x, types.int64), build
+
+
+def _shifted_python(x, offset):
+    return x[offset:]
+
+
+def _load_each(typingctx, pointers, i):
+    kinds = [pointer.dtype for pointer in pointers]
+    made = types.Tuple(kinds)
+
+    def build(context, builder, signature, operands):
+        parts = [
+            builder.load(builder.gep(base, [operands[1]])) for base in cgutils.unpack_tuple(builder, operands[0])
+        ]
+        return context.make_tuple(builder, made, parts)
+
+    return made(pointers, types.int64), build
+
+
+def _load_each_python(pointers, i):
+    return tuple(x[i] for x in pointers)
+
+
+def _store_each(typingctx, pointers, i, values):
+    if len(pointers) != len(values) or any(p.dtype != v for p, v in zip(pointers, values, strict=True)):
+        raise TypingError(f"{values} cannot be stored at {pointers}")
+
+    def build(context, builder, signature, operands):
+        for base, value in zip(*(cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2)), strict=True):
+            builder.store(value, builder.gep(base, [operands[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.int64, values), build
+
+
+def _store_each_python(pointers, i, values):
+    for x, value in zip(pointers, values, strict=True):
+        x[i] = value
+
+
+def _load_tuple(typingctx, x, offset, count):
+    if not isinstance(count, types.IntegerLiteral):
+        raise TypingError(f"the count must be a constant, got {count}")
+    made = types.UniTuple(x.dtype, count.literal_value)
+
+    def build(context, builder, signature, operands):
+        base = builder.gep(operands[0], [operands[1]])
+        parts = [builder.load(builder.gep(base, [ir.Constant(ir.IntType(64), k)])) for k in range(made.count)]
+        return context.make_tuple(builder, made, parts)
+
+    return made(x, types.int64, count), build
+
+
+def _load_tuple_python(x, offset, count):
+    return tuple(x[offset + k] for k in range(count))
+
+
+def _spread(typingctx, x, stride, count):
+    if not isinstance(count, types.IntegerLiteral):
+        raise TypingError(f"the count must be a constant, got {count}")
+    made = types.UniTuple(x, count.literal_value)
+
+    def build(context, builder, signature, operands):
+        size = ir.IntType(64)
+        parts = [
+            builder.gep(operands[0], [builder.mul(operands[1], ir.Constant(size, k))]) for k in range(made.count)
+        ]
+        return context.make_tuple(builder, made, parts)
+
+    return made(x, types.int64, count), build
+
+
+def _spread_python(x, stride, count):
+    return tuple(x[k * stride :] for k in range(count))
+
+
+def _spill(typingctx, values):
+    def build(context, builder, signature, operands):
+        slot = cgutils.alloca_once(builder, context.get_data_type(values))
+        builder.store(context.data_model_manager[values].as_data(builder, operands[0]), slot)
+        return builder.ptrtoint(slot, ir.IntType(64))
+
+    return types.int64(values), build
+
+
+def _spill_python(values):
+    return values
+
+
+def restorer(kind: Any) -> Any:
+    """`restore(address)`: the tuple of type `kind` that `spill` has put there."""
+
+    def restore(typingctx, address):
+        def build(context, builder, signature, operands):
+            model = context.data_model_manager[kind]
+            slot = builder.inttoptr(operands[0], model.get_data_type().as_pointer())
+            return model.from_data(builder, builder.load(slot))
+
+        return kind(types.int64), build
+
+    def python(address):
+        return address
+
+    return _operation(restore, python)
+
 
 STREAMS = 3  # memory that the loops over a tile go through at once
 
 
 def _peek(typingctx, x, i, stream):
-    """Element `i`, from memory that no other stream writes to: LLVM then vectorises without checks."""
     number = stream.literal_value
 
     def build(context, builder, signature, operands):
@@ -40,7 +208,6 @@ def _peek(typingctx, x, i, stream):
 
 
 def _poke(typingctx, x, i, value, stream):
-    """`x[i] = value`; see `_peek`."""
     number = stream.literal_value
 
     def build(context, builder, signature, operands):
@@ -68,5 +235,23 @@ def _poke_python(x, i, value, stream):
     x[i] = value
 
 
-peek = python_callable(intrinsic(prefer_literal=True)(_peek), _peek_python)
-poke = python_callable(intrinsic(prefer_literal=True)(_poke), _poke_python)
+# pointer(array), pointers(tuple of arrays): where they begin;  address(array or pointer): the same as a signed integer
+pointer = _operation(_pointer, _pointer_python)
+pointers = _operation(_pointers, _pointers_python)
+address = _operation(_address, _address_python)
+# pointer_at(address, np.float32): the pointer to float32 with this address;  shifted(pointer, elements)
+pointer_at = _operation(_pointer_at, _pointer_at_python)
+shifted = _operation(_shifted, _shifted_python)
+# load_each(pointers, i), store_each(pointers, i, values): element i behind each pointer of a tuple
+load_each = _operation(_load_each, _load_each_python)
+store_each = _operation(_store_each, _store_each_python)
+# load_tuple(pointer, offset, count): so many elements from there on;  spread(pointer, stride, count): pointers to the
+# parts of a vector, `stride` elements apart.  The counts are constants.
+load_tuple = _operation(_load_tuple, _load_tuple_python, literal=True)
+spread = _operation(_spread, _spread_python, literal=True)
+# spill(tuple): the address of a copy of it, which lives as long as the caller runs;  see `restorer`
+spill = _operation(_spill, _spill_python)
+# peek(pointer, i, stream), poke(pointer, i, value, stream): element i, of memory that no other stream (a constant below
+# STREAMS) writes to: LLVM then vectorises without checks for overlap
+peek = _operation(_peek, _peek_python, literal=True)
+poke = _operation(_poke, _poke_python, literal=True)

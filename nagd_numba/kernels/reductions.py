@@ -10,147 +10,190 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ..optimizers._host import vectors
 from . import elementwise
-from .elementwise import acceptable, all_finite, gather, memory_status, scatter
-from .jit import callee, cpu_kernel
+from .elementwise import acceptable, all_finite, limits, memory_status
+from .jit import inlined, kernel, subroutine
+from .linking import linked
+from .parallel import BODY, parallel_for
+from .pointers import load_each, pointer, pointers, restorer, shifted, spill, store_each
 from .rounding import add, fma, mul
 from .rule import Rule
+from .template import template
 
 BLOCK = 4096
-LANES = 64
+LANES = 64  # chains of additions in a block
 SQUARES, BAD, DOT = range(3)  # columns of `sums`: of g^2, of elements that are not finite, of the first state times g
-
-# Bound below.
-update: Any = None
-constants: Any = None
-OPTIONS: Any = None
-LOW: Any = None
-BELOW: Any = None
-element: Any = None
-block: Any = None
-block_sums: Any = None
+COLUMNS = 3
 
 _SUMS = types.Array(types.float64, 2, "C")
+_SUMS_POINTER = types.CPointer(types.float64)
+_size = types.int64
 
 
-@functools.cache
-def gradient_kernel(dtype: np.dtype, parallel: bool) -> Callable:
-    """`gradient_sums(grads, sums)`."""
-    array = types.Array(from_dtype(dtype), 1, "C", readonly=True)
-    return cpu_kernel(
-        gradient_sums, f"gradient_sums_{dtype}", (array, _SUMS), parallel, block_sums=callee(sum_gradients)
-    )
-
-
-@functools.cache
-def step_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype, parallel: bool) -> Callable:
-    """`guarded_step(params, grads, states, hyper, factor, limit, sums) -> status` of a rule."""
-    bound = elementwise.bindings(rule, options)
-    bound["element"] = callee(step_element, update=rule.update, OPTIONS=options)
-    bound["block"] = callee(step_block, element=bound["element"], block_sums=callee(sum_products))
-    params, _, states, hyper = vectors(rule, dtype)
-    grads = types.Array(from_dtype(dtype), 1, "C", readonly=True)
-    signature = (params, grads, states, hyper, types.float64, types.float64, _SUMS)
-    name = f"{rule.kernel_name(options)}_guarded"
-    return cpu_kernel(guarded_step, name, signature, parallel, source=rule.update, **bound)
-
-
-def new_sums(size: int) -> np.ndarray:
-    """Memory for `sums`: a row for each block, and a last one for the totals."""
-    return np.empty((-(-size // BLOCK) + 1, 3))
-
-
-def gradient_sums(grads, sums):
+@template
+def gradient_sums(run):
     """Fill `sums`, but for its column DOT."""
-    blocks = sums.shape[0] - 1
-    for b in prange(blocks):
-        block_sums(grads, b * BLOCK, min(grads.size, (b + 1) * BLOCK), sums[b])
-    total(sums, blocks)
+
+    def gradient_sums(grads, sums):
+        blocks = sums.shape[0] - 1
+        run(spill((pointer(grads), np.int64(grads.size), pointer(sums))), blocks)
+        total(sums, blocks)
+
+    return gradient_sums
 
 
-def guarded_step(params, grads, states, hyper, factor, limit, sums):
+@template
+def guarded_step(run, constants, OPTIONS, LOW, BELOW):
     """A step with the gradient times `factor`, cut to at most `limit` in size; `sums` are those of the gradient."""
-    status = memory_status(params, grads, states)
-    if status != elementwise.OK:
-        return status
-    T = params.dtype.type
-    scalars = constants(hyper, T, OPTIONS)
-    if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
-        return elementwise.HYPER
-    blocks = sums.shape[0] - 1
-    for b in prange(blocks):
-        block(params, grads, states, b * BLOCK, scalars, T(factor), T(limit), sums[b])
-    total(sums, blocks)
-    return elementwise.OK
+
+    def guarded_step(params, grads, states, hyper, factor, limit, sums):
+        status = memory_status(params, grads, states)
+        if status != elementwise.OK:
+            return status
+        T = params.dtype.type
+        scalars = constants(hyper, T, OPTIONS)
+        if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
+            return elementwise.HYPER
+        blocks = sums.shape[0] - 1
+        arrays = (pointer(params), pointer(grads), pointers(states), np.int64(params.size))
+        run(spill((*arrays, scalars, T(factor), T(limit), pointer(sums))), blocks)
+        total(sums, blocks)
+        return elementwise.OK
+
+    return guarded_step
 
 
-def step_block(params, grads, states, first, scalars, factor, limit, result):
-    last = min(params.size, first + BLOCK)
-    for i in range(first, last):
-        element(params, grads, states, i, scalars, factor, limit)
-    block_sums(grads, states[0], first, last, result)
+@template
+def one_after_another(body):
+    def one_after_another(context, blocks):
+        for block in range(blocks):
+            body(context, block)
+
+    return one_after_another
 
 
-def step_element(params, grads, states, i, scalars, factor, limit):
-    g = mul(factor, grads[i])
-    g = limit if g > limit else -limit if g < -limit else g  # NaN stays
-    params[i], state = update(params[i], g, gather(states, i), scalars, OPTIONS)
-    scatter(states, i, state)
+@template
+def in_parallel(body, parallel_for):
+    def in_parallel(context, blocks):
+        parallel_for(body(), context, blocks)
+
+    return in_parallel
 
 
-@elementwise.inlined
+@template
+def gradient_block(restore):
+    def gradient_block(context, block):
+        grads, size, sums = restore(context)
+        squares, bad = np.zeros(LANES), np.zeros(LANES)
+        first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
+        whole = first + (last - first) // LANES * LANES
+        for i in range(first, whole, LANES):
+            for e in range(LANES):
+                add_element(squares, bad, e, np.float64(grads[i + e]))
+        for i in range(whole, last):
+            add_element(squares, bad, i - whole, np.float64(grads[i]))
+        result = shifted(sums, block * COLUMNS)
+        result[DOT] = 0.0
+        result[SQUARES] = total_of_chains(squares)
+        result[BAD] = total_of_chains(bad)
+
+    return gradient_block
+
+
+@template
+def guarded_block(update, OPTIONS, restore):
+    def guarded_block(context, block):
+        params, grads, states, size, scalars, factor, limit, sums = restore(context)
+        first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
+        for i in range(first, last):
+            g = mul(factor, grads[i])
+            g = limit if g > limit else -limit if g < -limit else g  # NaN stays
+            params[i], state = update(params[i], g, load_each(states, i), scalars, OPTIONS)
+            store_each(states, i, state)
+        velocity = states[0]
+        squares, bad, dot = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+        whole = first + (last - first) // LANES * LANES
+        for i in range(first, whole, LANES):
+            for e in range(LANES):
+                g = np.float64(grads[i + e])
+                add_element(squares, bad, e, g)
+                dot[e] = fma(np.float64(velocity[i + e]), g, dot[e])
+        for i in range(whole, last):
+            g = np.float64(grads[i])
+            add_element(squares, bad, i - whole, g)
+            dot[i - whole] = fma(np.float64(velocity[i]), g, dot[i - whole])
+        result = shifted(sums, block * COLUMNS)
+        result[SQUARES] = total_of_chains(squares)
+        result[BAD] = total_of_chains(bad)
+        result[DOT] = total_of_chains(dot)
+
+    return guarded_block
+
+
+@inlined
+def add_element(squares, bad, e, g):
+    """Add the square of `g` to chain `e` of `squares`, and to that of `bad` whether it is not finite."""
+    squares[e] = fma(g, g, squares[e])
+    bad[e] = add(bad[e], 0.0 if abs(g) < math.inf else 1.0)
+
+
+@inlined
+def total_of_chains(chains):
+    """Their sum, in order."""
+    total = 0.0
+    for e in range(LANES):
+        total = add(total, chains[e])
+    return total
+
+
+@inlined
 def total(sums, blocks):
     """The last row becomes the sum of the others."""
-    for k in range(3):
+    for k in range(COLUMNS):
         sums[blocks, k] = 0.0
         for b in range(blocks):
             sums[blocks, k] = add(sums[blocks, k], sums[b, k])
 
 
-def sum_gradients(grads, first, last, result):
-    """Sums over `grads[first:last]`."""
-    squares, bad = np.zeros(LANES), np.zeros(LANES)
-    whole = first + (last - first) // LANES * LANES
-    for i in range(first, whole, LANES):
-        for e in range(LANES):
-            g = np.float64(grads[i + e])
-            squares[e] = fma(g, g, squares[e])
-            bad[e] = add(bad[e], 0.0 if abs(g) < math.inf else 1.0)
-    for i in range(whole, last):
-        g = np.float64(grads[i])
-        squares[i - whole] = fma(g, g, squares[i - whole])
-        bad[i - whole] = add(bad[i - whole], 0.0 if abs(g) < math.inf else 1.0)
-    result[:] = 0.0
-    for e in range(LANES):
-        result[SQUARES] = add(result[SQUARES], squares[e])
-        result[BAD] = add(result[BAD], bad[e])
+def _run(function: Any, parallel: bool) -> Any:
+    """What runs a body over the blocks."""
+    body = linked(function, BODY)
+    if parallel:
+        return in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
+    return one_after_another.bind(body=body.call)
 
 
-def sum_products(grads, state, first, last, result):
-    """The same, and the products of gradient and state."""
-    squares, bad, dot = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
-    whole = first + (last - first) // LANES * LANES
-    for i in range(first, whole, LANES):
-        for e in range(LANES):
-            g = np.float64(grads[i + e])
-            squares[e] = fma(g, g, squares[e])
-            bad[e] = add(bad[e], 0.0 if abs(g) < math.inf else 1.0)
-            dot[e] = fma(np.float64(state[i + e]), g, dot[e])
-    for i in range(whole, last):
-        g = np.float64(grads[i])
-        squares[i - whole] = fma(g, g, squares[i - whole])
-        bad[i - whole] = add(bad[i - whole], 0.0 if abs(g) < math.inf else 1.0)
-        dot[i - whole] = fma(np.float64(state[i]), g, dot[i - whole])
-    result[:] = 0.0
-    for e in range(LANES):
-        result[SQUARES] = add(result[SQUARES], squares[e])
-        result[BAD] = add(result[BAD], bad[e])
-        result[DOT] = add(result[DOT], dot[e])
+@functools.cache
+def gradient_kernel(dtype: np.dtype, parallel: bool) -> Any:
+    """`gradient_sums(grads, sums)`."""
+    kind = from_dtype(dtype)
+    restore = restorer(types.Tuple((types.CPointer(kind), _size, _SUMS_POINTER)))
+    run = _run(gradient_block.bind(restore=restore), parallel)
+    array = types.Array(kind, 1, "C", readonly=True)
+    return kernel(gradient_sums.bind(run=subroutine(run)), types.void(array, _SUMS))
+
+
+@functools.cache
+def step_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype, parallel: bool) -> Any:
+    """`guarded_step(params, grads, states, hyper, factor, limit, sums) -> status` of a rule."""
+    kind = from_dtype(dtype)
+    x, states = types.CPointer(kind), len(rule.states)
+    scalars = types.UniTuple(kind, rule.constant_count)
+    context = types.Tuple((x, x, types.UniTuple(x, states), _size, scalars, kind, kind, _SUMS_POINTER))
+    run = _run(guarded_block.bind(update=rule.update, OPTIONS=options, restore=restorer(context)), parallel)
+    bound = guarded_step.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))
+    array, read = kind[::1], types.Array(kind, 1, "C", readonly=True)
+    hyper = types.UniTuple(types.float64, len(rule.hyper))
+    given = (array, read, types.UniTuple(array, states), hyper, types.float64, types.float64, _SUMS)
+    return kernel(bound, types.int64(*given))
+
+
+def new_sums(size: int) -> np.ndarray:
+    """Memory for `sums`: a row for each block, and a last one for the totals."""
+    return np.empty((-(-size // BLOCK) + 1, COLUMNS))

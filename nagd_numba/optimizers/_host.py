@@ -79,9 +79,9 @@ def prepare(
     arguments = (p, g, tuple(s), values)
     signature = tuple(map(typeof, arguments))
     if flat is None:
-        kernel = host_kernel(rule, options, signature, elementwise.strided)
+        kernel = elementwise.strided_kernel(rule, options, signature)
     else:
-        kernel = host_kernel(rule, options, signature, parallel=use_parallel(p.size))
+        kernel = elementwise.contiguous_kernel(rule, options, signature, use_parallel(p.size))
     # With the JIT off a kernel is a plain function, which refuses nothing.
     fit = flat is not None and signature == vectors(rule, dtype) and hasattr(kernel, "signatures")
 
@@ -106,17 +106,3 @@ def vectors(rule: Rule, dtype: Any) -> tuple[types.Type, ...]:
     array = from_dtype(np.dtype(dtype))[::1]
     hyper = types.UniTuple(types.float64, len(rule.hyper))
     return array, array, types.UniTuple(array, len(rule.states)), hyper
-
-
-@functools.cache
-def host_kernel(
-    rule: Rule,
-    options: tuple[Any, ...],
-    signature: tuple[types.Type, ...],
-    loop: Callable = elementwise.contiguous,
-    parallel: bool = False,
-) -> Callable:
-    """The CPU kernel of a rule, `kernel(params, grads, states, hyper) -> status`, for exactly these argument types."""
-    name = f"{rule.kernel_name(options)}_{loop.__name__}"
-    bound = elementwise.bindings(rule, options)
-    return cpu_kernel(loop, name, signature, parallel, source=rule.update, **bound)

@@ -1,0 +1,127 @@
+"""Functions that are compiled once, by themselves, and called by others at their address.
+
+Numba compiles what a function calls into the function, again for each caller.  A coarse function (a matrix product, a
+loss, the loop of a step) is compiled once instead, for the types that its `Interface` declares.  Callers, compiled for
+the same interface, contain nothing of it:
+
+    PRODUCT = Interface(types.void(pointer, pointer, types.int64))
+    product = jit.linked(function, PRODUCT)         compiled, or loaded from the disk
+
+    PRODUCT.call(address, x, y, n)                  in compiled code, with `product.address` as an argument
+    product.call(x, y, n)                           in compiled code, resolved when that code is loaded
+
+The first form serves where one caller meets several functions (an activation, a loss); the second, whose symbol
+carries the fingerprint of the sources, where there is one.  A call costs some nanoseconds.  Exceptions propagate.
+With the JIT off an address is the Python function itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.core.typing import Signature
+from numba.extending import intrinsic
+
+from .jit import JIT_OFF, kernel, python_callable, unique_name
+
+
+class Interface:
+    """The types of a function that is called at its address."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+
+        def call(typingctx, address, *given):
+            declared = self._declared(typingctx, given)
+            return declared(types.int64, types.StarArgTuple(given)), self._build(_at_address)
+
+        def python(address, *given):
+            return address(*given)
+
+        self.call: Any = python_callable(intrinsic(call), python)
+
+    def symbol_caller(self, symbol: str, python: Callable) -> Any:
+        """`call(...)` of the function that is linked under this symbol."""
+
+        def call(typingctx, *given):
+            declared = self._declared(typingctx, given)
+            return declared(types.StarArgTuple(given)), self._build(lambda *parts: _at_symbol(symbol, *parts))
+
+        return python_callable(intrinsic(call), python)
+
+    def symbol_locator(self, symbol: str, python: Callable) -> Any:
+        """`locate()`: the address of the function that is linked under this symbol."""
+
+        def locate(typingctx):
+            def build(context, builder, signature, values):
+                kind = context.call_conv.get_function_type(self.signature.return_type, self.signature.args)
+                return builder.ptrtoint(_at_symbol(symbol, builder, kind), ir.IntType(64))
+
+            return types.int64(), build
+
+        return python_callable(intrinsic(locate), lambda: python)
+
+    def _declared(self, typingctx: Any, given: tuple[Any, ...]) -> Any:
+        """The return type; raises where the arguments do not fit."""
+        wanted = self.signature.args
+        fits = len(given) == len(wanted) and all(
+            a == b or typingctx.can_convert(a, b) is not None for a, b in zip(given, wanted, strict=True)
+        )
+        if not fits:
+            raise TypingError(f"a function of {wanted} is called with {given}")
+        return self.signature.return_type
+
+    def _build(self, resolve: Callable) -> Callable:
+        result, wanted = self.signature.return_type, self.signature.args
+
+        def build(context, builder, signature, values):
+            *address, given = values
+            made = [
+                context.cast(builder, value, kind, declared)
+                for value, kind, declared in zip(
+                    cgutils.unpack_tuple(builder, given), signature.args[-1], wanted, strict=True
+                )
+            ]
+            kind = context.call_conv.get_function_type(result, wanted)
+            function = resolve(builder, kind, *address)
+            status, returned = context.call_conv.call_function(builder, function, result, wanted, made)
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
+            return returned
+
+        return build
+
+
+def _at_address(builder: Any, kind: Any, address: Any) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _at_symbol(symbol: str, builder: Any, kind: Any) -> Any:
+    return cgutils.get_or_insert_function(builder.module, kind, symbol)
+
+
+class Linked:
+    """A compiled function with its address; `call` and `locate` are for compiled code that is linked to it."""
+
+    def __init__(self, function: FunctionType, interface: Interface, parallel: bool = False) -> None:
+        self.function = function
+        self.address: Any = function
+        symbol = unique_name(function, interface.signature, parallel)
+        self.call = interface.symbol_caller(symbol, function)
+        self.locate = interface.symbol_locator(symbol, function)
+        if not JIT_OFF:
+            self._kept: Any = kernel(function, interface.signature, parallel, from_python=False)
+            (made,) = self._kept.overloads.values()
+            self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+            binding.add_symbol(symbol, self.address)
+
+
+def linked(function: FunctionType, interface: Interface, parallel: bool = False) -> Linked:
+    """Compile a function for its interface, or load it from the disk."""
+    return Linked(function, interface, parallel)
