@@ -70,7 +70,7 @@ class Epochs:
             loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
         )
         self.weights = np.zeros(0, model.dtype) if weights is None else weights.astype(model.dtype)
-        self.trainer = Trainer(model, flat, descent.velocity, Data(X, targets, self.weights), plan)
+        self.trainer = Trainer(model.spec, flat, descent.velocity, Data(X, targets, self.weights), plan)
         self.descent, self.batch = descent, batch
         self.rates = np.zeros((0, 4))
 

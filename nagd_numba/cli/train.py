@@ -230,7 +230,7 @@ class Comparison:
         rule, options = rule_of(method)
         plan = Plan(min(size, len(self._rows)), rule, options)
         samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer = place_of(self.model, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
+        trainer = place_of(self.model.spec, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
         lr, momentum = self.config.lr, self.config.momentum
         if method in ADAPTIVE:
             lr, momentum = self.config.adam_lr, rule.hyper["beta1"]

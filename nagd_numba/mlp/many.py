@@ -12,7 +12,7 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import positive, whole
+from ..validation import choice, positive, whole
 from . import arguments
 from .backends import place_of
 from .cpu.trainer import shuffled
@@ -89,13 +89,13 @@ def fit_many(
     [0.01, 0.03, 0.1]
     """
     start = time.perf_counter()
-    place = place_of(mlp, params2d, vel, many=True)
+    place = place_of(mlp.spec, params2d, vel, many=True)
     networks = place.networks
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    validation.choice("optimizer", optimizer, NAG)
+    choice("optimizer", optimizer, NAG)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
-    wanted = checked_metrics(mlp, metrics)
+    wanted = checked_metrics(mlp.spec, metrics)
     seeds = [int(arguments.seed("seed", x)) for x in _each("seed", seed, networks)]
     rates = [
         Rates(own_lr, own_momentum, optimizer, mlp.dtype)
@@ -134,10 +134,10 @@ def fit_many(
             sums = trainer.epoch(orders, hyper, words, epoch * steps, told.steps)
             flat = place.values() if parts.validation is not None else None
             for m, past in enumerate(histories):
-                values = described(sums[m], wanted, mlp)
+                values = described(sums[m], wanted, mlp.spec)
                 values |= {"lr": hyper[m, -1, 0], "momentum": hyper[m, -1, 1]}
                 if flat is not None:
-                    values |= validated(mlp, flat[m], parts, wanted)
+                    values |= validated(mlp.spec, flat[m], parts, wanted)
                 past.append(values)
                 past.seconds = time.perf_counter() - start
             told.epoch(histories[0])
