@@ -16,7 +16,7 @@ from . import arguments
 from .backends import place_of
 from .cpu.trainer import shuffled
 from .metrics import checked_metrics, columns, described, validated
-from .plan import Plan
+from .plan import Normalization, Plan
 from .progress import ProgressBar, telling
 from .rates import OPTIMIZERS, Rates, rule_of
 from .spec import NetworkSpec
@@ -76,6 +76,7 @@ def fit(
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
+        Normalization.mean(spec),
         *(rule, options),
         accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
@@ -83,7 +84,7 @@ def fit(
     )
     trainer = place.trainer(parts, plan)
     order = parts.rows.copy()
-    updates, steps = trainer.updates(len(order)), trainer.steps(len(order))
+    updates, steps = plan.updates(len(order)), plan.steps(len(order))
     best, best_params = math.inf, place.values().copy() if keep == "best" else None
     before = past.seconds
     with ProgressBar(progress, (epochs - past.epochs) * steps, epochs) as told, telling(params, vel):

@@ -18,7 +18,7 @@ from .backends import place_of
 from .cpu.trainer import shuffled
 from .metrics import checked_metrics, described, validated
 from .model import MLP
-from .plan import Plan
+from .plan import Normalization, Plan
 from .progress import ProgressBar, telling
 from .rates import NAG, Rates, rule_of
 from .stopping import DIVERGED
@@ -110,6 +110,7 @@ def fit_many(
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
+        Normalization.mean(mlp.spec),
         *rule_of(optimizer),
         accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
@@ -117,7 +118,7 @@ def fit_many(
     )
     trainer = place.trainer(parts, plan)
     orders = np.tile(parts.rows, (networks, 1))
-    updates, steps = trainer.updates(len(parts.rows)), trainer.steps(len(parts.rows))
+    updates, steps = plan.updates(len(parts.rows)), plan.steps(len(parts.rows))
     words = np.array(seeds, np.uint64)
     histories = [History() for _ in range(networks)]
     with ProgressBar(progress, epochs * steps, epochs) as told, telling(params2d, vel):

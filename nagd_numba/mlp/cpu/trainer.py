@@ -52,14 +52,6 @@ class Trainer:
         self._pace = Pace(forms, flop * max(self.networks, 1) / self.shares / 2e10)
         self._kernels: dict[str, Callable] = {}
 
-    def steps(self, rows: int) -> int:
-        """Batches in an epoch over so many rows."""
-        return -(-rows // self.plan.batch)
-
-    def updates(self, rows: int) -> int:
-        """Updates in an epoch over so many rows."""
-        return -(-self.steps(rows) // self.plan.accumulate)
-
     def epoch(
         self,
         order: np.ndarray,
@@ -76,14 +68,13 @@ class Trainer:
         many = self.networks > 0
         spec, plan = self.spec, self.plan
         sums = np.zeros((self.networks, train_kernels.SUMS) if many else train_kernels.SUMS)
-        outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
         numbers = np.array(
             [
-                *(spec.l2, plan.by_samples, plan.clip, 1.0 - spec.dropout),
-                1.0 if plan.slope_factor is None else plan.slope_factor,
-                1.0 / outputs if plan.loss_factor is None else plan.loss_factor,
+                *(spec.l2, plan.normalization.l2_by_samples, plan.clip, 1.0 - spec.dropout),
+                plan.normalization.gradient_factor,
+                plan.normalization.loss_factor,
                 self.data.scale,
-                outputs if plan.slope_factor is None else 1,
+                plan.normalization.gradient_divisor,
             ],
             np.float64,
         )
@@ -91,7 +82,7 @@ class Trainer:
         if many:
             numbers, words = np.tile(numbers, (self.networks, 1)), np.tile(words, (self.networks, 1))
         words[..., 0] = seed
-        total = self.steps(order.shape[-1])
+        total = plan.steps(order.shape[-1])
         first = 0
         while first < total:
             form, count = self._pace.next(total - first)

@@ -92,14 +92,6 @@ class DeviceTrainer:
                 for m in range(max(networks, 1))
             ]
 
-    def steps(self, rows: int) -> int:
-        """Batches in an epoch over so many rows."""
-        return -(-rows // self.plan.batch)
-
-    def updates(self, rows: int) -> int:
-        """Updates in an epoch over so many rows."""
-        return -(-self.steps(rows) // self.plan.accumulate)
-
     def epoch(
         self,
         order: np.ndarray,
@@ -110,7 +102,7 @@ class DeviceTrainer:
     ) -> np.ndarray:
         """Train over the rows in `order`; as `Trainer.epoch`."""
         count, n = max(self.networks, 1), order.shape[-1]
-        steps = self.steps(n)
+        steps = self.plan.steps(n)
         orders = np.ascontiguousarray(order.reshape(count, n), np.int64)
         rates = hyper.reshape(count, -1, len(self.plan.rule.hyper))
         words = np.empty((count, 2), np.uint64)
@@ -165,14 +157,12 @@ class DeviceTrainer:
     ) -> Callable[[int, int], None]:
         """The same, one network after the other."""
         spec, plan, n = self.spec, self.plan, orders.shape[1]
-        outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-        scaled = plan.slope_factor is not None
         numbers = np.zeros(8)
-        numbers[:3] = spec.l2, plan.by_samples, plan.clip
-        numbers[4] = plan.slope_factor if scaled else 1.0
-        numbers[7] = 1 if scaled else outputs
+        numbers[:3] = spec.l2, plan.normalization.l2_by_samples, plan.clip
+        numbers[4] = plan.normalization.gradient_factor
+        numbers[7] = plan.normalization.gradient_divisor
         groups = [self._groups(o) for o in orders]
-        per_row = 8 * n, 24 * n, 8 * self.steps(n)
+        per_row = 8 * n, 24 * n, 8 * self.plan.steps(n)
 
         def enqueue(first: int, last: int) -> None:
             for m, steps in enumerate(self._general):
@@ -185,13 +175,13 @@ class DeviceTrainer:
     def _sums(self, order: np.ndarray, records: host_sums.Records) -> np.ndarray:
         spec, plan = self.spec, self.plan
         labels = LOSSES[spec.loss].labels
-        outputs = 1 if labels else spec.sizes[-1]
-        loss_factor = 1.0 / outputs if plan.loss_factor is None else plan.loss_factor
         kept = records._replace(
             measures=records.measures if plan.measure else None, squares=records.squares if spec.l2 != 0 else None
         )
         decays = self._decays(self._samples(order))
-        return host_sums.host_sums(kept, len(order), plan.batch, loss_factor, decays, labels, self._weights(order))
+        return host_sums.host_sums(
+            kept, len(order), plan.batch, plan.normalization.loss_factor, decays, labels, self._weights(order)
+        )
 
     def _weights(self, order: np.ndarray) -> np.ndarray | None:
         return self.data.host_weights[order] if len(self.data.host_weights) else None
@@ -200,21 +190,21 @@ class DeviceTrainer:
         """For each step, the weight of the rows that make its update together."""
         groups = self._groups(order)
         groups[groups == 0] = 1.0  # every weight is 0, and so is the gradient
-        return np.repeat(groups, self.plan.accumulate)[: self.steps(len(order))]
+        return np.repeat(groups, self.plan.accumulate)[: self.plan.steps(len(order))]
 
     def _groups(self, order: np.ndarray) -> np.ndarray:
         return host_sums.group_weights(self._weights(order), len(order), self.plan.batch * self.plan.accumulate)
 
     def _decays(self, samples: np.ndarray) -> np.ndarray:
-        return self.spec.l2 / samples if self.plan.by_samples else np.full(len(samples), self.spec.l2)
+        return self.spec.l2 / samples if self.plan.normalization.l2_by_samples else np.full(len(samples), self.spec.l2)
 
     def _rates(self, order: np.ndarray, hyper: np.ndarray) -> np.ndarray:
         """For each step: the factor of the slopes, the weight decay, the rule's constants."""
         spec, plan = self.spec, self.plan
         samples = self._samples(order)
-        outputs = spec.sizes[-1] if plan.slope_factor is None and not LOSSES[spec.loss].labels else 1
         table = np.empty((len(samples), 2 + plan.rule.constant_count), spec.dtype)
-        table[:, 0] = (1.0 if plan.slope_factor is None else plan.slope_factor) / (samples * outputs)
+        scaling = plan.normalization
+        table[:, 0] = scaling.gradient_factor / (samples * scaling.gradient_divisor)
         table[:, 1] = self._decays(samples)
         distinct, which = np.unique(hyper[: len(samples)], axis=0, return_inverse=True)
         constants = [plan.rule.scalars(tuple(map(float, row)), spec.dtype, plan.options) for row in distinct]
