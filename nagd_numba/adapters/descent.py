@@ -10,7 +10,7 @@ from ..mlp import MLP
 from ..mlp.cpu import train_kernels
 from ..mlp.cpu.trainer import Trainer
 from ..mlp.dataset import Data
-from ..mlp.plan import Plan
+from ..mlp.plan import Normalization, Plan
 from ..optimizers.nesterov import KERAS, NO_DECAY
 
 SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
@@ -64,18 +64,21 @@ class Epochs:
         targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, model.dtype)
         plan = Plan(
             batch,
+            Normalization(
+                gradient_factor=0.5 if squares else 1.0,
+                gradient_divisor=1,
+                loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
+                l2_by_samples=True,
+            ),
             options=(KERAS, bool(descent.nesterov), NO_DECAY, False),
-            by_samples=True,
-            slope_factor=0.5 if squares else 1.0,
-            loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
         )
         self.weights = np.zeros(0, model.dtype) if weights is None else weights.astype(model.dtype)
-        self.trainer = Trainer(model, flat, descent.velocity, Data(X, targets, self.weights), plan)
+        self.trainer = Trainer(model.spec, flat, descent.velocity, Data(X, targets, self.weights), plan)
         self.descent, self.batch = descent, batch
         self.rates = np.zeros((0, 4))
 
     def __call__(self, order: np.ndarray) -> float:
-        updates = self.trainer.updates(len(order))
+        updates = self.trainer.plan.updates(len(order))
         if len(self.rates) != updates:
             self.rates = np.zeros((updates, 4))
             self.rates[:, 1:3] = self.descent.momentum

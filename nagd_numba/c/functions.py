@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,79 +18,70 @@ from numba import types
 from ..kernels import elementwise
 from ..kernels.jit import c_function, merged
 from ..kernels.rule import Rule
-from ..optimizers.adam import adam_step
-from ..optimizers.adamw import adamw_step
-from ..optimizers.fista import PROXES, fista_step
-from ..optimizers.nadam import VARIANTS, nadam_step
-from ..optimizers.nesterov import CONVENTIONS, DECOUPLED, L2, NO_DECAY, step
-from ..optimizers.registry import RULES
-
-loop: Any = None  # bound below
+from ..optimizers.optimizer import Optimizer, parameters
+from ..optimizers.registry import OPTIMIZERS
 
 PREFIX = "nagd_"  # of the names in C, where modules have none
 
 
-def nag(params, grads, vel, n, lr, momentum, momentum_next, convention, nesterov, weight_decay, decoupled, maximize):
-    decay = NO_DECAY if weight_decay == 0 else DECOUPLED if decoupled != 0 else L2
-    options = (np.int64(convention), np.int64(nesterov != 0), np.int64(decay), np.int64(maximize != 0))
-    return loop(params, grads, (vel,), n, (lr, momentum, momentum_next, weight_decay), options)
-
-
-def adam(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, maximize):
-    hyper = (lr, beta1, beta2, eps, weight_decay, np.float64(t))
-    return loop(params, grads, (m, v), n, hyper, (np.int64(maximize != 0),))
-
-
-def nadam(params, grads, m, v, n, t, lr, beta1, beta2, eps, weight_decay, variant, decoupled, maximize):
-    hyper = (lr, beta1, beta2, eps, weight_decay, np.float64(t), np.float64(variant))
-    return loop(params, grads, (m, v), n, hyper, (np.int64(maximize != 0), np.int64(decoupled != 0)))
-
-
-def fista(params, grads, iterate, n, t, lr, prox, weight):
-    return loop(params, grads, (iterate,), n, (lr, weight, t), (np.int64(prox),))
-
-
-@dataclass(frozen=True, eq=False)
 class CStep:
-    """A public step for C.
+    """The public step of an optimizer, for C.
 
-    name      in C, before the type of the arrays
-    function  from the parameters in C to those of the loop
-    rule      whose loop that is
-    step      the public step
-    choices   the parameters that are one of several names in Python, and these: in C a number, counted from 0
+    name        in C, before the type of the arrays
+    rule        whose loop it runs
+    step        the public step
+    choices     the parameters that are one of several names in Python, and these: in C a number, counted from 0
+    parameters  the kind of each parameter: "read" and "written" are arrays, "length", "real", "whole", "choice", "flag"
     """
 
-    name: str
-    function: Callable
-    rule: Rule
-    step: Callable
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The kind of each parameter: "read" and "written" are arrays, "length", "real", "whole", "choice", "flag"."""
-        return {name: self._kind(name) for name in inspect.signature(self.function).parameters}
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.name = optimizer.c_name or optimizer.name
+        self.rule: Rule = optimizer.rule
+        self.step = optimizer.step
+        self.choices: Mapping[str, tuple[str, ...]] = optimizer.choices
+        self.parameters = {x: self._kind(x) for x in (*optimizer.arrays, "n", *optimizer.settings)}
 
     def _kind(self, name: str) -> str:
-        if name == "grads":
-            return "read"
-        if name == "params" or name in self.rule.states:
-            return "written"
+        if name in self.optimizer.arrays:
+            return "read" if name == "grads" else "written"
         if name in self.choices:
             return "choice"
         if name in self.rule.hyper:
             return "whole" if self.rule.range_of(name).whole else "real"
         return "length" if name == "n" else "flag"
 
+    def function(self) -> Callable[..., Any]:
+        """From the parameters in C to those of the rule's loop, `loop(params, grads, states, n, hyper, options)`.
 
-STEPS = (
-    CStep("nag_step", nag, RULES["nesterov"], step, {"convention": CONVENTIONS}),
-    CStep("adam_step", adam, RULES["adam"], adam_step),
-    CStep("adamw_step", adam, RULES["adamw"], adamw_step),
-    CStep("nadam_step", nadam, RULES["nadam"], nadam_step, {"variant": VARIANTS}),
-    CStep("fista_step", fista, RULES["fista"], fista_step, {"prox": PROXES}),
-)
+        It has the parameters of the step, so it is made from source, as code of this file: Numba's disk cache asks for
+        a file, and the fingerprint in the name covers the one of the rule.
+        """
+        derived = {f"derived_{x}": function for x, function in self.optimizer.derived.items()}
+        hyper = "".join(f"{self._hyper(x)}, " for x in self.rule.hyper)
+        options = "".join(f"{self._option(x)}, " for x in self.rule.options)
+        states = "".join(f"{x}, " for x in self.rule.states)
+        source = (
+            f"def {self.name}({', '.join(self.parameters)}):\n"
+            f"    return loop(params, grads, ({states}), n, ({hyper}), ({options}))\n"
+        )
+        namespace: dict[str, Any] = {"np": np, **derived}
+        exec(compile(source, __file__, "exec"), namespace)
+        made: Callable[..., Any] = namespace[self.name]
+        return made
+
+    def _hyper(self, name: str) -> str:
+        return name if self.parameters[name] == "real" else f"np.float64({name})"
+
+    def _option(self, name: str) -> str:
+        if name not in self.optimizer.derived:
+            return f"np.int64({name})" if name in self.choices else f"np.int64({name} != 0)"
+        given = {x: x if x in self.choices else f"{x} != 0" for x in self.optimizer.fixed}
+        given["zero"] = f"{self.optimizer.branch} == 0"
+        return f"np.int64(derived_{name}({', '.join(given[x] for x in parameters(self.optimizer.derived[name]))}))"
+
+
+STEPS = tuple(map(CStep, OPTIMIZERS.values()))
 DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 FUNCTIONS = {f"{made.name}_{suffix}": (made, dtype) for made in STEPS for suffix, dtype in DTYPES.items()}
 
@@ -191,4 +180,4 @@ def _compiled(name: str, inspected: bool) -> Any:
     pointer = types.CPointer(kind)
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
     entry = merged(elementwise.pointers, **elementwise.pointer_bindings(rule, dtype))
-    return c_function(made.function, name, types.intc(*given), inspected, source=rule.update, loop=entry)
+    return c_function(made.function(), name, types.intc(*given), inspected, source=rule.update, loop=entry)

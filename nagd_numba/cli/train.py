@@ -27,7 +27,7 @@ from ..mlp.cpu.trainer import shuffled
 from ..mlp.dataset import Data
 from ..mlp.dataset import Split as Samples
 from ..mlp.dropout import splitmix
-from ..mlp.plan import Plan
+from ..mlp.plan import Normalization, Plan
 from ..mlp.rates import ADAPTIVE, Rates, rule_of
 from ..schedules import Progress
 from .config import Config
@@ -228,9 +228,9 @@ class Comparison:
         size = self.config.batch_size
         order = self._order if batches is None else self._order[: batches * size]
         rule, options = rule_of(method)
-        plan = Plan(min(size, len(self._rows)), rule, options)
+        plan = Plan(min(size, len(self._rows)), Normalization.mean(self.model.spec), rule, options)
         samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer = place_of(self.model, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
+        trainer = place_of(self.model.spec, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
         lr, momentum = self.config.lr, self.config.momentum
         if method in ADAPTIVE:
             lr, momentum = self.config.adam_lr, rule.hyper["beta1"]

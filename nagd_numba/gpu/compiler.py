@@ -1,6 +1,6 @@
-"""A kernel template and argument types become machine code, with no driver and no device, kept on disk.
+"""A function and argument types become machine code, with no driver and no device, kept on disk.
 
-numba-cuda makes LLVM IR of the template and NVVM makes LTO-IR of that; nvJitLink makes the machine code for one
+numba-cuda makes LLVM IR of the function and NVVM makes LTO-IR of that; nvJitLink makes the machine code for one
 architecture.  Numba's own dispatchers are not used: their launches cost the host 24 us, and their caches know
 neither the compile options nor the other source files.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import config
+from numba import config, njit
 
 from ..io.atomic import replacing
-from ..kernels.jit import PACKAGE, bind, cache_allowed, digest, fingerprint
+from ..kernels.jit import PACKAGE, cache_allowed, digest, fingerprint
 
 _building = threading.RLock()
 
@@ -26,24 +26,22 @@ _building = threading.RLock()
 class Kernel:
     """A CUDA kernel for one list of argument types.
 
-    Numba flattens tuples: a launch is given their elements one by one.  `threads` is the most that a block may have,
-    from which follows how many registers a thread may take.
+    `function` is renamed: `name`, which must tell kernels of one signature apart, and a digest of the sources.  Numba
+    flattens tuples: a launch is given their elements one by one.  `threads` is the most that a block may have, from
+    which follows how many registers a thread may take.
     """
 
     def __init__(
         self,
-        template: Callable,
+        function: FunctionType,
         name: str,
         signature: tuple[Any, ...],
         source: Callable | None = None,
         threads: int | None = None,
-        **bindings: Any,
     ) -> None:
-        from numba import cuda
-
-        self.signature, self.threads = signature, threads
+        self.function, self.signature, self.threads = function, signature, threads
         unique = digest(fingerprint(source), str(signature), str(threads))
-        self.function: FunctionType = bind(template, f"{name}_{unique}", {"cuda": cuda, **bindings})
+        function.__name__ = function.__qualname__ = f"{name}_{unique}"
         self._images: dict[tuple[int, int], bytes] = {}
 
     @property
@@ -94,6 +92,11 @@ class Kernel:
             return None
         folder = Path(getattr(config, "CACHE_DIR") or PACKAGE / "__pycache__")  # noqa: B009  (not in Numba's types)
         return folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
+
+
+def device_function(function: FunctionType) -> Callable:
+    """Compile a function for the kernels that call it."""
+    return njit(function)
 
 
 def entry(image: bytes) -> str:

@@ -1,10 +1,10 @@
-"""The kernels that carry an update rule over device arrays: one array, or a list of them in one launch.
+"""The kernels that apply an update rule to device arrays: one array, or a list of them in one launch.
 
 Elements move 16 bytes at a time where the arrays allow it: `head` elements up to the first address that is a multiple
 of 16 in all of them, groups of WIDTH, and a rest, each element by itself.  The rule does not know the difference, so
 the bits do not depend on it.
 
-Parameters and gradients may be half precision in memory (`registers.STORAGE`).  With MASTER there is a float32 copy of
+Parameters and gradients may be half precision in memory (`pointers.STORAGE`).  With MASTER there is a float32 copy of
 the parameters, which is what is updated; the parameters are that copy, rounded.
 """
 
@@ -15,25 +15,15 @@ from typing import Any
 
 from numba import types
 
-from ..kernels.jit import callee
 from ..kernels.rule import Rule
-from .compiler import Kernel
+from ..kernels.template import template
+from .compiler import Kernel, device_function
 from .pointer_tuples import fetch_each, load_each, pick_each, place_each, pointers_at, put_each, store_each
 from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256
-CHUNK = 1 << 14  # elements that one block of `lists` takes at a time
-COLUMNS = 2  # of the table of `lists`, beside the addresses: elements, head
-
-# Bound by `kernel`.
-cuda: Any = None
-WIDTH: Any = None
-STATE_ITEMS: Any = None
-SCALAR: Any = None
-MASTER: Any = None
-OPTIONS: Any = None
-update: Any = None
-span: Any = None
+CHUNK = 1 << 14  # elements that one block of the kernel for lists takes at a time
+COLUMNS = 2  # of the table of the kernel for lists, beside the addresses: elements, head
 
 
 def wide_width(storage: str) -> int:
@@ -44,75 +34,95 @@ def wide_width(storage: str) -> int:
 @functools.cache
 def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool) -> Kernel:
     """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory."""
-    from numba import cuda
-
     scalar = types.float64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     states = types.UniTuple(exact, len(rule.states))
     constants = types.UniTuple(scalar, rule.constant_count)
-    bound: dict[str, Any] = {
-        "cuda": cuda,
-        "update": rule.update,
-        "OPTIONS": options,
-        "WIDTH": wide_width(storage),
-        "STATE_ITEMS": wide_width(storage) * len(rule.states),
-        "SCALAR": scalar,
-        "MASTER": master,
-    }
-    bound["span"] = callee(_span, **bound)
-    template: Any = _one
-    signature: tuple[Any, ...] = (stored, stored, states, exact, types.int64, types.int64, constants)
+    span = device_function(
+        span_loop.bind(
+            update=rule.update,
+            OPTIONS=options,
+            STATES=len(rule.states),
+            WIDTH=wide_width(storage),
+            SCALAR=scalar,
+            MASTER=master,
+        )
+    )
     if lists:
-        template, signature = _lists, (types.CPointer(types.int64), types.int64, stored, states, exact, constants)
+        function = many_arrays.bind(span=span)
+        signature: tuple[Any, ...] = (types.CPointer(types.int64), types.int64, stored, states, exact, constants)
+    else:
+        function = one_array.bind(span=span)
+        signature = (stored, stored, states, exact, types.int64, types.int64, constants)
     kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}"
-    return Kernel(template, f"{rule.kernel_name(options)}_{kind}", signature, source=rule.update, **bound)
+    return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature, source=rule.update)
 
 
-def _one(params, grads, states, master, size, head, scalars):
-    """Arrays of `size` elements."""
-    span(params, grads, states, master, size, head, cuda.grid(1), cuda.gridsize(1), scalars)
+@template
+def one_array(span):
+    from numba import cuda
+
+    def one_array(params, grads, states, master, size, head, scalars):
+        """Arrays of `size` elements."""
+        span(params, grads, states, master, size, head, cuda.grid(1), cuda.gridsize(1), scalars)
+
+    return one_array
 
 
-def _lists(table, rows, like_params, like_states, like_master, scalars):
-    """A row of the table for each chunk: elements, head, then the addresses of params, grads, states and master.
+@template
+def many_arrays(span):
+    from numba import cuda
 
-    The pointers among the arguments only tell their types.
-    """
-    for row in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
-        at = row * (COLUMNS + 3 + len(like_states))
-        size, head = load(table, at), load(table, at + 1)
-        params = pointer_at(load(table, at + 2), like_params)
-        grads = pointer_at(load(table, at + 3), like_params)
-        states = pointers_at(table, at + 4, like_states)
-        master = pointer_at(load(table, at + 4 + len(like_states)), like_master)
-        span(params, grads, states, master, size, head, cuda.threadIdx.x, cuda.blockDim.x, scalars)
+    def many_arrays(table, rows, like_params, like_states, like_master, scalars):
+        """A row of the table for each chunk: elements, head, then the addresses of params, grads, states and master.
+
+        The pointers among the arguments only tell their types.
+        """
+        for row in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            at = row * (COLUMNS + 3 + len(like_states))
+            size, head = load(table, at), load(table, at + 1)
+            params = pointer_at(load(table, at + 2), like_params)
+            grads = pointer_at(load(table, at + 3), like_params)
+            states = pointers_at(table, at + 4, like_states)
+            master = pointer_at(load(table, at + 4 + len(like_states)), like_master)
+            span(params, grads, states, master, size, head, cuda.threadIdx.x, cuda.blockDim.x, scalars)
+
+    return many_arrays
 
 
-def _span(params, grads, states, master, size, head, thread, threads, scalars):
-    """Every `threads`-th group from `thread` on, and the same of the elements that are in no group."""
-    p, g = cuda.local.array(WIDTH, SCALAR), cuda.local.array(WIDTH, SCALAR)
-    s = cuda.local.array(STATE_ITEMS, SCALAR)
-    groups = (size - head) // WIDTH
-    for group in range(thread, groups, threads):
-        at = head + group * WIDTH
-        if MASTER:
-            fetch(master, at, p, 0, WIDTH)
-        else:
-            fetch(params, at, p, 0, WIDTH)
-        fetch(grads, at, g, 0, WIDTH)
-        fetch_each(states, at, s, WIDTH)
-        for e in range(WIDTH):
-            p[e], state = update(p[e], g[e], pick_each(s, e, WIDTH, states), scalars, OPTIONS)
-            place_each(s, e, WIDTH, state)
-        put(params, at, p, 0, WIDTH)
-        if MASTER:
-            put(master, at, p, 0, WIDTH)
-        put_each(states, at, s, WIDTH)
-    for k in range(thread, size - groups * WIDTH, threads):
-        i = k if k < head else k + groups * WIDTH
-        before = load(master, i) if MASTER else load(params, i)
-        after, state = update(before, load(grads, i), load_each(states, i), scalars, OPTIONS)
-        store(params, i, after)
-        if MASTER:
-            store(master, i, after)
-        store_each(states, i, state)
+@template
+def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
+    from numba import cuda
+
+    STATE_ITEMS = max(1, STATES * WIDTH)
+
+    def span_loop(params, grads, states, master, size, head, thread, threads, scalars):
+        """Every `threads`-th group from `thread` on, and the same of the elements that are in no group."""
+        p, g = cuda.local.array(WIDTH, SCALAR), cuda.local.array(WIDTH, SCALAR)
+        s = cuda.local.array(STATE_ITEMS, SCALAR)
+        groups = (size - head) // WIDTH
+        for group in range(thread, groups, threads):
+            at = head + group * WIDTH
+            if MASTER:
+                fetch(master, at, p, 0, WIDTH)
+            else:
+                fetch(params, at, p, 0, WIDTH)
+            fetch(grads, at, g, 0, WIDTH)
+            fetch_each(states, at, s, WIDTH)
+            for e in range(WIDTH):
+                p[e], state = update(p[e], g[e], pick_each(s, e, WIDTH, STATES), scalars, OPTIONS)
+                place_each(s, e, WIDTH, state)
+            put(params, at, p, 0, WIDTH)
+            if MASTER:
+                put(master, at, p, 0, WIDTH)
+            put_each(states, at, s, WIDTH)
+        for k in range(thread, size - groups * WIDTH, threads):
+            i = k if k < head else k + groups * WIDTH
+            before = load(master, i) if MASTER else load(params, i)
+            after, state = update(before, load(grads, i), load_each(states, i), scalars, OPTIONS)
+            store(params, i, after)
+            if MASTER:
+                store(master, i, after)
+            store_each(states, i, state)
+
+    return span_loop

@@ -1,6 +1,7 @@
-"""The operations of `registers.py` on each pointer of a tuple: what a rule keeps beside the parameters.
+"""The operations of `pointers.py` on several memories at once: the states of a rule.
 
-Small arrays hold `width` elements of the first pointer's memory, then those of the next.
+The memories are those behind a tuple of pointers, or parts of one vector that are `stride` elements apart.  Local
+arrays hold `width` elements of the first memory, then those of the next.
 """
 
 from __future__ import annotations
@@ -36,15 +37,30 @@ def load_each(typingctx, pointers, at):
 
 
 @intrinsic(prefer_literal=True)
-def tuple_at(typingctx, pointer, at, count):
-    """The `count` (a literal) elements from `at` on, as a tuple."""
+def load_strided(typingctx, pointer, at, stride, count):
+    """Elements `at`, `at + stride`, ...: `count` (a literal) of them, as a tuple."""
     made = types.UniTuple(element(pointer), count.literal_value)
 
     def build(context, builder, signature, operands):
-        places = [builder.add(operands[1], _I64(k)) for k in range(count.literal_value)]
-        return _tuple_of(context, builder, made, [emit_load(builder, pointer, operands[0], at) for at in places])
+        start, at, stride, _ = operands
+        places = [builder.add(at, builder.mul(stride, _I64(k))) if k else at for k in range(count.literal_value)]
+        return _tuple_of(context, builder, made, [emit_load(builder, pointer, start, place) for place in places])
 
-    return made(pointer, types.int64, count), build
+    return made(pointer, types.int64, types.int64, count), build
+
+
+@intrinsic
+def store_strided(typingctx, pointer, at, stride, values):
+    """Elements `at`, `at + stride`, ... become those of the tuple `values`."""
+
+    def build(context, builder, signature, operands):
+        start, at, stride, new = operands
+        for k in range(len(values)):
+            place = builder.add(at, builder.mul(stride, _I64(k))) if k else at
+            emit_store(builder, pointer, start, place, builder.extract_value(new, k))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64, values), build
 
 
 @intrinsic
@@ -75,7 +91,7 @@ def pointers_at(typingctx, table, at, like):
 
 @intrinsic(prefer_literal=True)
 def fetch_each(typingctx, pointers, at, values, width):
-    """`registers.fetch` from each memory."""
+    """`pointers.fetch` from each memory."""
 
     def build(context, builder, signature, operands):
         target, count = data_of(context, builder, values, operands[2]), width.literal_value
@@ -89,7 +105,7 @@ def fetch_each(typingctx, pointers, at, values, width):
 
 @intrinsic(prefer_literal=True)
 def put_each(typingctx, pointers, at, values, width):
-    """`registers.put` to each memory."""
+    """`pointers.put` to each memory."""
 
     def build(context, builder, signature, operands):
         source, count = data_of(context, builder, values, operands[2]), width.literal_value
@@ -102,21 +118,21 @@ def put_each(typingctx, pointers, at, values, width):
 
 
 @intrinsic(prefer_literal=True)
-def pick_each(typingctx, values, at, width, like):
-    """Element `at` of each part of the small array `values`, as a tuple; of as many as the tuple `like` has."""
-    made = types.UniTuple(values.dtype, len(like))
+def pick_each(typingctx, values, at, width, count):
+    """Element `at` of each of the `count` (a literal) parts of the local array `values`, as a tuple."""
+    made = types.UniTuple(values.dtype, count.literal_value)
 
     def build(context, builder, signature, operands):
         source = data_of(context, builder, values, operands[0])
-        places = [builder.add(operands[1], _I64(k * width.literal_value)) for k in range(len(like))]
+        places = [builder.add(operands[1], _I64(k * width.literal_value)) for k in range(count.literal_value)]
         return _tuple_of(context, builder, made, [builder.load(builder.gep(source, [place])) for place in places])
 
-    return made(values, types.int64, width, like), build
+    return made(values, types.int64, width, count), build
 
 
 @intrinsic(prefer_literal=True)
 def place_each(typingctx, values, at, width, new):
-    """Element `at` of each part of the small array `values` becomes that of the tuple `new`."""
+    """Element `at` of each part of the local array `values` becomes that of the tuple `new`."""
 
     def build(context, builder, signature, operands):
         target = data_of(context, builder, values, operands[0])

@@ -1,10 +1,10 @@
-"""Small arrays in registers, filled from and written to memory 16 bytes at a time, through bare pointers.
+"""Typed loads and stores through bare pointers; local arrays, moved from and to memory 16 bytes at a time.
 
 NVVM turns neighbouring scalar accesses into wide ones only where it can prove the alignment, and of a pointer that
 came as an argument it knows nothing.  `fetch` and `put` say it: the address must be a multiple of 16.
 
 Half-precision memory is read and written through pointers to integers of 16 bits, which say nothing of the format; it
-has a type of its own here (`STORAGE`), and is float32 in registers.
+has a type of its own here (`STORAGE`), and is float32 in arithmetic.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def data_of(context: Any, builder: Any, kind: types.Array, array: Any) -> Any:
 
 
 def emit_fetch(context: Any, builder: Any, pointer: types.CPointer, start: Any, target: Any, width: int) -> None:
-    """`width` elements from the pointer `start` to the pointer `target` into a small array."""
+    """`width` elements from the pointer `start` to the pointer `target` into a local array."""
     for place, kind, first, each in _pieces(context, builder, pointer, start, width):
         vector = builder.load(builder.bitcast(place, kind.as_pointer()), align=_alignment(pointer, each))
         for e in range(each):
@@ -132,7 +132,7 @@ def emit_fetch(context: Any, builder: Any, pointer: types.CPointer, start: Any, 
 
 
 def emit_put(context: Any, builder: Any, pointer: types.CPointer, start: Any, source: Any, width: int) -> None:
-    """The way back."""
+    """`width` elements from a local array to the pointer `start`."""
     for place, kind, first, each in _pieces(context, builder, pointer, start, width):
         raw = [
             _narrow(builder, pointer.dtype, builder.load(builder.gep(source, [_I32(first + e)]))) for e in range(each)
@@ -170,7 +170,7 @@ def _alignment(pointer: types.CPointer, elements: int) -> int:
 
 @intrinsic(prefer_literal=True)
 def fetch(typingctx, pointer, at, values, first, width):
-    """The `width` (a literal) elements from `at` on, to those from `first` on of the small array `values`."""
+    """The `width` (a literal) elements from `at` on, to those from `first` on of the local array `values`."""
 
     def build(context, builder, signature, operands):
         start = builder.gep(operands[0], [operands[1]])
@@ -183,7 +183,7 @@ def fetch(typingctx, pointer, at, values, first, width):
 
 @intrinsic(prefer_literal=True)
 def put(typingctx, pointer, at, values, first, width):
-    """The `width` (a literal) elements from `first` on of the small array `values`, rounded, to those from `at` on."""
+    """The `width` (a literal) elements from `first` on of the local array `values`, rounded, to those from `at` on."""
 
     def build(context, builder, signature, operands):
         start = builder.gep(operands[0], [operands[1]])

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import validation
-
-if TYPE_CHECKING:
-    from .model import MLP
-
+from .spec import NetworkSpec
 
 UINT8_SCALE = 1 / 255
-PRECISIONS = ("float32", "tf32")
 
 
-def dropout_rate(rate: Any) -> float:
-    """A number in [0, 1)."""
-    (value,) = validation.hyper_parameters({"dropout": rate}, np.dtype(np.float64))
-    if value >= 1:
-        raise ValueError(f"dropout is {value!r}; the share of hidden units to drop is needed, 0 <= dropout < 1")
-    return value
-
-
-def float_type(dtype: Any) -> np.dtype:
-    """float32 or float64."""
-    try:
-        kind = np.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed") from error
-    if kind not in validation.DTYPES:
-        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
-    return kind
-
-
-def precision(name: str, dtype: np.dtype) -> str:
-    """ "float32", or for networks of that dtype "tf32"."""
-    validation.choice("precision", name, PRECISIONS)
-    if name == "tf32" and dtype != np.float32:
-        raise ValueError(f"precision is 'tf32' and dtype {str(dtype)!r}; tf32 is for networks of dtype 'float32'")
-    return name
-
-
-def host_precision(model: MLP) -> None:
+def host_precision(spec: NetworkSpec) -> None:
     """Raise unless the CPU has the precision of a model."""
-    if model.precision == "tf32":
+    if spec.precision == "tf32":
         raise ValueError(
             "precision is 'tf32', which only CUDA devices have, and params is in host memory; copy params to a device, "
             "or take MLP(..., precision='float32'), for which the same params serve"
@@ -64,36 +33,36 @@ def seed(name: str, x: Any) -> np.uint64:
     return np.uint64(value)
 
 
-def parameters(model: MLP, params: Any, name: str = "params", write: bool = False) -> np.ndarray:
+def parameters(spec: NetworkSpec, params: Any, name: str = "params", write: bool = False) -> np.ndarray:
     """A contiguous host vector of the model's size and dtype, on the memory of `params`."""
     x = validation.host_array(name, params, write)
-    vector(model, name, x.dtype, x.shape)
+    vector(spec, name, x.dtype, x.shape)
     if not x.flags.c_contiguous:
         raise ValueError(f"{name} is strided; a contiguous vector is needed: np.ascontiguousarray({name})")
     return x
 
 
-def vector(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def vector(spec: NetworkSpec, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """Raise unless these are the dtype and the shape of the model's parameters."""
-    if dtype != model.dtype:
+    if dtype != spec.dtype:
         raise TypeError(
-            f"{name} has dtype {dtype} and the model {model.dtype}; one dtype is needed: "
-            f"{name}.astype({str(model.dtype)!r}), or MLP(..., dtype={str(dtype)!r})"
+            f"{name} has dtype {dtype} and the model {spec.dtype}; one dtype is needed: "
+            f"{name}.astype({str(spec.dtype)!r}), or MLP(..., dtype={str(dtype)!r})"
         )
-    if tuple(shape) != (model.size,):
+    if tuple(shape) != (spec.size,):
         raise ValueError(
-            f"{name} has shape {tuple(shape)}; a network of sizes {model.sizes} has {model.size} parameters in one "
+            f"{name} has shape {tuple(shape)}; a network of sizes {spec.sizes} has {spec.size} parameters in one "
             f"vector: MLP.init makes one"
         )
 
 
-def matrix(model: MLP, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def matrix(spec: NetworkSpec, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """The same for the parameters of many models, a row each."""
-    if dtype != model.dtype:
-        raise TypeError(f"{name} has dtype {dtype} and the model {model.dtype}; one dtype is needed")
-    if len(shape) != 2 or shape[1] != model.size:
+    if dtype != spec.dtype:
+        raise TypeError(f"{name} has dtype {dtype} and the model {spec.dtype}; one dtype is needed")
+    if len(shape) != 2 or shape[1] != spec.size:
         raise ValueError(
-            f"{name} has shape {tuple(shape)}; a row of {model.size} parameters for each network is needed: "
+            f"{name} has shape {tuple(shape)}; a row of {spec.size} parameters for each network is needed: "
             f"np.stack([mlp.init(seed) for seed in range(8)])"
         )
 
@@ -105,26 +74,26 @@ def apart(out: np.ndarray, **others: np.ndarray) -> None:
             validation.no_overlap([("out", out), (name, x)], written=("out",))
 
 
-def inputs(model: MLP, X: Any) -> np.ndarray:
+def inputs(spec: NetworkSpec, X: Any) -> np.ndarray:
     """`X` as a contiguous host matrix of the model's dtype: itself, or a copy where it is something else.
 
     uint8 is taken for pictures: divided by 255.
     """
     x = X if type(X) is np.ndarray else as_array("X", X)
-    input_shape(model, x.shape)
-    if x.dtype != model.dtype:
+    input_shape(spec, x.shape)
+    if x.dtype != spec.dtype:
         if x.dtype.kind not in "fiub":
-            raise TypeError(f"X has dtype {x.dtype}; real numbers are needed: X.astype({str(model.dtype)!r})")
+            raise TypeError(f"X has dtype {x.dtype}; real numbers are needed: X.astype({str(spec.dtype)!r})")
         scaled = x.dtype == np.uint8
-        x = x.astype(model.dtype)
+        x = x.astype(spec.dtype)
         if scaled:
-            x *= model.dtype.type(UINT8_SCALE)
+            x *= spec.dtype.type(UINT8_SCALE)
     return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
-def input_shape(model: MLP, shape: tuple[int, ...]) -> None:
+def input_shape(spec: NetworkSpec, shape: tuple[int, ...]) -> None:
     """Raise unless this is the shape of a batch of samples."""
-    width = model.sizes[0]
+    width = spec.sizes[0]
     if len(shape) != 2:
         hint = ": X[None, :] for one sample" if len(shape) == 1 else ""
         raise ValueError(f"X has shape {tuple(shape)}; a matrix of samples by rows is needed, (n, {width}){hint}")
@@ -134,32 +103,32 @@ def input_shape(model: MLP, shape: tuple[int, ...]) -> None:
         raise ValueError("X has no rows; at least one sample is needed")
 
 
-def targets(model: MLP, y: Any, rows: int) -> np.ndarray:
+def targets(spec: NetworkSpec, y: Any, rows: int) -> np.ndarray:
     """`y` as the kernels take it: int64 labels of shape (n,) for cross entropy, else the model's dtype, (n, outputs).
 
     The values are left to the kernels, except those of labels that are made one-hot here.
     """
     t = y if type(y) is np.ndarray else as_array("y", y)
-    target_kind(model, t.dtype, t.shape, rows)
-    if model.loss_name == "cross_entropy":
+    target_kind(spec, t.dtype, t.shape, rows)
+    if spec.loss == "cross_entropy":
         if t.dtype != np.int64:
             if t.dtype == np.uint64 and t.max() > np.iinfo(np.int64).max:
-                refuse_targets(model, t, one_hot=False)
+                refuse_targets(spec, t, one_hot=False)
             t = t.astype(np.int64)
-    elif implies_one_hot(model, t.dtype, t.shape):
-        refuse_targets(model, t, one_hot=True, only_if_bad=True)
-        hot = np.zeros((rows, model.sizes[-1]), model.dtype)
+    elif implies_one_hot(spec, t.dtype, t.shape):
+        refuse_targets(spec, t, one_hot=True, only_if_bad=True)
+        hot = np.zeros((rows, spec.sizes[-1]), spec.dtype)
         hot[np.arange(rows), t] = 1
         return hot
     else:
-        t = t.astype(model.dtype, copy=False).reshape(rows, model.sizes[-1])
+        t = t.astype(spec.dtype, copy=False).reshape(rows, spec.sizes[-1])
     return t if t.flags.c_contiguous else np.ascontiguousarray(t)
 
 
-def target_kind(model: MLP, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> None:
+def target_kind(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> None:
     """Raise unless targets of this dtype and shape fit the loss and the number of samples."""
-    outputs = model.sizes[-1]
-    if model.loss_name == "cross_entropy":
+    outputs = spec.sizes[-1]
+    if spec.loss == "cross_entropy":
         if dtype.kind not in "iu":
             raise TypeError(f"y has dtype {dtype}; cross_entropy needs integer labels in [0, {outputs}): y.astype(int)")
         if len(shape) != 1:
@@ -167,28 +136,28 @@ def target_kind(model: MLP, dtype: np.dtype, shape: tuple[int, ...], rows: int) 
         allowed: list[tuple[int, ...]] = [(rows,)]
     else:
         if dtype.kind not in "fiub":
-            raise TypeError(f"y has dtype {dtype}; real numbers are needed: y.astype({str(model.dtype)!r})")
+            raise TypeError(f"y has dtype {dtype}; real numbers are needed: y.astype({str(spec.dtype)!r})")
         allowed = [(rows, outputs)]
-        if outputs == 1 or implies_one_hot(model, dtype, shape):
+        if outputs == 1 or implies_one_hot(spec, dtype, shape):
             allowed.append((rows,))
     if tuple(shape) not in allowed:
         raise ValueError(
-            f"y has shape {tuple(shape)} and X {rows} row{'s' if rows != 1 else ''}; for {model.loss_name} with "
+            f"y has shape {tuple(shape)} and X {rows} row{'s' if rows != 1 else ''}; for {spec.loss} with "
             f"{outputs} output{'s' if outputs != 1 else ''} y needs the shape {' or '.join(map(str, allowed))}"
         )
 
 
-def implies_one_hot(model: MLP, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+def implies_one_hot(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Are these labels, to be compared with one output each by the mean squared error?"""
-    return model.loss_name == "mse" and dtype.kind in "iu" and len(shape) == 1 and model.sizes[-1] > 1
+    return spec.loss == "mse" and dtype.kind in "iu" and len(shape) == 1 and spec.sizes[-1] > 1
 
 
-def refuse_targets(model: MLP, y: np.ndarray, one_hot: bool, only_if_bad: bool = False) -> None:
+def refuse_targets(spec: NetworkSpec, y: np.ndarray, one_hot: bool, only_if_bad: bool = False) -> None:
     """Name the first value of `y` that the loss does not allow."""
     flat = y.reshape(-1)
-    if model.loss_name == "cross_entropy" or one_hot:
-        bad = (flat < 0) | (flat >= model.sizes[-1])
-        need = f"labels must be in [0, {model.sizes[-1]}), one for each output"
+    if spec.loss == "cross_entropy" or one_hot:
+        bad = (flat < 0) | (flat >= spec.sizes[-1])
+        need = f"labels must be in [0, {spec.sizes[-1]}), one for each output"
     else:
         bad = (flat != 0) & (flat != 1)
         need = "binary_cross_entropy needs targets of 0 or 1"

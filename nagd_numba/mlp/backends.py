@@ -5,37 +5,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .. import validation
 from ..kernels.jit import SIMULATOR
+from ..validation import any_on_device, host_array, no_overlap, unsimulated
 from . import arguments
 from .cpu.trainer import Trainer
 from .dataset import Split, samples, split
 from .plan import Plan
-
-if TYPE_CHECKING:
-    from .model import MLP
+from .spec import NetworkSpec
 
 
 class HostPlace:
     """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
 
-    def __init__(self, model: MLP, params: Any, vel: Any, many: bool, states: int = 1) -> None:
-        arguments.host_precision(model)
-        self.model = model
+    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
+        arguments.host_precision(spec)
+        self.spec = spec
         check = _matrix if many else _vector
         name = "params2d" if many else "params"
-        self.params = check(model, name, params)
+        self.params = check(spec, name, params)
         if states > 1:
-            self.vel = np.zeros(states * model.size, model.dtype) if vel is None else _states(model, vel, states)
+            self.vel = np.zeros(states * spec.size, spec.dtype) if vel is None else _states(spec, vel, states)
         else:
-            self.vel = np.zeros_like(self.params) if vel is None else check(model, "vel", vel)
+            self.vel = np.zeros_like(self.params) if vel is None else check(spec, "vel", vel)
         if states == 1 and self.vel.shape != self.params.shape:
             raise ValueError(f"vel has shape {self.vel.shape} and {name} {self.params.shape}; one shape is needed")
-        validation.no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
+        no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
 
     @property
     def networks(self) -> int:
@@ -45,12 +43,12 @@ class HostPlace:
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
         """The samples, checked, and which of them train."""
         if isinstance(validation, tuple | list):
-            validation = [*map(validation.unsimulated, validation)]
-        given = map(validation.unsimulated, (X, y, weights))
-        return split(self.model, samples(self.model, *given), validation, seed)
+            validation = [*map(unsimulated, validation)]
+        given = map(unsimulated, (X, y, weights))
+        return split(self.spec, samples(self.spec, *given), validation, seed)
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
-        return Trainer(self.model, self.params, self.vel, parts.data, plan)
+        return Trainer(self.spec, self.params, self.vel, parts.data, plan)
 
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
@@ -61,11 +59,11 @@ class HostPlace:
         self.params[...] = values
 
 
-def place_of(model: MLP, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
+def place_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
     """The place of these arrays, `vel` with so many states in it; raises for unfit ones."""
     if SIMULATOR:  # its device arrays lie in host memory
-        params, vel = map(validation.unsimulated, (params, vel))
-    elif validation.any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
+        params, vel = map(unsimulated, (params, vel))
+    elif any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
         if states > 1:
             raise ValueError(
                 "optimizer is one with two states, which trains in host memory only, and params are on a CUDA device: "
@@ -73,27 +71,27 @@ def place_of(model: MLP, params: Any, vel: Any, many: bool = False, states: int 
             )
         from .gpu.backend import DevicePlace  # imports numba.cuda
 
-        return DevicePlace(model, params, vel, many)
-    return HostPlace(model, params, vel, many, states)
+        return DevicePlace(spec, params, vel, many)
+    return HostPlace(spec, params, vel, many, states)
 
 
-def _vector(model: MLP, name: str, x: Any) -> np.ndarray:
-    return arguments.parameters(model, x, name, write=True)
+def _vector(spec: NetworkSpec, name: str, x: Any) -> np.ndarray:
+    return arguments.parameters(spec, x, name, write=True)
 
 
-def _states(model: MLP, vel: Any, states: int) -> np.ndarray:
-    x = validation.host_array("vel", vel, write=True)
-    if x.dtype != model.dtype or x.shape != (states * model.size,) or not x.flags.c_contiguous:
+def _states(spec: NetworkSpec, vel: Any, states: int) -> np.ndarray:
+    x = host_array("vel", vel, write=True)
+    if x.dtype != spec.dtype or x.shape != (states * spec.size,) or not x.flags.c_contiguous:
         raise ValueError(
-            f"vel has shape {x.shape} and dtype {x.dtype}; the {states} states of {model.size} parameters in one "
-            f"contiguous vector of {model.dtype} are needed: np.zeros({states * model.size}, {str(model.dtype)!r})"
+            f"vel has shape {x.shape} and dtype {x.dtype}; the {states} states of {spec.size} parameters in one "
+            f"contiguous vector of {spec.dtype} are needed: np.zeros({states * spec.size}, {str(spec.dtype)!r})"
         )
     return x
 
 
-def _matrix(model: MLP, name: str, x: Any) -> np.ndarray:
-    matrix = validation.host_array(name, x, write=True)
-    arguments.matrix(model, name, matrix.dtype, matrix.shape)
+def _matrix(spec: NetworkSpec, name: str, x: Any) -> np.ndarray:
+    matrix = host_array(name, x, write=True)
+    arguments.matrix(spec, name, matrix.dtype, matrix.shape)
     if not matrix.flags.c_contiguous:
         raise ValueError(f"{name} is strided; a C-contiguous matrix is needed: np.ascontiguousarray({name})")
     return matrix

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import validation
 from . import arguments
 from .losses import LOSSES
-
-if TYPE_CHECKING:
-    from .model import MLP
+from .spec import NetworkSpec
 
 _AS_THEY_ARE = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
 
@@ -46,41 +44,41 @@ class Split(NamedTuple):
     validation_rows: np.ndarray
 
 
-def samples(model: MLP, X: Any, y: Any, weights: Any = None) -> Data:
+def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None) -> Data:
     """`X`, `y` and the weights as the kernels take them."""
     for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
         if validation.is_device_array(x):
             raise TypeError(f"{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
     x = X if type(X) is np.ndarray else arguments.as_array("X", X)
-    arguments.input_shape(model, x.shape)
+    arguments.input_shape(spec, x.shape)
     scale = arguments.UINT8_SCALE if x.dtype == np.uint8 else 1.0
     if x.dtype.name not in _AS_THEY_ARE or not x.dtype.isnative:
-        x = arguments.inputs(model, x)
+        x = arguments.inputs(spec, x)
     x = np.asarray(x)  # of a memory map the plain array
     if not x.flags.c_contiguous:
         x = np.ascontiguousarray(x)
-    t = arguments.targets(model, y, len(x))
-    if LOSSES[model.loss_name].labels or LOSSES[model.loss_name].binary:
-        arguments.refuse_targets(model, t, one_hot=False, only_if_bad=True)
-    return Data(x, t, _weights(model, weights, len(x)), scale)
+    t = arguments.targets(spec, y, len(x))
+    if LOSSES[spec.loss].labels or LOSSES[spec.loss].binary:
+        arguments.refuse_targets(spec, t, one_hot=False, only_if_bad=True)
+    return Data(x, t, _weights(spec, weights, len(x)), scale)
 
 
-def _weights(model: MLP, weights: Any, rows: int) -> np.ndarray:
+def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray:
     if weights is None:
-        return np.zeros(0, model.dtype)
+        return np.zeros(0, spec.dtype)
     w = arguments.as_array("sample_weight", weights)
     if w.dtype.kind not in "fiub":
         raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
     if w.shape != (rows,):
         raise ValueError(f"sample_weight has shape {w.shape} and X {rows} rows; one weight a row is needed: ({rows},)")
     with np.errstate(over="ignore"):
-        w = w.astype(model.dtype)
+        w = w.astype(spec.dtype)
     if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
         raise ValueError("sample_weight has negative, infinite or only zero weights; finite ones >= 0 are needed")
     return w
 
 
-def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
+def split(spec: NetworkSpec, data: Data, validation: Any, seed: int) -> Split:
     """Training and validation rows: `validation` is None, a share of the rows, or (X, y) or (X, y, weights)."""
     n = len(data.X)
     none = np.zeros(0, np.int64)
@@ -91,7 +89,7 @@ def split(model: MLP, data: Data, validation: Any, seed: int) -> Split:
             raise ValueError(f"validation has {len(validation)} parts; (X, y) or (X, y, sample_weight) is needed")
         X, y, *weights = validation
         try:
-            other = samples(model, X, y, weights[0] if weights else None)
+            other = samples(spec, X, y, weights[0] if weights else None)
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation: {error}") from error
         return Split(data, np.arange(n), other, np.arange(len(other.X)))

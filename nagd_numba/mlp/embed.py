@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import validation
 from ..kernels.jit import for_callers
 from .cpu import inference
-
-if TYPE_CHECKING:
-    from .model import MLP
+from .spec import NetworkSpec
 
 NAMES = ("predict", "predict_proba", "forward")
 
 
-def compiled(model: MLP, name: str) -> Callable:
+def compiled(spec: NetworkSpec, name: str) -> Callable:
     """See `MLP.compiled`."""
     validation.choice("name", name, NAMES)
-    forward = _forward(model)
-    if name == "forward" or (name == "predict" and model.loss_name == "mse"):
+    forward = _forward(spec)
+    if name == "forward" or (name == "predict" and spec.loss == "mse"):
         return forward
     if name == "predict_proba":
-        if model.loss_name == "mse":
+        if spec.loss == "mse":
             raise ValueError("loss is 'mse', whose outputs are no probabilities; use 'predict' or 'forward'")
-        probabilities = inference.probability_kernel(model._dtype, model.loss_name)
+        probabilities = inference.probability_kernel(spec.dtype_name, spec.loss)
 
         @for_callers
         def predict_proba(params, X):
@@ -36,7 +33,7 @@ def compiled(model: MLP, name: str) -> Callable:
 
         return predict_proba
 
-    if model.loss_name == "cross_entropy":
+    if spec.loss == "cross_entropy":
 
         @for_callers
         def predict(params, X):
@@ -65,9 +62,9 @@ def compiled(model: MLP, name: str) -> Callable:
     return predict_each
 
 
-def _forward(model: MLP) -> Callable:
-    kernel = inference.forward_kernel(model._dtype, model.activation)
-    sizes, size, inputs, outputs, dtype = model._sizes, model.size, model.sizes[0], model.sizes[-1], model.dtype
+def _forward(spec: NetworkSpec) -> Callable:
+    kernel = inference.forward_kernel(spec.dtype_name, spec.activation)
+    sizes, size, inputs, outputs, dtype = spec.dims, spec.size, spec.sizes[0], spec.sizes[-1], spec.dtype
 
     @for_callers
     def forward(params, X):

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import positive, whole
+from ..validation import choice, positive, whole
 from . import arguments
 from .backends import place_of
 from .cpu.trainer import shuffled
 from .metrics import checked_metrics, described, validated
 from .model import MLP
-from .plan import Plan
+from .plan import Normalization, Plan
 from .progress import ProgressBar, telling
 from .rates import NAG, Rates, rule_of
 from .stopping import DIVERGED
@@ -89,13 +89,13 @@ def fit_many(
     [0.01, 0.03, 0.1]
     """
     start = time.perf_counter()
-    place = place_of(mlp, params2d, vel, many=True)
+    place = place_of(mlp.spec, params2d, vel, many=True)
     networks = place.networks
     whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    validation.choice("optimizer", optimizer, NAG)
+    choice("optimizer", optimizer, NAG)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
-    wanted = checked_metrics(mlp, metrics)
+    wanted = checked_metrics(mlp.spec, metrics)
     seeds = [int(arguments.seed("seed", x)) for x in _each("seed", seed, networks)]
     rates = [
         Rates(own_lr, own_momentum, optimizer, mlp.dtype)
@@ -110,6 +110,7 @@ def fit_many(
 
     plan = Plan(
         min(int(batch_size), len(parts.rows)),
+        Normalization.mean(mlp.spec),
         *rule_of(optimizer),
         accumulate=min(int(accumulate), len(parts.rows)),
         clip=largest,
@@ -117,7 +118,7 @@ def fit_many(
     )
     trainer = place.trainer(parts, plan)
     orders = np.tile(parts.rows, (networks, 1))
-    updates, steps = trainer.updates(len(parts.rows)), trainer.steps(len(parts.rows))
+    updates, steps = plan.updates(len(parts.rows)), plan.steps(len(parts.rows))
     words = np.array(seeds, np.uint64)
     histories = [History() for _ in range(networks)]
     with ProgressBar(progress, epochs * steps, epochs) as told, telling(params2d, vel):
@@ -134,10 +135,10 @@ def fit_many(
             sums = trainer.epoch(orders, hyper, words, epoch * steps, told.steps)
             flat = place.values() if parts.validation is not None else None
             for m, past in enumerate(histories):
-                values = described(sums[m], wanted, mlp)
+                values = described(sums[m], wanted, mlp.spec)
                 values |= {"lr": hyper[m, -1, 0], "momentum": hyper[m, -1, 1]}
                 if flat is not None:
-                    values |= validated(mlp, flat[m], parts, wanted)
+                    values |= validated(mlp.spec, flat[m], parts, wanted)
                 past.append(values)
                 past.seconds = time.perf_counter() - start
             told.epoch(histories[0])

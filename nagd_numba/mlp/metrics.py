@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,34 +11,31 @@ from .cpu import train_kernels
 from .cpu.trainer import evaluate
 from .dataset import Split
 from .losses import LOSSES
-
-if TYPE_CHECKING:
-    from .model import MLP
-
+from .spec import NetworkSpec
 
 METRICS = ("accuracy", "mae", "mse")
 
 
-def checked_metrics(model: MLP, metrics: Sequence[str]) -> tuple[str, ...]:
+def checked_metrics(spec: NetworkSpec, metrics: Sequence[str]) -> tuple[str, ...]:
     try:
         names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     except TypeError as error:
         raise TypeError(f"metrics is {metrics!r}; a sequence of {', '.join(METRICS)} is needed") from error
     for name in names:
         validation.choice("metrics", name, METRICS)
-        if name != "accuracy" and LOSSES[model.loss_name].labels:
-            raise ValueError(f"metrics has {name!r}, and the targets of {model.loss_name} are labels: take 'accuracy'")
-    if "accuracy" in names and model.loss_name == "mse" and model.sizes[-1] == 1:
+        if name != "accuracy" and LOSSES[spec.loss].labels:
+            raise ValueError(f"metrics has {name!r}, and the targets of {spec.loss} are labels: take 'accuracy'")
+    if "accuracy" in names and spec.loss == "mse" and spec.sizes[-1] == 1:
         raise ValueError("metrics has 'accuracy', and mse with one output has no classes: take 'mae' or 'mse'")
     return names
 
 
-def described(sums: np.ndarray, metrics: Sequence[str], model: MLP) -> dict[str, float]:
+def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> dict[str, float]:
     """Loss and metrics, from what the kernels sum up."""
-    outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums = sums.tolist()
     rows = sums[train_kernels.ROWS_SEEN]
-    hits = rows * outputs if LOSSES[model.loss_name].binary else rows
+    hits = rows * outputs if LOSSES[spec.loss].binary else rows
     values = {
         "loss": (sums[train_kernels.LOSS] + sums[train_kernels.PENALTY]) / sums[train_kernels.WEIGHT]
         if sums[train_kernels.WEIGHT]
@@ -63,7 +59,7 @@ def columns(metrics: Sequence[str], parts: Split) -> set[str]:
     return {"lr", "momentum", *measured}
 
 
-def validated(model: MLP, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:
+def validated(spec: NetworkSpec, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:
     assert parts.validation is not None
-    sums = evaluate(model, params, parts.validation, parts.validation_rows)
-    return {f"validation_{name}": value for name, value in described(sums, metrics, model).items()}
+    sums = evaluate(spec, params, parts.validation, parts.validation_rows)
+    return {f"validation_{name}": value for name, value in described(sums, metrics, spec).items()}

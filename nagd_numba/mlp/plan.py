@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..kernels.rule import Rule
 from ..optimizers.registry import RULES
+from .losses import LOSSES
+from .spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What the loss of a batch is scaled by.  Its samples are their number, or the sum of their weights.
+
+    gradient_factor, gradient_divisor   the gradient is that of `factor / (samples divisor)` times the sum of the losses
+    loss_factor                         the loss that is recorded is `loss_factor / samples` times the sum of the losses
+    l2_by_samples                       the penalty is divided by the samples of the batch
+    """
+
+    gradient_factor: float
+    gradient_divisor: int
+    loss_factor: float
+    l2_by_samples: bool = False
+
+    @classmethod
+    def mean(cls, spec: NetworkSpec) -> Normalization:
+        """That of `MLP.loss`: the mean over the samples and, but for labels, over the outputs."""
+        outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
+        return cls(1.0, outputs, 1.0 / outputs)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How steps are made."""
+    """How steps are made: rows of a batch, the rule of the updates with its options, and what is summed up."""
 
     batch: int
+    normalization: Normalization
     rule: Rule = RULES["nesterov"]
     options: tuple[Any, ...] = RULES["nesterov"].defaults()
-    accumulate: int = 1
-    clip: float = np.inf
-    measure: bool = False
-    by_samples: bool = False  # the penalty is divided by the samples of a batch
-    slope_factor: float | None = None  # of the gradient, times the samples; None: of the mean that MLP.loss is
-    loss_factor: float | None = None
+    accumulate: int = 1  # batches of an update
+    clip: float = math.inf  # largest Euclidean norm of a gradient
+    measure: bool = False  # sum up what the metrics need
+
+    def steps(self, rows: int) -> int:
+        """Batches in an epoch over so many rows."""
+        return -(-rows // self.batch)
+
+    def updates(self, rows: int) -> int:
+        """Updates in an epoch over so many rows."""
+        return -(-self.steps(rows) // self.accumulate)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import validation
 from ..history import History
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextlib.contextmanager

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..kernels.rule import Rule
 from ..optimizers.registry import RULES
 from ..schedules import Constant, Progress, Schedule, as_schedule
-
-if TYPE_CHECKING:
-    pass
-
 
 NAG = ("nag", "momentum", "gd")  # forms of Nesterov's rule
 ADAPTIVE = ("adam", "adamw", "nadam")  # rules of these names

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from .. import validation
-from . import arguments, layout
+from . import layout
 from .activations import ACTIVATIONS
 from .dropout import drop_threshold
 from .losses import LOSSES
+
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,12 @@ class NetworkSpec:
     """A network: its layers, its loss and its arithmetic.  `NetworkSpec.checked` makes one from unchecked arguments."""
 
     sizes: tuple[int, ...]
-    activation: str = "relu"
-    loss: str = "cross_entropy"
-    dropout: float = 0.0
-    l2: float = 0.0
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    precision: str = "float32"
+    activation: str
+    loss: str
+    dropout: float
+    l2: float
+    dtype: np.dtype[Any]
+    precision: str
 
     @classmethod
     def checked(
@@ -35,11 +37,20 @@ class NetworkSpec:
         widths = layout.checked_sizes(sizes)
         validation.choice("activation", activation, tuple(ACTIVATIONS))
         validation.choice("loss", loss, tuple(LOSSES))
-        rate = arguments.dropout_rate(dropout)
-        kind = arguments.float_type(dtype)
-        arithmetic = arguments.precision(precision, kind)
+        rate = _dropout_rate(dropout)
+        kind = _float_type(dtype)
+        arithmetic = _precision(precision, kind)
         (penalty,) = validation.hyper_parameters({"l2": l2}, kind)
         return cls(widths, activation, loss, rate, penalty, kind, arithmetic)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: pickles carry nothing derived."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @functools.cached_property
+    def dtype_name(self) -> str:
+        """The name of `dtype`, which NumPy takes a microsecond to tell."""
+        return self.dtype.name
 
     @functools.cached_property
     def size(self) -> int:
@@ -57,3 +68,30 @@ class NetworkSpec:
     def threshold(self) -> np.uint64:
         """Where the random word of a hidden unit is below this, the unit is dropped."""
         return drop_threshold(self.dropout)
+
+
+def _dropout_rate(rate: Any) -> float:
+    """A number in [0, 1)."""
+    (value,) = validation.hyper_parameters({"dropout": rate}, np.dtype(np.float64))
+    if value >= 1:
+        raise ValueError(f"dropout is {value!r}; the share of hidden units to drop is needed, 0 <= dropout < 1")
+    return value
+
+
+def _float_type(dtype: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed") from error
+    if kind not in validation.DTYPES:
+        raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
+    return kind
+
+
+def _precision(name: str, dtype: np.dtype) -> str:
+    """ "float32", or for networks of that dtype "tf32"."""
+    validation.choice("precision", name, PRECISIONS)
+    if name == "tf32" and dtype != np.float32:
+        raise ValueError(f"precision is 'tf32' and dtype {str(dtype)!r}; tf32 is for networks of dtype 'float32'")
+    return name

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..history import History
 from ..validation import positive, whole
-
-if TYPE_CHECKING:
-    pass
-
 
 DIVERGED = "diverged"
 

@@ -20,67 +20,90 @@ from ..kernels.rule import Rule
 from ..kernels.threading_layer import parallel_allowed
 from ._host import PARALLEL_FROM, apply, apply_lists
 from .guard import Guard
+from .optimizer import Optimizer
 
 GPU = "nagd_numba.gpu.launch"
 
 
-Ready = dict[tuple[Any, ...], Callable]  # kernels that may be called on plain arrays with no check before
+Ready = dict[tuple[Any, ...], Callable[..., int]]  # kernels that may be called on plain arrays with no check before
 
 
-def python_step(
-    rule: Rule, options_of: Callable[..., tuple[Any, ...]], ready: Ready | None = None
-) -> Callable[..., None]:
-    """`run(params, grads, states, hyper, given, stream, master, guard)`: one step of a rule.
+def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..., None]:
+    """`run(params, grads, states, hyper, given, stream, master, guard)`: one step of an optimizer.
 
-    `given` is a tuple of all that the options of the rule depend on: `options_of(*given)` checks and returns them.
-    `ready` takes the kernels by `(given, dtype, parallel)`.
+    `given` is a tuple of the choices and flags (`Optimizer.fixed`), and of whether `Optimizer.branch` is 0 if there is
+    one.  `ready` takes the kernels by `(given, dtype, parallel)`.
     """
     ready = {} if ready is None else ready
+    rule, count = optimizer.rule, len(optimizer.fixed)
+    one_or_two = len(rule.states) in (1, 2)
+    errors = validation.prefixed(optimizer.name)
 
-    def run(params, grads, states, hyper, given, stream, master, guard):
+    def run(params: Any, grads: Any, states: Any, hyper: Any, given: Any, stream: Any, master: Any, guard: Any) -> None:
         # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
-        # (There are one or two states.)
-        classes = params.__class__ is grads.__class__ is states[0].__class__ is states[-1].__class__ is ndarray
-        if classes and stream is master is guard is None:
-            key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
-            try:
-                if ready[key](params, grads, states, hyper) == OK:
-                    return
-            except (KeyError, TypeError):  # not met before, or not for this kernel
-                pass
-            kernel = update(rule, params, grads, states, named(hyper), options_of(*given))
-            if kernel is not None:
-                ready[key] = kernel
-            return
-        kind = (rule.name, *given)
-        gpu: Any = sys.modules.get(GPU)  # there once device arrays were stepped
-        if guard is None and gpu is not None and gpu.repeat((params, grads, *states, master), kind, hyper, stream):
-            return
-        update(rule, params, grads, states, named(hyper), options_of(*given), stream, master, kind, guard)
+        if one_or_two:
+            plain = params.__class__ is grads.__class__ is states[0].__class__ is states[-1].__class__ is ndarray
+        else:
+            plain = all(x.__class__ is ndarray for x in (params, grads, *states))
+        try:
+            if plain and stream is master is guard is None:
+                key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+                try:
+                    if ready[key](params, grads, states, hyper) == OK:
+                        return
+                except (KeyError, TypeError):  # not met before, or not for this kernel
+                    pass
+                kernel = update(rule, params, grads, states, named(hyper), options_of(given))
+                if kernel is not None:
+                    ready[key] = kernel
+                return
+            kind = (rule.name, *given)
+            gpu: Any = sys.modules.get(GPU)  # there once device arrays were stepped
+            if guard is None and gpu is not None and gpu.repeat((params, grads, *states, master), kind, hyper, stream):
+                return
+            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, kind, guard)
+        except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every launch
+            errors.__exit__(type(error), error, error.__traceback__)
+            raise
 
-    def named(hyper):
+    def named(hyper: Any) -> dict[str, Any]:
         return dict(zip(rule.hyper, hyper, strict=True))
+
+    def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return optimizer.options(dict(zip(optimizer.fixed, given, strict=False)), *given[count:])
 
     return run
 
 
-def step_number(t: Any) -> float:
-    """The number of a step as a float; raises for anything but a whole number."""
+def step_number(t: Any, function: str) -> float:
+    """The number of a step as a float, for a function of that name; raises for anything but a whole number."""
     if t.__class__ is int and 0 < t < 1 << 53:
         return float(t)
     try:
         return float(min(operator.index(t), 1 << 53))  # out of range, or of another type
     except TypeError as error:
-        raise TypeError(f"t is {t!r}; a whole number is needed: 1 for the first step") from error
+        raise TypeError(f"{function}: t is {t!r}; a whole number is needed: 1 for the first step") from error
 
 
-def rule_constants(rule: Rule, dtype: Any, hyper: tuple[Any, ...], options: tuple[Any, ...] | None = None) -> Any:
-    """A rule's constants for users' own calls of its scalar form, checked."""
-    kind = np.dtype(dtype)
-    if kind not in validation.DTYPES:
-        raise TypeError(f"dtype is {dtype!r}; np.float32 or np.float64 is needed")
-    values = validation.hyper_parameters(dict(zip(rule.hyper, hyper, strict=True)), kind, rule.range_of)
-    return rule.scalars(values, kind, rule.defaults() if options is None else options)
+def choice_number(optimizer: Optimizer, name: str, x: Any) -> float:
+    """A choice that is a hyper-parameter of the rule, as its number."""
+    with validation.prefixed(optimizer.name):
+        return float(optimizer.choice(name, x))
+
+
+def rule_constants(optimizer: Optimizer, dtype: Any, **settings: Any) -> Any:
+    """What the scalar form of a rule needs of the settings of its step, checked; `dtype` is its type."""
+    assert optimizer.constants is not None
+    function = optimizer.constants.__name__
+    rule = optimizer.rule
+    hyper = {x: step_number(settings[x], function) if x == "t" else settings[x] for x in rule.hyper}
+    with validation.prefixed(function):
+        kind = np.dtype(dtype)
+        if kind not in validation.DTYPES:
+            raise TypeError(f"dtype is {dtype!r}; np.float32 or np.float64 is needed")
+        options = optimizer.options({x: settings[x] for x in optimizer.fixed if x in settings})
+        hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in rule.hyper}
+        return rule.scalars(validation.hyper_parameters(hyper, kind, rule.range_of), kind, options)
 
 
 def update(
@@ -94,11 +117,11 @@ def update(
     master: Any = None,
     kind: Any = None,
     guard: Any = None,
-) -> Callable | None:
+) -> Callable[..., int] | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
-    `kind` is what `gpu.step.repeat` will be asked with for the same options.  Returns the kernel that ran if it is the
-    one for plain host vectors, which may be called without a check; else None.
+    `kind` is what `gpu.launch.repeat` will be asked with for the same options.  Returns the kernel that ran if it is
+    the one for plain host vectors, which may be called without a check; else None.
     """
     if guard is not None:
         _guarded(guard, rule, params, grads, states, hyper, options, stream, master)
@@ -141,7 +164,7 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard is for arrays in host memory, and these are on a CUDA device: leave it out")
+        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
     else:
         parts = [_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
@@ -155,8 +178,8 @@ def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: 
         if not isinstance(column, list | tuple) or len(column) != len(params):
             said = f"has {len(column)}" if isinstance(column, list | tuple) else f"is {validation.type_of(column)}"
             raise TypeError(
-                f"params is a list of {len(params)} and {name} {said}; lists of arrays, one for each, are needed, "
-                f"or one array everywhere: np.asarray(params)"
+                f"params is a list of {len(params)} and {name} {said}. Pass lists of one length, or one array for each "
+                f"argument: np.asarray(params)"
             )
     return [
         (validation.numbered(tuple(columns), k), group) for k, group in enumerate(zip(*columns.values(), strict=True))
@@ -169,11 +192,11 @@ def _on_device(groups: list[Any], stream: Any) -> bool:
     if validation.any_on_device(named) and not SIMULATOR:
         return True
     if stream is not None and not SIMULATOR:
-        raise ValueError("stream is for arrays on a CUDA device, and these are on the host: leave it out")
+        raise ValueError("stream needs CUDA arrays; got host arrays. Omit stream.")
     for names, group in groups:
         if group[-1] is not None:
             raise ValueError(
-                f"{names[-1]} is for parameters of half precision on a CUDA device: leave it out, or step the copy"
+                f"{names[-1]} needs CUDA arrays of half precision; got host arrays. Omit master, or step the copy."
             )
     return False
 

@@ -7,9 +7,10 @@ caller's `prange`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,16 @@ from numba.extending import overload
 from ..kernels import elementwise
 from ..kernels.jit import callee, inlined
 from ..kernels.rule import Rule
+from .optimizer import Optimizer, bare_signature
 
 # Bound below.
 loop: Any = None
-undecayed_loop: Any = None
-decayed_loop: Any = None
+zero_loop: Any = None
+other_loop: Any = None
 refuse: Any = None
 constants: Any = None
 OPTIONS: Any = None
-DECAY: Any = None
+BRANCH: Any = None
 LOW: Any = None
 BELOW: Any = None
 GRADS: Any = None
@@ -38,107 +40,130 @@ HYPER: Any = None
 RANGE: Any = None
 
 
-def in_compiled_code(
-    step: Callable,
-    rule: Rule,
-    fixed: tuple[str, ...],
-    options: Callable[..., tuple[Any, ...]],
-    hyper: Callable[..., dict[str, str]] = lambda *constants: {},
-    decayed: bool = False,
-) -> None:
-    """Let compiled code call `step(params, grads, *states, ...)`.
+def in_compiled_code(optimizer: Optimizer) -> None:
+    """Let compiled code call the step of an optimizer, and what makes its constants."""
+    _overload_step(optimizer)
+    if optimizer.constants is not None:
+        _overload_constants(optimizer, optimizer.constants)
 
-    fixed    the parameters of `step` that must be constants there
-    options  what makes the rule's options of these; with `decayed` also of whether the weight decay is 0
-    hyper    what makes of these constants expressions for hyper-parameters that are not parameters of `step`, or not
-             just numbers
-    """
-    signature = inspect.signature(step)
-    name = f"nagd_numba.{step.__name__}"
-    arrays = ("params", "grads", *rule.states)
-    numbers = [x for x in signature.parameters if x not in (*arrays, *fixed, "stream", "master", "guard")]
 
-    def typed(*args: Any, **keywords: Any) -> Callable:
-        given = signature.bind(*args, **keywords)
-        given.apply_defaults()
-        kinds = given.arguments
-        _check_arrays(name, {x: kinds[x] for x in arrays})
+def _overload_step(optimizer: Optimizer) -> None:
+    step, rule, name = optimizer.step, optimizer.rule, optimizer.name
+    signature = bare_signature(step)
+    numbers = [x for x in optimizer.settings if optimizer.is_number(x)]
+
+    def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
+        kinds = _bound(signature, args, keywords)
+        _check_arrays(name, {x: kinds[x] for x in optimizer.arrays})
         _check_absent(name, kinds["stream"], kinds["master"], kinds["guard"])
         for x in numbers:
-            _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=signature.parameters[x].default is None)
-        constants = tuple(_constant(name, x, kinds[x]) for x in fixed)
-        contiguous = all(kinds[x].layout == "C" for x in arrays)
-        try:
-            chosen = [options(*constants, True), options(*constants, False)] if decayed else [options(*constants)]
-            expressions = {x: f"np.float64({x})" for x in rule.hyper} | hyper(*constants)
-        except (TypeError, ValueError) as error:
-            raise TypingError(f"{name}: {error}") from error
-        if decayed and isinstance(kinds["weight_decay"], types.Omitted | float):
-            chosen = chosen[:1]  # it is 0
+            _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
+        fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed}
+        contiguous = all(kinds[x].layout == "C" for x in optimizer.arrays)
+        with _typing_errors(name):
+            chosen = [optimizer.options(fixed, zero) for zero in _cases(optimizer.branch, kinds)]
+            hyper = _hyper(optimizer, fixed)
         source = (
             f"def {step.__name__}{signature}:\n"
             f"    check(params.shape, grads.shape, ({''.join(f'{x}.shape, ' for x in rule.states)}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
-            f"    run(vector(params), vector(grads), states, ({', '.join(expressions[x] for x in rule.hyper)}))\n"
+            f"    run(vector(params), vector(grads), states, {hyper})\n"
             f"    return params\n"
         )
-        namespace: dict[str, Any] = {
-            "check": _shape_check(name, rule),
-            "run": _checked_loop(name, rule, tuple(chosen), contiguous),
-            "vector": _any_layout if not contiguous else _flattened if kinds["params"].ndim > 1 else _itself,
-            "np": np,
-        }
-        exec(source, namespace)  # numba wants a function with these very parameters
-        made: Callable = namespace[step.__name__]
-        return made
+        return _function(
+            source,
+            step.__name__,
+            check=_shape_check(name, rule),
+            run=_checked_loop(name, rule, tuple(chosen), optimizer.branch, contiguous),
+            vector=_any_layout if not contiguous else _flattened if kinds["params"].ndim > 1 else _itself,
+        )
 
     typed.__signature__ = signature  # type: ignore[attr-defined]
     overload(step, prefer_literal=True)(typed)
 
 
-def constants_in_compiled_code(
-    function: Callable,
-    rule: Rule,
-    fixed: tuple[str, ...],
-    options: Callable[..., tuple[Any, ...]],
-    hyper: Callable[..., dict[str, str]] = lambda *constants: {},
-) -> None:
-    """Let compiled code call `function(dtype, ...)`, which makes the rule's constants; else as `in_compiled_code`."""
-    signature = inspect.signature(function)
-    name = f"nagd_numba.{function.__name__}"
+def _overload_constants(optimizer: Optimizer, function: Callable[..., Any]) -> None:
+    rule, name = optimizer.rule, function.__name__
+    signature = bare_signature(function)
+    settings = optimizer.settings_of(function)
 
-    def typed(*args: Any, **keywords: Any) -> Callable:
-        given = signature.bind(*args, **keywords)
-        given.apply_defaults()
-        kinds = dict(given.arguments)
-        dtype = kinds.pop("dtype")
+    def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
+        kinds = _bound(signature, args, keywords)
+        dtype = kinds["dtype"]
         if not isinstance(dtype, types.NumberClass) or dtype.dtype not in (types.float32, types.float64):
             raise TypingError(f"{name}: dtype is {dtype}; np.float32 or np.float64 is needed")
-        constants = tuple(_constant(name, x, kinds.pop(x)) for x in fixed)
-        for x, kind in kinds.items():
-            _check_number(name, x, kind, rule.range_of(x).whole, optional=False)
-        try:
-            chosen = options(*constants)
-            expressions = {x: f"np.float64({x})" for x in rule.hyper} | hyper(*constants)
-        except (TypeError, ValueError) as error:
-            raise TypingError(f"{name}: {error}") from error
-        source = (
-            f"def {function.__name__}{signature}:\n"
-            f"    return make(({', '.join(expressions[x] for x in rule.hyper)}), dtype)\n"
+        fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed if x in settings}
+        for x in settings:
+            if optimizer.is_number(x):
+                _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=False)
+        with _typing_errors(name):
+            chosen = optimizer.options(fixed)
+            hyper = _hyper(optimizer, fixed)
+        return _function(
+            f"def {name}{signature}:\n    return make({hyper}, dtype)\n",
+            name,
+            make=callee(
+                _checked_constants,
+                constants=rule.constants,
+                OPTIONS=chosen,
+                refuse=_refusal(name, rule),
+                **_ranges(rule),
+            ),
         )
-        refuse = _refusal(name, rule)
-        make = callee(_checked_constants, constants=rule.constants, OPTIONS=chosen, refuse=refuse, **_ranges(rule))
-        namespace: dict[str, Any] = {"make": make, "np": np}
-        exec(source, namespace)
-        made: Callable = namespace[function.__name__]
-        return made
 
     typed.__signature__ = signature  # type: ignore[attr-defined]
     overload(function, prefer_literal=True)(typed)
 
 
+def _bound(signature: inspect.Signature, args: Any, keywords: Any) -> dict[str, Any]:
+    """The types of all parameters, or their defaults."""
+    given = signature.bind(*args, **keywords)
+    given.apply_defaults()
+    return dict(given.arguments)
+
+
+def _cases(branch: str | None, kinds: dict[str, Any]) -> tuple[bool, ...]:
+    """Whether the hyper-parameter `branch` is 0, as far as is known when compiling; else both cases."""
+    if branch is None:
+        return (False,)
+    kind = kinds[branch]
+    if isinstance(kind, types.Omitted):
+        kind = kind.value
+    return (kind == 0,) if isinstance(kind, float) else (True, False)
+
+
+def _hyper(optimizer: Optimizer, fixed: dict[str, Any]) -> str:
+    """An expression for the tuple of the rule's hyper-parameters, in the parameters of the step."""
+
+    def expression(x: str) -> str:
+        if x in optimizer.choices:
+            return repr(float(optimizer.choice(x, fixed[x])))
+        if x in optimizer.follows:  # the product unpacks an optional
+            return f"np.float64({optimizer.follows[x]} if {x} is None else 1.0 * {x})"
+        return f"np.float64({x})"
+
+    return f"({''.join(f'{expression(x)}, ' for x in optimizer.rule.hyper)})"
+
+
+def _function(source: str, name: str, **namespace: Any) -> Callable[..., Any]:
+    """A function from its source: numba wants one with the very parameters of the step."""
+    namespace["np"] = np
+    exec(source, namespace)
+    made: Callable[..., Any] = namespace[name]
+    return made
+
+
+@contextlib.contextmanager
+def _typing_errors(name: str) -> Iterator[None]:
+    """Errors that the checks of Python raise, as numba's."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise TypingError(f"{name}: {error}") from error
+
+
 @functools.cache
-def compiled_loop(rule: Rule, options: tuple[Any, ...], contiguous: bool) -> Callable:
+def compiled_loop(rule: Rule, options: tuple[Any, ...], contiguous: bool) -> Callable[..., Any]:
     """The rule's loop for a caller's arrays, serial: `loop(params, grads, states, hyper) -> status`."""
     bound = elementwise.bindings(rule, options)
     if contiguous:
@@ -147,30 +172,32 @@ def compiled_loop(rule: Rule, options: tuple[Any, ...], contiguous: bool) -> Cal
 
 
 @functools.cache
-def _shape_check(name: str, rule: Rule) -> Callable:
+def _shape_check(name: str, rule: Rule) -> Callable[..., Any]:
     message = f"{name}: {{}} must have the shape of params"
     return callee(_check_shapes, GRADS=message.format("grads"), STATES=tuple(map(message.format, rule.states)))
 
 
 @functools.cache
-def _checked_loop(name: str, rule: Rule, options: tuple[tuple[Any, ...], ...], contiguous: bool) -> Callable:
-    """The loop, or raising; with two `options` the second is for a weight decay that is not 0."""
+def _checked_loop(
+    name: str, rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool
+) -> Callable[..., Any]:
+    """The loop, or raising; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
     chosen = [compiled_loop(rule, x, contiguous) for x in options]
     run = chosen[0]
-    if len(options) > 1:
-        at = list(rule.hyper).index("weight_decay")
-        run = callee(_by_decay, undecayed_loop=chosen[0], decayed_loop=chosen[1], DECAY=at)
+    if branch is not None and len(options) > 1:
+        at = list(rule.hyper).index(branch)
+        run = callee(_by_branch, zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at)
     return callee(_run, loop=run, refuse=_refusal(name, rule))
 
 
 @functools.cache
-def _refusal(name: str, rule: Rule) -> Callable:
+def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
     """`refuse(status, hyper)` raises."""
-    others = ", ".join(("params", "grads", *rule.states[:-1]))
+    first = ("params", "grads", *rule.states)
     return callee(
         _refuse,
         **_ranges(rule),
-        OVERLAP=f"{name}: {others} and {rule.states[-1]} must not overlap in memory: pass copies",
+        OVERLAP=f"{name}: {', '.join(first[:-1])} and {first[-1]} must not overlap in memory: pass copies",
         HYPER=tuple(f"{name}: {x} must be {rule.range_of(x)}" for x in rule.hyper),
         RANGE=f"{name}: {', '.join(rule.hyper)} together leave the range of the arrays' dtype",
     )
@@ -202,10 +229,10 @@ def _checked_constants(hyper, dtype):
     return made
 
 
-def _by_decay(params, grads, states, hyper):
-    if hyper[DECAY] == 0:
-        return undecayed_loop(params, grads, states, hyper)
-    return decayed_loop(params, grads, states, hyper)
+def _by_branch(params, grads, states, hyper):
+    if hyper[BRANCH] == 0:
+        return zero_loop(params, grads, states, hyper)
+    return other_loop(params, grads, states, hyper)
 
 
 def _refuse(status, hyper):

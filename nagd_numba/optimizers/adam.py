@@ -26,12 +26,16 @@ Reference: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
 
 from __future__ import annotations
 
-from .. import validation
+from typing import Any
+
 from ..kernels.jit import inlined
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
-from ._overload import constants_in_compiled_code, in_compiled_code
+from ._overload import in_compiled_code
+from .arrays import Arrays, Params
+from .guard import Guard
+from .optimizer import Method, Optimizer
 
 RANGES = {
     "beta1": Range(below=1.0),
@@ -122,21 +126,21 @@ RULE = Rule(
 
 
 def adam_step(
-    params,
-    grads,
-    m,
-    v,
-    t,
-    lr=0.001,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    weight_decay=0.0,
-    maximize=False,
-    stream=None,
-    master=None,
-    guard=None,
-):
+    params: Params,
+    grads: Arrays,
+    m: Arrays,
+    v: Arrays,
+    t: int,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+    stream: Any = None,
+    master: Arrays | None = None,
+    guard: Guard | None = None,
+) -> Params:
     """One step of Adam, in place.
 
     With the gradient `g` at the parameters `p`, plus `weight_decay p` where there is a weight decay:
@@ -182,9 +186,9 @@ def adam_step(
 
     Notes
     -----
-    `m` and `v` are those of `torch.optim.Adam` to the last bit, and `params` nearly: `nagd_numba.optimizers.adam` says where
-    they differ, and why.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit` kernel
-    use `nagd_numba.adam_update` on scalars.
+    `m` and `v` are those of `torch.optim.Adam` to the last bit, and `params` nearly: `nagd_numba.optimizers.adam` says
+    where they differ, and why.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit`
+    kernel use `nagd_numba.adam_update` on scalars.
 
     References
     ----------
@@ -202,12 +206,20 @@ def adam_step(
     >>> params.round(6)
     array([ 3., -1.])
     """
-    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adam_step")
     _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
     return params
 
 
-def adam_constants(dtype, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+def adam_constants(
+    dtype: Any,
+    t: int,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Any, ...]:
     """What `adam_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
 
     From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The
@@ -219,13 +231,16 @@ def adam_constants(dtype, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_
     >>> round(p, 6), round(m, 6), round(v, 6)
     (0.9, 0.4, 0.016)
     """
-    return rule_constants(RULE, dtype, (lr, beta1, beta2, eps, weight_decay, step_number(t)))
+    settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
+    return rule_constants(OPTIMIZER, dtype, **settings)
 
 
-def _options(maximize):
-    return (validation.flag("maximize", maximize),)
-
-
-_python_step = python_step(RULE, _options)
-in_compiled_code(adam_step, RULE, ("maximize",), _options)
-constants_in_compiled_code(adam_constants, RULE, (), lambda: (False,))
+OPTIMIZER = Optimizer(
+    RULE,
+    adam_step,
+    adam_update,
+    adam_constants,
+    methods=(Method("adam", "Adam", momentum="beta1"),),
+)
+_python_step = python_step(OPTIMIZER)
+in_compiled_code(OPTIMIZER)

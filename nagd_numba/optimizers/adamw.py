@@ -10,13 +10,17 @@ Reference: I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
 
 from __future__ import annotations
 
-from .. import validation
+from typing import Any
+
 from ..kernels.jit import inlined
 from ..kernels.rounding import mul
 from ..kernels.rule import Rule
 from ._dispatch import python_step, rule_constants, step_number
-from ._overload import constants_in_compiled_code, in_compiled_code
+from ._overload import in_compiled_code
 from .adam import RANGES, corrections, descend, moments
+from .arrays import Arrays, Params
+from .guard import Guard
+from .optimizer import Method, Optimizer
 
 
 @inlined
@@ -61,21 +65,21 @@ RULE = Rule(
 
 
 def adamw_step(
-    params,
-    grads,
-    m,
-    v,
-    t,
-    lr=0.001,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    weight_decay=0.01,
-    maximize=False,
-    stream=None,
-    master=None,
-    guard=None,
-):
+    params: Params,
+    grads: Arrays,
+    m: Arrays,
+    v: Arrays,
+    t: int,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    maximize: bool = False,
+    stream: Any = None,
+    master: Arrays | None = None,
+    guard: Guard | None = None,
+) -> Params:
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
 
         p <- (1 - lr weight_decay) p
@@ -134,20 +138,31 @@ def adamw_step(
     >>> nagd_numba.adamw_step(params, np.zeros(2), m, v, 1, lr=0.1, weight_decay=0.5)
     array([0.95, 0.95])
     """
-    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t)
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adamw_step")
     _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
     return params
 
 
-def adamw_constants(dtype, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+def adamw_constants(
+    dtype: Any,
+    t: int,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> tuple[Any, ...]:
     """The same for `adamw_update`."""
-    return rule_constants(RULE, dtype, (lr, beta1, beta2, eps, weight_decay, step_number(t)))
+    settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
+    return rule_constants(OPTIMIZER, dtype, **settings)
 
 
-def _options(maximize):
-    return (validation.flag("maximize", maximize),)
-
-
-_python_step = python_step(RULE, _options)
-in_compiled_code(adamw_step, RULE, ("maximize",), _options)
-constants_in_compiled_code(adamw_constants, RULE, (), lambda: (False,))
+OPTIMIZER = Optimizer(
+    RULE,
+    adamw_step,
+    adamw_update,
+    adamw_constants,
+    methods=(Method("adamw", "AdamW", momentum="beta1"),),
+)
+_python_step = python_step(OPTIMIZER)
+in_compiled_code(OPTIMIZER)

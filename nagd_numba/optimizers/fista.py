@@ -25,15 +25,19 @@ References: A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183; Y. Neste
 from __future__ import annotations
 
 import math
+from typing import Any, Literal, get_args
 
-from .. import validation
 from ..kernels.jit import for_both, inlined
 from ..kernels.rounding import add, div, fma
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
 from ._overload import in_compiled_code
+from .arrays import Arrays, Params
+from .guard import Guard
+from .optimizer import Optimizer
 
-PROXES = ("none", "l1", "nonneg")
+Prox = Literal["none", "l1", "nonneg"]
+PROXES = get_args(Prox)
 NONE, L1, NONNEGATIVE = range(3)
 
 
@@ -89,7 +93,18 @@ RULE = Rule(
 )
 
 
-def fista_step(params, grads, iterate, t, lr=0.01, prox="none", weight=0.0, stream=None, master=None, guard=None):
+def fista_step(
+    params: Params,
+    grads: Arrays,
+    iterate: Arrays,
+    t: float,
+    lr: float = 0.01,
+    prox: Prox = "none",
+    weight: float = 0.0,
+    stream: Any = None,
+    master: Arrays | None = None,
+    guard: Guard | None = None,
+) -> Params:
     """One step of FISTA, in place.
 
     With the gradient `g` of the smooth part at the extrapolated point `y`, and the iterate `x`:
@@ -168,9 +183,6 @@ def fista_t(t):
     return next_t(1.0 * t)
 
 
-def _options(prox):
-    return (validation.choice("prox", prox, PROXES),)
-
-
-_python_step = python_step(RULE, _options)
-in_compiled_code(fista_step, RULE, ("prox",), _options)
+OPTIMIZER = Optimizer(RULE, fista_step, fista_update, choices={"prox": PROXES})
+_python_step = python_step(OPTIMIZER)
+in_compiled_code(OPTIMIZER)

@@ -31,19 +31,22 @@ Reference: T. Dozat, ICLR workshop 2016 (whose algorithm has another factor beta
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .. import validation
 from ..kernels.jit import inlined
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
-from ._dispatch import python_step, rule_constants, step_number
-from ._overload import constants_in_compiled_code, in_compiled_code
+from ._dispatch import choice_number, python_step, rule_constants, step_number
+from ._overload import in_compiled_code
 from .adam import RANGES, moments
+from .arrays import Arrays, Params
+from .guard import Guard
+from .optimizer import Method, Optimizer
 
-VARIANTS = ("torch", "keras", "optax")
+Variant = Literal["torch", "keras", "optax"]
+VARIANTS = get_args(Variant)
 TORCH, KERAS, OPTAX = range(3)
 _NEGLIGIBLE = 2.0**-54
 
@@ -134,23 +137,23 @@ RULE = Rule(
 
 
 def nadam_step(
-    params,
-    grads,
-    m,
-    v,
-    t,
-    lr=0.002,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    weight_decay=0.0,
-    variant="torch",
-    decoupled=False,
-    maximize=False,
-    stream=None,
-    master=None,
-    guard=None,
-):
+    params: Params,
+    grads: Arrays,
+    m: Arrays,
+    v: Arrays,
+    t: int,
+    lr: float = 0.002,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    variant: Variant = "torch",
+    decoupled: bool = False,
+    maximize: bool = False,
+    stream: Any = None,
+    master: Arrays | None = None,
+    guard: Guard | None = None,
+) -> Params:
     """One step of Nadam, Adam with Nesterov's momentum, in place.
 
     With `mu_t` the momentum of step `t`, and `M_t` the product of `mu_1` to `mu_t`:
@@ -220,31 +223,35 @@ def nadam_step(
     >>> params.round(6)
     array([ 3., -1.])
     """
-    index = validation.choice("variant", variant, VARIANTS)
-    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t), float(index)
-    _python_step(params, grads, (m, v), hyper, (maximize, decoupled), stream, master, guard)
+    number = choice_number(OPTIMIZER, "variant", variant)
+    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "nadam_step"), number
+    _python_step(params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard)
     return params
 
 
 def nadam_constants(
-    dtype, t, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, variant="torch", decoupled=False
-):
+    dtype: Any,
+    t: int,
+    lr: float = 0.002,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    variant: Variant = "torch",
+    decoupled: bool = False,
+) -> tuple[Any, ...]:
     """The same for `nadam_update`."""
-    index = validation.choice("variant", variant, VARIANTS)
-    hyper = lr, beta1, beta2, eps, weight_decay, step_number(t), float(index)
-    return rule_constants(RULE, dtype, hyper, _options(False, decoupled))
+    settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
+    return rule_constants(OPTIMIZER, dtype, **settings, variant=variant, decoupled=decoupled)
 
 
-def _options(maximize, decoupled):
-    return validation.flag("maximize", maximize), validation.flag("decoupled", decoupled)
-
-
-def _variant(variant: str, *_: Any) -> dict[str, str]:
-    return {"variant": repr(float(validation.choice("variant", variant, VARIANTS)))}
-
-
-_python_step = python_step(RULE, _options)
-in_compiled_code(nadam_step, RULE, ("variant", "maximize", "decoupled"), lambda _, *flags: _options(*flags), _variant)
-constants_in_compiled_code(
-    nadam_constants, RULE, ("variant", "decoupled"), lambda _, flag: _options(False, flag), _variant
+OPTIMIZER = Optimizer(
+    RULE,
+    nadam_step,
+    nadam_update,
+    nadam_constants,
+    choices={"variant": VARIANTS},
+    methods=(Method("nadam", "Nadam", momentum="beta1"),),
 )
+_python_step = python_step(OPTIMIZER)
+in_compiled_code(OPTIMIZER)

@@ -32,9 +32,10 @@ arXiv:1212.0901; A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009).
 
 from __future__ import annotations
 
+from typing import Any, Literal, get_args
+
 from numpy import ndarray
 
-from .. import validation
 from ..kernels.elementwise import OK
 from ..kernels.jit import inlined
 from ..kernels.rounding import add, fma, mul
@@ -43,8 +44,12 @@ from ..kernels.threading_layer import parallel_allowed
 from ._dispatch import Ready, python_step
 from ._host import PARALLEL_FROM
 from ._overload import in_compiled_code
+from .arrays import Arrays, Params
+from .guard import Guard
+from .optimizer import Method, Optimizer
 
-CONVENTIONS = ("torch", "keras", "caffe", "bengio")
+Convention = Literal["torch", "keras", "caffe", "bengio"]
+CONVENTIONS = get_args(Convention)
 TORCH, KERAS, CAFFE, BENGIO = range(4)
 NO_DECAY, L2, DECOUPLED = range(3)
 
@@ -174,21 +179,21 @@ RULE = Rule(
 
 
 def step(
-    params,
-    grads,
-    vel,
-    lr=0.01,
-    momentum=0.9,
-    momentum_next=None,
-    convention="torch",
-    nesterov=True,
-    weight_decay=0.0,
-    decoupled=False,
-    maximize=False,
-    stream=None,
-    master=None,
-    guard=None,
-):
+    params: Params,
+    grads: Arrays,
+    vel: Arrays,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    momentum_next: float | None = None,
+    convention: Convention = "torch",
+    nesterov: bool = True,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+    stream: Any = None,
+    master: Arrays | None = None,
+    guard: Guard | None = None,
+) -> Params:
     """One step of Nesterov's accelerated gradient, in place.
 
     With the gradient `g` at the stored parameters `p`, and `v` the velocity (in PyTorch's convention):
@@ -286,21 +291,28 @@ def step(
     return params
 
 
-def _options(convention, nesterov, decoupled, maximize, undecayed):
-    index = validation.choice("convention", convention, CONVENTIONS)
-    nesterov, decoupled = validation.flag("nesterov", nesterov), validation.flag("decoupled", decoupled)
-    decay = NO_DECAY if undecayed else DECOUPLED if decoupled else L2
-    return index, nesterov, decay, validation.flag("maximize", maximize)
+@inlined
+def _decay(decoupled, zero):
+    return NO_DECAY if zero else DECOUPLED if decoupled else L2
 
 
-_ready: Ready = {}
-_python_step = python_step(RULE, _options, _ready)
-in_compiled_code(
-    step,
+OPTIMIZER = Optimizer(
     RULE,
-    fixed=("convention", "nesterov", "decoupled", "maximize"),
-    options=_options,
-    # The product unpacks an optional.
-    hyper=lambda *_: {"momentum_next": "np.float64(momentum if momentum_next is None else 1.0 * momentum_next)"},
-    decayed=True,
+    step,
+    nesterov_update,
+    choices={"convention": CONVENTIONS},
+    follows={"momentum_next": "momentum"},
+    derived={"decay": _decay},
+    branch="weight_decay",
+    c_name="nag_step",
+    methods=(
+        Method("gd", "gradient descent", hyper={"momentum": 0.0, "momentum_next": 0.0}, lr="lr"),
+        Method(
+            "momentum", "momentum", {"nesterov": False}, momentum="momentum", momentum_next="momentum_next", lr="lr"
+        ),
+        Method("nag", "Nesterov (nag)", momentum="momentum", momentum_next="momentum_next", lr="lr"),
+    ),
 )
+_ready: Ready = {}
+_python_step = python_step(OPTIMIZER, _ready)
+in_compiled_code(OPTIMIZER)

@@ -124,9 +124,9 @@ def test_mixed_types_are_refused():
 
 
 def test_jit_flags_stand_in_one_place():
-    """`fastmath` would undo the pinned roundings; jit flags are compile.py's alone."""
+    """`fastmath` would undo the pinned roundings; jit flags are kernels/jit.py's alone."""
     flags = re.compile(r"fastmath\s*=|nogil\s*=|cache\s*=\s*True|parallel\s*=\s*True,|error_model|boundscheck\s*=")
     for file in PACKAGE.rglob("*.py"):
         code = re.sub(r'""".*?"""|#[^\n]*', "", file.read_text(), flags=re.DOTALL)
         assert "fastmath" not in code, file
-        assert file.name == "compile.py" or not flags.search(code), f"{file}: {flags.search(code)}"
+        assert file.name == "jit.py" or not flags.search(code), f"{file}: {flags.search(code)}"

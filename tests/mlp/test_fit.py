@@ -639,10 +639,10 @@ def test_fista_bound():
 def test_a_share_of_the_rows_is_held_back():
     net, params, X, y = problem(rows=53, l2=0.1, dropout=0.4)
     got, _, history = fitted(net, params, X, y, validation=0.3, seed=6)
-    parts = split(net, samples(net, X, y), 0.3, 6)
+    parts = split(net.spec, samples(net.spec, X, y), 0.3, 6)
     assert len(parts.validation_rows) == round(0.3 * 53)
     assert sorted([*parts.rows, *parts.validation_rows]) == list(range(53))
-    assert list(parts.rows) != list(split(net, samples(net, X, y), 0.3, 7).rows)
+    assert list(parts.rows) != list(split(net.spec, samples(net.spec, X, y), 0.3, 7).rows)
     want = by_hand(net, params, X[parts.rows], y[parts.rows], seed=6)
     assert got.tobytes() == want[0].tobytes()
     plain = MLP((5, 7, 3))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,10 +19,8 @@ from ...kernels.autotune import CALL_SECONDS, Pace
 from ..dataset import Data, read_only
 from ..losses import LOSSES
 from ..plan import Plan
+from ..spec import NetworkSpec
 from . import specialize, train_kernels
-
-if TYPE_CHECKING:
-    from ..model import MLP
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
 
@@ -36,12 +34,12 @@ class Trainer:
     `params` and `vel` are changed in place; `vel` holds the states of the rule, one after the other.
     """
 
-    def __init__(self, model: MLP, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
-        self.model, self.plan, self.data = model, plan, data
+    def __init__(self, spec: NetworkSpec, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
+        self.spec, self.plan, self.data = spec, plan, data
         self.params, self.vel = params, vel
         self.networks = 0 if params.ndim == 1 else len(params)  # 0: one, and no first dimension
         rows = min(plan.batch, len(data.X))
-        flop = 6.0 * rows * model.size
+        flop = 6.0 * rows * spec.size
         # One network's steps have threads of their own if they are long; many networks share the threads.
         wide = threading_layer.parallel_allowed()
         if self.networks > 0:
@@ -50,17 +48,9 @@ class Trainer:
         else:
             forms = ("parallel", "serial") if wide and flop >= PARALLEL_FLOP else ("serial",)
             self.shares = numba.get_num_threads() if len(forms) > 1 else 1
-        self._space = workspace(model, rows, data.y.ndim, self.shares, self.networks > 0)
+        self._space = workspace(spec, rows, data.y.ndim, self.shares, self.networks > 0)
         self._pace = Pace(forms, flop * max(self.networks, 1) / self.shares / 2e10)
         self._kernels: dict[str, Callable] = {}
-
-    def steps(self, rows: int) -> int:
-        """Batches in an epoch over so many rows."""
-        return -(-rows // self.plan.batch)
-
-    def updates(self, rows: int) -> int:
-        """Updates in an epoch over so many rows."""
-        return -(-self.steps(rows) // self.plan.accumulate)
 
     def epoch(
         self,
@@ -76,35 +66,34 @@ class Trainer:
         `on_call(steps done)` follows every call of a kernel.
         """
         many = self.networks > 0
-        model, plan = self.model, self.plan
+        spec, plan = self.spec, self.plan
         sums = np.zeros((self.networks, train_kernels.SUMS) if many else train_kernels.SUMS)
-        outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
         numbers = np.array(
             [
-                *(model.l2, plan.by_samples, plan.clip, 1.0 - model.dropout),
-                1.0 if plan.slope_factor is None else plan.slope_factor,
-                1.0 / outputs if plan.loss_factor is None else plan.loss_factor,
+                *(spec.l2, plan.normalization.l2_by_samples, plan.clip, 1.0 - spec.dropout),
+                plan.normalization.gradient_factor,
+                plan.normalization.loss_factor,
                 self.data.scale,
-                outputs if plan.slope_factor is None else 1,
+                plan.normalization.gradient_divisor,
             ],
             np.float64,
         )
-        words = np.array([0, first_step, model._threshold], np.uint64)
+        words = np.array([0, first_step, spec.threshold], np.uint64)
         if many:
             numbers, words = np.tile(numbers, (self.networks, 1)), np.tile(words, (self.networks, 1))
         words[..., 0] = seed
-        total = self.steps(order.shape[-1])
+        total = plan.steps(order.shape[-1])
         first = 0
         while first < total:
             form, count = self._pace.next(total - first)
             arguments = (
                 *(self.params, self.vel, self.data.views(), order),
                 (first, first + count, plan.batch, plan.accumulate, int(plan.measure)),
-                *(model._sizes, hyper, numbers, words, self._space, sums, 1 if form == "serial" else self.shares),
+                *(spec.dims, hyper, numbers, words, self._space, sums, 1 if form == "serial" else self.shares),
             )
             if form not in self._kernels:
                 self._kernels[form] = train_kernels.training_kernel(
-                    *(model._dtype, model.activation, model.loss_name, model.dropout > 0),
+                    *(spec.dtype_name, spec.activation, spec.loss, spec.dropout > 0),
                     *(plan.rule, plan.options, self._signature(arguments), form),
                     plan.accumulate == 1 and plan.clip == np.inf and len(plan.rule.states) == 1,
                 )
@@ -130,10 +119,10 @@ def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None
     train_kernels.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
 
 
-def evaluate(model: MLP, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
+def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
     """The sums of `train_kernels.steps` over these rows, without dropout and penalty."""
     results = np.zeros((-(-len(rows) // train_kernels.PART), train_kernels.SUMS))
-    flop = 2.0 * train_kernels.PART * model.size
+    flop = 2.0 * train_kernels.PART * spec.size
     parallel = threading_layer.parallel_allowed() and flop * len(results) >= PARALLEL_FLOP
     at_once = max(1, int(CALL_SECONDS * 2e10 / flop))  # parts
     for first in range(0, len(results), at_once):
@@ -143,35 +132,35 @@ def evaluate(model: MLP, params: np.ndarray, data: Data, rows: np.ndarray) -> np
                 data.views(),
                 read_only(rows[first * train_kernels.PART : (first + at_once) * train_kernels.PART]),
             ),
-            *(model._sizes, data.scale, results[first : first + at_once]),
+            *(spec.dims, data.scale, results[first : first + at_once]),
         )
         signature = tuple(map(typeof, arguments))
-        kernel = train_kernels.evaluation_kernel(model._dtype, model.activation, model.loss_name, signature, parallel)
+        kernel = train_kernels.evaluation_kernel(spec.dtype_name, spec.activation, spec.loss, signature, parallel)
         kernel(*arguments)
     sums = results.sum(axis=0)
-    outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
+    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums[train_kernels.LOSS] /= outputs
     return sums
 
 
-def workspace(model: MLP, rows: int, target_dimensions: int, shares: int, many: bool) -> tuple[np.ndarray, ...]:
+def workspace(spec: NetworkSpec, rows: int, target_dimensions: int, shares: int, many: bool) -> tuple[np.ndarray, ...]:
     """The memory of the training steps with batches of so many rows; see `train_kernels.steps` for its parts."""
-    hidden, outputs = sum(model.sizes[1:-1]), model.sizes[-1]
-    buffer, panel = specialize.buffer_sizes(model._dtype, max(*model.sizes, rows))
+    hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
+    buffer, panel = specialize.buffer_sizes(spec.dtype_name, max(*spec.sizes, rows))
     lead = (shares,) if many else ()
 
-    def space(*shape: int, dtype: Any = model.dtype) -> np.ndarray:
+    def space(*shape: int, dtype: Any = spec.dtype) -> np.ndarray:
         return aligned((*lead, *shape), dtype)
 
     targets = space(rows, dtype=np.int64) if target_dimensions == 1 else space(rows, outputs)
-    buffers, panels = (aligned((shares, size), model.dtype) for size in (buffer, panel))
+    buffers, panels = (aligned((shares, size), spec.dtype) for size in (buffer, panel))
     one = space(1)
     one[...] = 1
     return (
-        *(space(rows * model.sizes[0]), targets, space(rows), space(rows * hidden)),
+        *(space(rows * spec.sizes[0]), targets, space(rows), space(rows * hidden)),
         *(space(rows * (hidden + outputs)), space(rows * outputs)),
         *(space(rows, dtype=np.float64), space(rows, 3, dtype=np.float64), buffers, panels),
-        *(space(model.size), space(64, dtype=np.float64), one),
+        *(space(spec.size), space(64, dtype=np.float64), one),
     )
 
 

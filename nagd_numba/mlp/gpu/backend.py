@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ... import validation
 from ...gpu import device_array, driver, streams
 from ...gpu.device_array import EXACT, DeviceMemory, describe
+from ...validation import is_device_array, plain_tensor
 from .. import arguments
 from ..dataset import Split, samples, split
 from ..plan import Plan
+from ..spec import NetworkSpec
 from . import tf32
 from .trainer import DeviceData, DeviceTrainer
-
-if TYPE_CHECKING:
-    from ..model import MLP
 
 
 class DevicePlace:
     """Parameters and velocities on a device.  Samples may be there or on the host, from where they are copied once."""
 
-    def __init__(self, model: MLP, params: Any, vel: Any, many: bool) -> None:
-        self.model = model
+    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool) -> None:
+        self.spec = spec
         name = "params2d" if many else "params"
         check = arguments.matrix if many else arguments.vector
         self.params = describe(name, params, write=True)
-        check(model, name, np.dtype(self.params.dtype), self.params.shape)
+        check(spec, name, np.dtype(self.params.dtype), self.params.shape)
         given = [(name, self.params)]
         if vel is not None:
             given.append(("vel", describe("vel", vel, write=True)))
-            check(model, "vel", np.dtype(given[1][1].dtype), given[1][1].shape)
+            check(spec, "vel", np.dtype(given[1][1].dtype), given[1][1].shape)
             if given[1][1].shape != self.params.shape:
                 raise ValueError(f"vel has shape {given[1][1].shape} and {name} {self.params.shape}; one is needed")
         device_array.no_overlap(given)
         self._driver = driver.current()
         self.device = device_array.one_device(given)
-        tf32.check(model.precision, self.device)
+        tf32.check(spec.precision, self.device)
         self.networks = self.params.shape[0] if many else 0
         if vel is None:
-            fresh = self._driver.upload(np.zeros(self.params.shape, model.dtype), self.device)
+            fresh = self._driver.upload(np.zeros(self.params.shape, spec.dtype), self.device)
             given.append(("vel", describe("vel", fresh, write=True)))
         self.vel = given[1][1]
         self._stream = streams.stream_of(None, params, self.device)
@@ -51,15 +49,15 @@ class DevicePlace:
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
         given = (self._on_host(x) for x in (X, y, weights))
-        parts = split(self.model, samples(self.model, *given), validation, seed)
-        if validation.is_device_array(X):  # the host's copy is for the checks and for validation
+        parts = split(self.spec, samples(self.spec, *given), validation, seed)
+        if is_device_array(X):  # the host's copy is for the checks and for validation
             parts = parts._replace(data=dataclasses.replace(parts.data, X=X))
         return parts
 
     def _on_host(self, x: Any) -> Any:
-        if x is None or not validation.is_device_array(x):
+        if x is None or not is_device_array(x):
             return x
-        return self._driver.download(validation.plain_tensor("X", x))
+        return self._driver.download(plain_tensor("X", x))
 
     def trainer(self, parts: Split, plan: Plan) -> DeviceTrainer:
         data = parts.data
@@ -67,10 +65,10 @@ class DevicePlace:
         device_array.one_device([("params", self.params), ("X", X), ("y", y)])
         weights = self._there("sample_weight", data.weights) if len(data.weights) else None
         there = DeviceData(X, y, weights, data.weights, data.scale, self.device)
-        return DeviceTrainer(self.model, self.params, self.vel, there, plan, self.networks, self._stream)
+        return DeviceTrainer(self.spec, self.params, self.vel, there, plan, self.networks, self._stream)
 
     def _there(self, name: str, x: Any) -> DeviceMemory:
-        there = x if validation.is_device_array(x) else self._driver.upload(x, self.device)
+        there = x if is_device_array(x) else self._driver.upload(x, self.device)
         return describe(name, there, write=False, dtypes=(*EXACT, "uint8", "int64"))
 
     def values(self) -> np.ndarray:

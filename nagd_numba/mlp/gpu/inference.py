@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,56 +12,54 @@ from ...gpu import device_array, driver, streams
 from ...gpu.device_array import DeviceMemory
 from .. import arguments
 from ..losses import LOSSES
+from ..spec import NetworkSpec
 from . import losses, tf32
 from .passes import Network, Source, Space
-
-if TYPE_CHECKING:
-    from ..model import MLP
 
 KEPT = 4  # sizes of spare vectors
 SPARE = 2  # of one size
 _spare: weakref.WeakKeyDictionary[Any, dict[Any, list[Any]]] = weakref.WeakKeyDictionary()
 
 
-def forward(model: MLP, params: Any, X: Any) -> Any:
+def forward(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The outputs of the last layer, a new device array of shape (rows, outputs)."""
-    call = _checked(model, params, X)
+    call = _checked(spec, params, X)
     return _forward(call)
 
 
-def predict_proba(model: MLP, params: Any, X: Any) -> Any:
+def predict_proba(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The same, turned into probabilities."""
-    call = _checked(model, params, X)
+    call = _checked(spec, params, X)
     z = _forward(call)
-    kernel = losses.probabilities_kernel(model._dtype, LOSSES[model.loss_name].labels)
+    kernel = losses.probabilities_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
     call.by_row(kernel, _address(z), *map(np.int64, z.shape))
     return z
 
 
-def predict(model: MLP, params: Any, X: Any) -> Any:
+def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The same, turned into classes: int64."""
-    call = _checked(model, params, X)
-    labels = LOSSES[model.loss_name].labels
-    out = driver.current().empty(call.rows if labels else (call.rows, model.sizes[-1]), np.int64, call.device)
+    call = _checked(spec, params, X)
+    labels = LOSSES[spec.loss].labels
+    out = driver.current().empty(call.rows if labels else (call.rows, spec.sizes[-1]), np.int64, call.device)
     z = _forward(call)
-    kernel = losses.classes_kernel(model._dtype, labels)
+    kernel = losses.classes_kernel(spec.dtype_name, labels)
     call.by_row(kernel, _address(z), _address(out), *map(np.int64, z.shape))
     return out
 
 
-def loss(model: MLP, params: Any, X: Any, y: Any) -> float:
+def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
     """The mean loss with the penalty."""
-    call = _checked(model, params, X, y=y)
+    call = _checked(spec, params, X, y=y)
     with _Work(call) as work:
         return work.value(None)
 
 
 def value_and_grad(
-    model: MLP, params: Any, X: Any, y: Any, out: Any, dropout_seed: np.uint64 | None
+    spec: NetworkSpec, params: Any, X: Any, y: Any, out: Any, dropout_seed: np.uint64 | None
 ) -> tuple[float, Any]:
     """The loss, and its gradient in `out`."""
-    call = _checked(model, params, X, y=y, out=out)
-    grads = driver.current().empty(model.size, model.dtype, call.device) if out is None else out
+    call = _checked(spec, params, X, y=y, out=out)
+    grads = driver.current().empty(spec.size, spec.dtype, call.device) if out is None else out
     with _Work(call) as work:
         value = work.value(dropout_seed)  # the host knows now that all targets are allowed
         work.gradient(_address(grads) if out is None else call.out, dropout_seed)
@@ -72,7 +70,7 @@ def value_and_grad(
 class _Call(NamedTuple):
     """The checked inputs of one call."""
 
-    model: Any
+    spec: NetworkSpec
     device: int
     stream: Any
     handle: int
@@ -89,24 +87,24 @@ class _Call(NamedTuple):
         here.launch(here.load(kernel, self.device), self.device, self.stream, grid, *arguments)
 
 
-def _checked(model: MLP, params: Any, X: Any, y: Any = None, out: Any = None) -> _Call:
+def _checked(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any = None) -> _Call:
     vector = device_array.describe("params", params, write=False)
-    arguments.vector(model, "params", np.dtype(vector.dtype), vector.shape)
-    arguments.input_shape(model, device_array.describe("X", X, write=False, dtypes=None).shape)
+    arguments.vector(spec, "params", np.dtype(vector.dtype), vector.shape)
+    arguments.input_shape(spec, device_array.describe("X", X, write=False, dtypes=None).shape)
     inputs = device_array.describe("X", X, write=False)
-    _same_dtype(model, "X", inputs)
+    _same_dtype(spec, "X", inputs)
     named = [("params", vector), ("X", inputs)]
     targets = written = None
     if y is not None:
         targets = device_array.describe("y", y, write=False, dtypes=None)
         kind = _kind_of("y", targets)
-        arguments.target_kind(model, kind, targets.shape, inputs.shape[0])
+        arguments.target_kind(spec, kind, targets.shape, inputs.shape[0])
         if kind.kind == "f":
-            _same_dtype(model, "y", targets)
+            _same_dtype(spec, "y", targets)
         named.append(("y", targets))
     if out is not None:
         written = device_array.describe("out", out, write=True)
-        arguments.vector(model, "out", np.dtype(written.dtype), written.shape)
+        arguments.vector(spec, "out", np.dtype(written.dtype), written.shape)
         for name, x in named:
             if written.pointer < x.end and x.pointer < written.end:
                 raise ValueError(
@@ -114,9 +112,9 @@ def _checked(model: MLP, params: Any, X: Any, y: Any = None, out: Any = None) ->
                 )
         named.append(("out", written))
     device = device_array.one_device(named)
-    tf32.check(model.precision, device)
+    tf32.check(spec.precision, device)
     return _Call(
-        model=model,
+        spec=spec,
         device=device,
         stream=streams.stream_of(None, params, device),
         handle=streams.current_handle(params, device),
@@ -135,16 +133,16 @@ def _kind_of(name: str, x: DeviceMemory) -> np.dtype:
         raise TypeError(f"{name} has dtype {x.dtype}; integers, float32 or float64 are needed") from error
 
 
-def _same_dtype(model: MLP, name: str, x: DeviceMemory) -> None:
-    if x.dtype != model._dtype:
+def _same_dtype(spec: NetworkSpec, name: str, x: DeviceMemory) -> None:
+    if x.dtype != spec.dtype_name:
         raise TypeError(
-            f"{name} has dtype {x.dtype} and the model {model.dtype}; on a CUDA device nothing is converted: "
-            f"{name}.astype({model._dtype!r})"
+            f"{name} has dtype {x.dtype} and the model {spec.dtype}; on a CUDA device nothing is converted: "
+            f"{name}.astype({spec.dtype_name!r})"
         )
 
 
 def _forward(call: _Call) -> Any:
-    z = driver.current().empty((call.rows, call.model.sizes[-1]), call.model.dtype, call.device)
+    z = driver.current().empty((call.rows, call.spec.sizes[-1]), call.spec.dtype, call.device)
     with _Work(call, targets=False) as work:
         work.network.forward(call.stream, Source(call.X), call.rows, _address(z), None)
     return z
@@ -154,28 +152,28 @@ class _Work:
     """The memory of one call: vectors of finished calls on the same stream, whose kernels run before these."""
 
     def __init__(self, call: _Call, targets: bool = True) -> None:
-        model = call.model
+        spec = call.spec
         here = driver.current()
-        space = Space(model, call.rows)
+        space = Space(spec, call.rows)
         self.call, self._kept = call, _spare.setdefault(here, {})
-        self._key = call.device, call.handle, model._dtype, model.sizes, model.loss_name, call.rows, targets
+        self._key = call.device, call.handle, spec.dtype_name, spec.sizes, spec.loss, call.rows, targets
         try:
             self.vectors = self._kept[self._key].pop()
         except (KeyError, IndexError):
             self.vectors = self._new(here, space, targets)
-        self.network = Network(model, call.device, call.params, space, _address(self.vectors[0]))
+        self.network = Network(spec, call.device, call.params, space, _address(self.vectors[0]))
 
     def _new(self, here: Any, space: Space, targets: bool) -> tuple[Any, ...]:
         """The space; and the results (losses, bad rows, the squares of the weights), targets, order, ranges."""
-        call, model = self.call, self.call.model
-        vectors = [here.empty(space.size, model.dtype, call.device)]
+        call, spec = self.call, self.call.spec
+        vectors = [here.empty(space.size, spec.dtype, call.device)]
         if targets:
-            labels = LOSSES[model.loss_name].labels
-            width = 1 if labels else model.sizes[-1]
-            network = Network(model, call.device, call.params, space, 0)
+            labels = LOSSES[spec.loss].labels
+            width = 1 if labels else spec.sizes[-1]
+            network = Network(spec, call.device, call.params, space, 0)
             vectors += [
                 here.empty(2 * call.rows + 1, np.float64, call.device),
-                here.empty(call.rows * width, np.int64 if labels else model.dtype, call.device),
+                here.empty(call.rows * width, np.int64 if labels else spec.dtype, call.device),
                 here.empty(call.rows, np.int64, call.device),
                 here.upload(network.ranges(), call.device),
             ]
@@ -194,41 +192,41 @@ class _Work:
     def value(self, seed: np.uint64 | None) -> float:
         """The passes up to the loss, which comes to the host; raises for targets that are not allowed."""
         call, network, rows = self.call, self.network, self.call.rows
-        model, stream = call.model, call.stream
+        spec, stream = call.spec, call.stream
         results, targets, order, ranges = map(_address, self.vectors[1:])
         assert call.y is not None
-        kind = _target_kind(model, call.y)
-        given = losses.targets_kernel(model._dtype, call.y.dtype, kind)
-        sizes = np.int64(rows), np.int64(model.sizes[-1])
+        kind = _target_kind(spec, call.y)
+        given = losses.targets_kernel(spec.dtype_name, call.y.dtype, kind)
+        sizes = np.int64(rows), np.int64(spec.sizes[-1])
         call.by_row(given, call.y.pointer, targets, order, results + 8 * rows, *sizes)
         network.forward(stream, Source(call.X), rows, network.at(network.space.z), seed)
-        count = rows if LOSSES[model.loss_name].labels else rows * model.sizes[-1]
-        network.losses(stream, rows, targets, order, model.dtype.type(1.0 / count), results)
-        if model.l2 != 0:
+        count = rows if LOSSES[spec.loss].labels else rows * spec.sizes[-1]
+        network.losses(stream, rows, targets, order, spec.dtype.type(1.0 / count), results)
+        if spec.l2 != 0:
             network.squares(stream, ranges, results + 16 * rows)
         found = driver.current().download(self.vectors[1])
         if found[rows : 2 * rows].any():
             host = driver.current().download(call.y.owner)
-            arguments.refuse_targets(model, host.reshape(rows, -1), kind == losses.ONE_HOT)
+            arguments.refuse_targets(spec, host.reshape(rows, -1), kind == losses.ONE_HOT)
         value = float(np.add.accumulate(np.concatenate(([0.0], found[:rows])))[-1]) / count
-        if model.l2 != 0:
-            value += 0.5 * model.l2 * float(found[2 * rows])
+        if spec.l2 != 0:
+            value += 0.5 * spec.l2 * float(found[2 * rows])
         return value
 
     def gradient(self, out: int, seed: np.uint64 | None) -> None:
         """The passes back, after `value`."""
         call, network = self.call, self.network
         network.backward(call.stream, call.rows, seed)
-        decay = call.model.dtype.type(call.model.l2)
+        decay = call.spec.dtype.type(call.spec.l2)
         network.gradients(call.stream, Source(call.X), call.rows, out, decay, (np.int64(0),))
 
 
-def _target_kind(model: MLP, y: DeviceMemory) -> int:
-    if LOSSES[model.loss_name].labels:
+def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:
+    if LOSSES[spec.loss].labels:
         return losses.LABELS
-    if arguments.implies_one_hot(model, np.dtype(y.dtype), y.shape):
+    if arguments.implies_one_hot(spec, np.dtype(y.dtype), y.shape):
         return losses.ONE_HOT
-    return losses.BINARY if LOSSES[model.loss_name].binary else losses.REAL
+    return losses.BINARY if LOSSES[spec.loss].binary else losses.REAL
 
 
 def _address(array: Any) -> int:

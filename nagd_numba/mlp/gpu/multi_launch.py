@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,11 +10,9 @@ from ...gpu import driver
 from ...gpu.device_array import DeviceMemory
 from ...kernels.jit import plain
 from ..dropout import splitmix
+from ..plan import Plan
+from ..spec import NetworkSpec
 from .passes import Network, Source, Space
-
-if TYPE_CHECKING:
-    from ..model import MLP
-    from ..plan import Plan
 
 
 class Results(NamedTuple):
@@ -30,7 +28,7 @@ class Steps:
 
     def __init__(
         self,
-        model: MLP,
+        spec: NetworkSpec,
         plan: Plan,
         params: int,
         vel: int,
@@ -42,14 +40,14 @@ class Steps:
         device: int,
         stream: Any,
     ) -> None:
-        self.model, self.plan, self.vel = model, plan, vel
+        self.spec, self.plan, self.vel = spec, plan, vel
         self.X, self.y, self.weights, self.scale = X, y, weights, scale
         self.batch, self.device, self.stream = rows_per_batch, device, stream
         self.fused = plan.accumulate == 1 and plan.clip == np.inf
         here = driver.current()
-        space = Space(model, rows_per_batch, grads=not self.fused)
-        self._memory = here.empty(space.size, model.dtype, device)
-        self.network = Network(model, device, params, space, _address(self._memory))
+        space = Space(spec, rows_per_batch, grads=not self.fused)
+        self._memory = here.empty(space.size, spec.dtype, device)
+        self.network = Network(spec, device, params, space, _address(self._memory))
         self._ranges = here.upload(self.network.ranges(), device)
         self._whole = _address(self._ranges) + 16 * len(self.network.layers)
 
@@ -69,11 +67,11 @@ class Steps:
 
         With weights, `group_weights` has the sum of the weights for each update: `sums.group_weights`.
         """
-        model, plan, network = self.model, self.plan, self.network
-        scalar, rule = model.dtype.type, (plan.rule, plan.options)
+        spec, plan, network = self.spec, self.plan, self.network
+        scalar, rule = spec.dtype.type, (plan.rule, plan.options)
         updates = range(first // plan.accumulate, (last - 1) // plan.accumulate + 1)
         # All of them before the first launch: an unfit rate leaves the parameters alone.
-        scalars = {u: plan.rule.scalars(tuple(map(float, hyper[u])), model.dtype, plan.options) for u in updates}
+        scalars = {u: plan.rule.scalars(tuple(map(float, hyper[u])), spec.dtype, plan.options) for u in updates}
         together = self.batch * plan.accumulate
         outputs, clip = float(numbers[7]), float(numbers[2])
         weights = 0 if self.weights is None else self.weights.pointer
@@ -85,7 +83,7 @@ class Steps:
             samples = samples or 1.0  # every weight is 0, and so is the gradient
             decay = float(numbers[0]) / samples if numbers[1] != 0 else float(numbers[0])
             key = None
-            if model.dropout > 0:
+            if spec.dropout > 0:
                 key = np.uint64(plain(splitmix)(int(words[0]), int(words[1]) + s))
             rows_here = order + 8 * begin
             x = Source(self.X.pointer, self.X.dtype, rows_here, self.scale)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...gpu import driver
+from ...gpu.compiler import Kernel
 from ...kernels.jit import plain
 from ..dropout import layer_key
 from ..layout import layers
+from ..spec import NetworkSpec
 from . import gemm, reductions
 from .gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
-
-if TYPE_CHECKING:
-    from ...gpu.compiler import Kernel
-    from ..model import MLP
 
 TILES = (64, 32)  # the first that gives every multiprocessor a tile, or else the last
 
@@ -24,9 +22,9 @@ TILES = (64, 32)  # the first that gives every multiprocessor a tile, or else th
 class Space:
     """What lies between the passes, in one vector of the network's dtype: the place of each part, in elements."""
 
-    def __init__(self, model: MLP, rows: int, grads: bool = False) -> None:
-        hidden, out = model.sizes[1:-1], model.sizes[-1]
-        widths = [*hidden, *hidden, out, out, 3, model.size if grads else 0]
+    def __init__(self, spec: NetworkSpec, rows: int, grads: bool = False) -> None:
+        hidden, out = spec.sizes[1:-1], spec.sizes[-1]
+        widths = [*hidden, *hidden, out, out, 3, spec.size if grads else 0]
         heights = [rows] * (len(widths) - 1) + [1]
         sizes = [-(-width * height // 4) * 4 for width, height in zip(widths, heights, strict=True)]
         places = np.cumsum([0, *sizes]).tolist()
@@ -55,22 +53,22 @@ class Source(NamedTuple):
 class Network:
     """A network at some address on a device, and the space for its passes."""
 
-    def __init__(self, model: MLP, device: int, params: int, space: Space, address: int) -> None:
-        self.model, self.device, self.params = model, device, params
+    def __init__(self, spec: NetworkSpec, device: int, params: int, space: Space, address: int) -> None:
+        self.spec, self.device, self.params = spec, device, params
         self.space, self.address = space, address
-        self.scalar = model.dtype.type
-        self.layers = list(layers(model.sizes))
+        self.scalar = spec.dtype.type
+        self.layers = list(layers(spec.sizes))
         self.driver = driver.current()
         self._ready: dict[Any, Launch] = {}
 
     def at(self, place: int) -> int:
         """The address of a place in the space."""
-        return self.address + place * self.model.dtype.itemsize
+        return self.address + place * self.spec.dtype.itemsize
 
     def weights(self, layer: int, base: int | None = None) -> int:
         """The address of the weights of a layer (or of what lies at their place in another vector)."""
         start = self.params if base is None else base
-        return start + self.layers[layer].weights * self.model.dtype.itemsize
+        return start + self.layers[layer].weights * self.spec.dtype.itemsize
 
     def start(self, stream: Any, kernel: Kernel, blocks: int | tuple[int, int], threads: int, *arguments: Any) -> None:
         """Launch a kernel; what depends on nothing else is kept."""
@@ -94,14 +92,14 @@ class Network:
 
     def forward(self, stream: Any, x: Source, rows: int, z: int, key: np.uint64 | None) -> None:
         """The activations, and the outputs at the address `z`; with a key, units are dropped."""
-        model, below = self.model, x
+        spec, below = self.spec, x
         for index, layer in enumerate(self.layers):
             shape = rows, layer.outputs, layer.inputs
-            weights, biases = self.weights(index), self.params + layer.biases * model.dtype.itemsize
+            weights, biases = self.weights(index), self.params + layer.biases * spec.dtype.itemsize
             if index == len(self.layers) - 1:
                 self.product(stream, OUTPUT, self._kind(below.dtype), below, weights, shape, biases, z)
                 return
-            kind = self._kind(below.dtype, model.activation, key is not None)
+            kind = self._kind(below.dtype, spec.activation, key is not None)
             here = self.at(self.space.hidden[index])
             drop, threshold, scale, _ = self._dropout(key, index)
             self.product(stream, HIDDEN, kind, below, weights, shape, biases, here, drop, threshold, scale)
@@ -109,7 +107,7 @@ class Network:
 
     def backward(self, stream: Any, rows: int, key: np.uint64 | None) -> None:
         """The deltas of the hidden layers, from those of the outputs."""
-        kind = self._kind(None, self.model.activation, key is not None)
+        kind = self._kind(None, self.spec.activation, key is not None)
         for index in range(len(self.layers) - 1, 0, -1):
             layer = self.layers[index]
             above, here = Source(self.at(self.space.deltas[index])), self.at(self.space.deltas[index - 1])
@@ -138,52 +136,52 @@ class Network:
         self, stream: Any, rows: int, y: int, order: int, factor: Any, losses: int, measures: int = 0, weights: int = 0
     ) -> None:
         """Losses and slopes of the rows, from the outputs in the space."""
-        model, space = self.model, self.space
-        kernel = losses.losses_kernel(model._dtype, model.loss_name, measures != 0, weights != 0)
+        spec, space = self.spec, self.space
+        kernel = losses.losses_kernel(spec.dtype_name, spec.loss, measures != 0, weights != 0)
         places = map(np.int64, (space.z, space.deltas[-1], space.scratch))
         self.start(
             *(stream, kernel, -(-rows // losses.ROWS), losses.THREADS, self.address, *places, y, weights, order),
-            *(np.int64(rows), np.int64(model.sizes[-1]), factor, losses, measures),
+            *(np.int64(rows), np.int64(spec.sizes[-1]), factor, losses, measures),
         )
 
     def squares(self, stream: Any, ranges: int, out: int) -> None:
         """The sum of the squared weights; `ranges` has first and last of each layer's."""
-        kernel = reductions.squares_kernel(self.model._dtype, False)
+        kernel = reductions.squares_kernel(self.spec.dtype_name, False)
         count = np.int64(len(self.layers))
         self.start(stream, kernel, 1, reductions.THREADS, self.params, ranges, count, out, np.float64(0))
 
     def apply(self, stream: Any, rule: Any, vel: int, whole: int, clip: float, scalars: Sequence[Any]) -> None:
         """Give the gradient in the space to the rule; `whole` is the address of its range, from 0 to its size."""
-        model, grads, shrink = self.model, self.at(self.space.grads), self.at(self.space.shrink)
+        spec, grads, shrink = self.spec, self.at(self.space.grads), self.at(self.space.shrink)
         clipped = clip < np.inf
         if clipped:
-            kernel = reductions.squares_kernel(model._dtype, True)
+            kernel = reductions.squares_kernel(spec.dtype_name, True)
             self.start(stream, kernel, 1, reductions.THREADS, grads, whole, np.int64(1), shrink, np.float64(clip))
         most = 8 * self.driver.multiprocessors(self.device)
         self.start(
             *(
                 stream,
-                reductions.apply_kernel(model._dtype, *rule, clipped),
-                min(most, -(-model.size // reductions.THREADS)),
+                reductions.apply_kernel(spec.dtype_name, *rule, clipped),
+                min(most, -(-spec.size // reductions.THREADS)),
             ),
-            *(reductions.THREADS, self.params, grads, vel, shrink, np.int64(model.size), *scalars),
+            *(reductions.THREADS, self.params, grads, vel, shrink, np.int64(spec.size), *scalars),
         )
 
     def ranges(self) -> np.ndarray:
         """First and last of each layer's weights, then of everything: for `squares` and `apply`."""
         pairs = [(layer.weights, layer.biases) for layer in self.layers]
-        return np.array([*pairs, (0, self.model.size)], np.int64).ravel()
+        return np.array([*pairs, (0, self.spec.size)], np.int64).ravel()
 
     def _kind(self, source: str | None, activation: str = "identity", dropout: bool = False) -> Kind:
-        return Kind(self.model._dtype, activation, dropout, source, tf32=self.model.precision == "tf32")
+        return Kind(self.spec.dtype_name, activation, dropout, source, tf32=self.spec.precision == "tf32")
 
     def _dropout(self, key: np.uint64 | None, layer: int) -> tuple[Any, Any, Any, Any]:
         """The key of a hidden layer, the threshold, the scale and its inverse."""
         if key is None:
             return np.uint64(0), np.uint64(0), self.scalar(1), self.scalar(1)
-        keep = 1.0 - self.model.dropout
+        keep = 1.0 - self.spec.dropout
         own = np.uint64(plain(layer_key)(key, layer))
-        return own, self.model._threshold, self.scalar(1.0 / keep), self.scalar(keep)
+        return own, self.spec.threshold, self.scalar(1.0 / keep), self.scalar(keep)
 
 
 def _tile(rows: int, columns: int, multiprocessors: int) -> int:

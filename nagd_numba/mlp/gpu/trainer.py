@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,9 @@ from ...gpu.device_array import DeviceMemory
 from ...kernels.autotune import CALL_SECONDS
 from ..losses import LOSSES
 from ..plan import Plan
+from ..spec import NetworkSpec
 from . import host_sums, persistent
 from .multi_launch import Results, Steps
-
-if TYPE_CHECKING:
-    from ..model import MLP
 
 GUESS = 2e-5  # seconds of a step, beside its arithmetic, before one was timed
 
@@ -49,7 +47,7 @@ class DeviceTrainer:
 
     def __init__(
         self,
-        model: MLP,
+        spec: NetworkSpec,
         params: DeviceMemory,
         vel: DeviceMemory,
         data: DeviceData,
@@ -57,29 +55,29 @@ class DeviceTrainer:
         networks: int,
         stream: Any,
     ) -> None:
-        self.model, self.plan, self.data, self.networks = model, plan, data, networks
+        self.spec, self.plan, self.data, self.networks = spec, plan, data, networks
         self._params, self._vel, self._stream = params, vel, stream
         self._driver = driver.current()
         self._arrays: dict[str, Any] = {}
         rows = min(plan.batch, data.X.shape[0])
-        self._seconds = GUESS + 6.0 * rows * model.size / 1e12
-        self._shared = persistent.Plan.of(model.sizes, rows).total * model.dtype.itemsize
+        self._seconds = GUESS + 6.0 * rows * spec.size / 1e12
+        self._shared = persistent.Plan.of(spec.sizes, rows).total * spec.dtype.itemsize
         fused = plan.accumulate == 1 and plan.clip == np.inf
-        exact = model.precision != "tf32"
+        exact = spec.precision != "tf32"
         self.resident = exact and fused and self._shared <= self._driver.shared_limit(data.device)
         if self.resident:
             kernel = persistent.kernel(
-                *(model._dtype, data.X.dtype, model.activation, model.loss_name, model.dropout > 0),
+                *(spec.dtype_name, data.X.dtype, spec.activation, spec.loss, spec.dropout > 0),
                 *(data.weights is not None, plan.measure, plan.rule, plan.options),
             )
             self._loaded = self._driver.load(kernel, data.device, self._shared)
             self._configuration = self._driver.configuration(max(networks, 1), persistent.THREADS, self._shared)
-            self._sizes = self._driver.upload(np.array(model.sizes, np.int64), data.device)
+            self._sizes = self._driver.upload(np.array(spec.sizes, np.int64), data.device)
         else:
-            size = model.size * model.dtype.itemsize
+            size = spec.size * spec.dtype.itemsize
             self._general = [
                 Steps(
-                    model,
+                    spec,
                     plan,
                     params.pointer + m * size,
                     vel.pointer + m * size,
@@ -94,14 +92,6 @@ class DeviceTrainer:
                 for m in range(max(networks, 1))
             ]
 
-    def steps(self, rows: int) -> int:
-        """Batches in an epoch over so many rows."""
-        return -(-rows // self.plan.batch)
-
-    def updates(self, rows: int) -> int:
-        """Updates in an epoch over so many rows."""
-        return -(-self.steps(rows) // self.plan.accumulate)
-
     def epoch(
         self,
         order: np.ndarray,
@@ -112,7 +102,7 @@ class DeviceTrainer:
     ) -> np.ndarray:
         """Train over the rows in `order`; as `Trainer.epoch`."""
         count, n = max(self.networks, 1), order.shape[-1]
-        steps = self.steps(n)
+        steps = self.plan.steps(n)
         orders = np.ascontiguousarray(order.reshape(count, n), np.int64)
         rates = hyper.reshape(count, -1, len(self.plan.rule.hyper))
         words = np.empty((count, 2), np.uint64)
@@ -142,18 +132,18 @@ class DeviceTrainer:
         self, orders: np.ndarray, order: int, rates: np.ndarray, words: np.ndarray, results: list[int]
     ) -> Callable[[int, int], None]:
         """What starts steps `first` to `last` of all networks."""
-        model, scalar, n = self.model, self.model.dtype.type, orders.shape[1]
+        spec, scalar, n = self.spec, self.spec.dtype.type, orders.shape[1]
         table = np.stack([self._rates(o, h) for o, h in zip(orders, rates, strict=True)])
         weights = 0 if self.data.weights is None else self.data.weights.pointer
         before = (
-            *(self._params.pointer, self._vel.pointer, np.int64(model.size)),
+            *(self._params.pointer, self._vel.pointer, np.int64(spec.size)),
             *(self.data.X.pointer, self.data.y.pointer, weights, scalar(self.data.scale)),
             *(order, np.int64(n)),
         )
         after = (
-            *(np.int64(self.plan.batch), _address(self._sizes), np.int64(len(model.sizes) - 1)),
+            *(np.int64(self.plan.batch), _address(self._sizes), np.int64(len(spec.sizes) - 1)),
             *(self._place("rates", table), self._place("words", words)),
-            *(scalar(1.0 / (1.0 - model.dropout)), scalar(1.0 - model.dropout), np.uint64(model._threshold), *results),
+            *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), np.uint64(spec.threshold), *results),
         )
 
         def enqueue(first: int, last: int) -> None:
@@ -166,15 +156,13 @@ class DeviceTrainer:
         self, orders: np.ndarray, order: int, rates: np.ndarray, words: np.ndarray, results: list[int]
     ) -> Callable[[int, int], None]:
         """The same, one network after the other."""
-        model, plan, n = self.model, self.plan, orders.shape[1]
-        outputs = 1 if LOSSES[model.loss_name].labels else model.sizes[-1]
-        scaled = plan.slope_factor is not None
+        spec, plan, n = self.spec, self.plan, orders.shape[1]
         numbers = np.zeros(8)
-        numbers[:3] = model.l2, plan.by_samples, plan.clip
-        numbers[4] = plan.slope_factor if scaled else 1.0
-        numbers[7] = 1 if scaled else outputs
+        numbers[:3] = spec.l2, plan.normalization.l2_by_samples, plan.clip
+        numbers[4] = plan.normalization.gradient_factor
+        numbers[7] = plan.normalization.gradient_divisor
         groups = [self._groups(o) for o in orders]
-        per_row = 8 * n, 24 * n, 8 * self.steps(n)
+        per_row = 8 * n, 24 * n, 8 * self.plan.steps(n)
 
         def enqueue(first: int, last: int) -> None:
             for m, steps in enumerate(self._general):
@@ -185,15 +173,15 @@ class DeviceTrainer:
         return enqueue
 
     def _sums(self, order: np.ndarray, records: host_sums.Records) -> np.ndarray:
-        model, plan = self.model, self.plan
-        labels = LOSSES[model.loss_name].labels
-        outputs = 1 if labels else model.sizes[-1]
-        loss_factor = 1.0 / outputs if plan.loss_factor is None else plan.loss_factor
+        spec, plan = self.spec, self.plan
+        labels = LOSSES[spec.loss].labels
         kept = records._replace(
-            measures=records.measures if plan.measure else None, squares=records.squares if model.l2 != 0 else None
+            measures=records.measures if plan.measure else None, squares=records.squares if spec.l2 != 0 else None
         )
         decays = self._decays(self._samples(order))
-        return host_sums.host_sums(kept, len(order), plan.batch, loss_factor, decays, labels, self._weights(order))
+        return host_sums.host_sums(
+            kept, len(order), plan.batch, plan.normalization.loss_factor, decays, labels, self._weights(order)
+        )
 
     def _weights(self, order: np.ndarray) -> np.ndarray | None:
         return self.data.host_weights[order] if len(self.data.host_weights) else None
@@ -202,25 +190,25 @@ class DeviceTrainer:
         """For each step, the weight of the rows that make its update together."""
         groups = self._groups(order)
         groups[groups == 0] = 1.0  # every weight is 0, and so is the gradient
-        return np.repeat(groups, self.plan.accumulate)[: self.steps(len(order))]
+        return np.repeat(groups, self.plan.accumulate)[: self.plan.steps(len(order))]
 
     def _groups(self, order: np.ndarray) -> np.ndarray:
         return host_sums.group_weights(self._weights(order), len(order), self.plan.batch * self.plan.accumulate)
 
     def _decays(self, samples: np.ndarray) -> np.ndarray:
-        return self.model.l2 / samples if self.plan.by_samples else np.full(len(samples), self.model.l2)
+        return self.spec.l2 / samples if self.plan.normalization.l2_by_samples else np.full(len(samples), self.spec.l2)
 
     def _rates(self, order: np.ndarray, hyper: np.ndarray) -> np.ndarray:
         """For each step: the factor of the slopes, the weight decay, the rule's constants."""
-        model, plan = self.model, self.plan
+        spec, plan = self.spec, self.plan
         samples = self._samples(order)
-        outputs = model.sizes[-1] if plan.slope_factor is None and not LOSSES[model.loss_name].labels else 1
-        table = np.empty((len(samples), 2 + plan.rule.constant_count), model.dtype)
-        table[:, 0] = (1.0 if plan.slope_factor is None else plan.slope_factor) / (samples * outputs)
+        table = np.empty((len(samples), 2 + plan.rule.constant_count), spec.dtype)
+        scaling = plan.normalization
+        table[:, 0] = scaling.gradient_factor / (samples * scaling.gradient_divisor)
         table[:, 1] = self._decays(samples)
         distinct, which = np.unique(hyper[: len(samples)], axis=0, return_inverse=True)
-        constants = [plan.rule.scalars(tuple(map(float, row)), model.dtype, plan.options) for row in distinct]
-        table[:, 2:] = np.array(constants, model.dtype)[which.reshape(-1)]
+        constants = [plan.rule.scalars(tuple(map(float, row)), spec.dtype, plan.options) for row in distinct]
+        table[:, 2:] = np.array(constants, spec.dtype)[which.reshape(-1)]
         return table
 
     def _place(self, name: str, x: np.ndarray) -> int:

@@ -42,7 +42,7 @@ def test_out_of_bounds_is_refused(memory, offset):
         kernel(4, 32, p, q, 101)
     expected = "out of bounds: load of 4 bytes at byte 400 of p (400 bytes), by thread (4, 0, 0) of block (3, 0, 0)"
     line = add.__code__.co_firstlineno + 3
-    assert str(refusal.value) == f"{expected}, at test_emulator.py:{line}"
+    assert str(refusal.value) == f"{expected}, at test_threads.py:{line}"
     kernel(4, 32, p, q, 100)  # nothing stays behind
 
 

@@ -1,5 +1,6 @@
 """Training steps on CUDA, run in the emulator: parameters, velocities and sums have the bits of the CPU's."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -11,7 +12,7 @@ from nagd_numba.mlp.cpu.trainer import Trainer
 from nagd_numba.mlp.dataset import Data
 from nagd_numba.mlp.gpu import host_sums, multi_launch
 from nagd_numba.mlp.losses import LOSSES
-from nagd_numba.mlp.plan import Plan
+from nagd_numba.mlp.plan import Normalization, Plan
 from tests.helpers import driverless
 from tests.helpers.backends import JIT_OFF
 
@@ -41,14 +42,17 @@ class Case:
         self.data = Data(x.astype(X), y, weights, 1 / 255 if X == "uint8" else 1.0)
         self.order = random.permutation(n)[:rows]
         self.weights = weights[self.order] if weighted else None
-        self.plan = Plan(**options)
+        scaling = dataclasses.replace(
+            Normalization.mean(self.net.spec), l2_by_samples=options.pop("l2_by_samples", False)
+        )
+        self.plan = Plan(normalization=scaling, **options)
         updates = -(-rows // (self.plan.batch * self.plan.accumulate))
         columns = np.linspace(0.1, 0.05, updates), np.full(updates, 0.9), np.full(updates, 0.8), np.zeros(updates)
         self.hyper = np.stack(columns, axis=1)
 
     def on_cpu(self):
         params, vel = self.params.copy(), self.vel.copy()
-        trainer = Trainer(self.net, params, vel, self.data, self.plan)
+        trainer = Trainer(self.net.spec, params, vel, self.data, self.plan)
         return params, vel, trainer.epoch(self.order, self.hyper, np.uint64(SEED), FIRST_STEP)
 
     def on_device(self, gpu, calls=1):
@@ -58,15 +62,17 @@ class Case:
         weights = None if self.weights is None else device_array.describe("w", gpu.array(data.weights), False)
         X, t = (device_array.describe("data", array, False, None) for array in (x, y))
         steps = multi_launch.Steps(
-            *(net, plan, int(params.pointer), int(vel.pointer), X, t, weights, data.scale, plan.batch, 0, 0)
+            *(net.spec, plan, int(params.pointer), int(vel.pointer), X, t, weights, data.scale, plan.batch, 0, 0)
         )
         count = -(-n // plan.batch)
         losses, measures = gpu.empty(n, np.float64, 0), gpu.empty((n, 3), np.float64, 0)
         squares = gpu.empty(count, np.float64, 0)
         outputs = 1 if self.labels else net.sizes[-1]
         keep = 1 - net.dropout
-        numbers = np.array([net.l2, plan.by_samples, plan.clip, keep, 1.0, 1.0 / outputs, data.scale, outputs])
-        words = np.array([SEED, FIRST_STEP, net._threshold], np.uint64)
+        numbers = np.array(
+            [net.l2, plan.normalization.l2_by_samples, plan.clip, keep, 1.0, 1.0 / outputs, data.scale, outputs]
+        )
+        words = np.array([SEED, FIRST_STEP, net.spec.threshold], np.uint64)
         together = plan.batch * plan.accumulate
         groups = host_sums.group_weights(self.weights, n, together)
         places = multi_launch.Results(int(losses.pointer), int(measures.pointer), int(squares.pointer))
@@ -74,7 +80,7 @@ class Case:
         for first, last in itertools.pairwise(edges):
             steps.run(int(order.pointer), n, first, last, self.hyper, numbers, words, places, groups)
         of_steps = np.repeat(groups, plan.accumulate)[:count]
-        decays = net.l2 / of_steps if plan.by_samples else np.full(count, net.l2)
+        decays = net.l2 / of_steps if plan.normalization.l2_by_samples else np.full(count, net.l2)
         records = host_sums.Records(*map(gpu.download, (losses, measures, squares)))
         total = None
         for first, last in itertools.pairwise(edges):
@@ -88,7 +94,7 @@ CASES = {
     "pictures with dropout": Case([20, 9, 3], 20, X="uint8", dropout=0.3, l2=0.1, batch=6, measure=True),
     "everything apart": Case(
         *([20, 9, 3], 23), X="uint8", dropout=0.3, l2=0.1, batch=4, accumulate=2, clip=0.05, weighted=True,
-        by_samples=True, measure=True,
+        l2_by_samples=True, measure=True,
     ),
     "float64 from float32": Case(
         *([40, 37, 2], 23, "mse", "tanh", "float64"), batch=10, weighted=True, measure=True, l2=0.01

@@ -1,0 +1,26 @@
+"""The types of what a step takes, for editors and type checkers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+
+class SupportsDLPack(Protocol):
+    """An array of another library in host memory: PyTorch, JAX, ..."""
+
+    def __dlpack__(self, *args: Any, **keywords: Any) -> Any: ...
+
+
+class SupportsCudaArrayInterface(Protocol):
+    """An array on a CUDA device: Numba, CuPy, PyTorch, ..."""
+
+    @property
+    def __cuda_array_interface__(self) -> Any: ...
+
+
+Array = NDArray[Any] | SupportsDLPack | SupportsCudaArrayInterface
+Arrays = Array | Sequence[Array]  # one array, or a list of them
+Params = TypeVar("Params", bound=Arrays)
