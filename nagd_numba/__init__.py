@@ -30,10 +30,10 @@ from .optimizers.nesterov import nesterov_update, step
 if TYPE_CHECKING:
     from . import schedules as schedules
     from .history import History as History
-    from .minimizer import check_grad as check_grad
-    from .minimizer import minimize as minimize
-    from .minimizer import minimize_many as minimize_many
-    from .minimizer import scipy_method as scipy_method
+    from .minimizer.check_grad import check_grad as check_grad
+    from .minimizer.many import minimize_many as minimize_many
+    from .minimizer.minimize import minimize as minimize
+    from .minimizer.scipy_method import scipy_method as scipy_method
     from .mlp import MLP as MLP
     from .mlp import fit_many as fit_many
 

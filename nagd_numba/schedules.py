@@ -166,7 +166,7 @@ class Sutskever(Schedule):
     most: float = 0.99
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.minimum(1 - 2.0 ** (-1 - np.log2(t // 250 + 1)), self.most)
+        return np.asarray(np.minimum(1 - 2.0 ** (-1 - np.log2(t // 250 + 1)), self.most))
 
 
 @dataclass(frozen=True)

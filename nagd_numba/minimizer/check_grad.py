@@ -51,7 +51,9 @@ class GradientCheck:
         )
 
 
-def check_grad(fun: Callable, jac: Any, x: Any, args: Any = (), method: str | None = None) -> GradientCheck:
+def check_grad(
+    fun: Callable[..., Any], jac: Callable[..., Any] | bool, x: Any, args: Any = (), method: str | None = None
+) -> GradientCheck:
     """Compare a gradient with derivatives of its function, component by component.
 
     By the complex step, `d_i = Im fun(x + i h e_i) / h`, which is exact to rounding, where `fun` takes complex numbers
@@ -103,7 +105,7 @@ def check_grad(fun: Callable, jac: Any, x: Any, args: Any = (), method: str | No
     point, args = settings.starting_point("x", x), settings.as_args(args)
     functions: Any = user_functions.adapted(fun, jac, None, None, point, args)
 
-    def value(x):
+    def value(x: np.ndarray) -> Any:
         return functions.fun(x, *args)[0] if jac is True else functions.fun(x, *args)
 
     analytic = np.array(functions.fun(point, *args)[1] if jac is True else functions.jac(point, *args), np.float64)
@@ -126,7 +128,7 @@ def _errors(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def _central(value: Callable, x: np.ndarray) -> np.ndarray:
+def _central(value: Callable[..., Any], x: np.ndarray) -> np.ndarray:
     made = np.empty_like(x)
     for i in range(x.size):
         h = DIFFERENCE * max(1.0, abs(x[i]))
@@ -137,7 +139,7 @@ def _central(value: Callable, x: np.ndarray) -> np.ndarray:
     return made
 
 
-def _complex_step(fun: Callable, jac: Any, x: np.ndarray, args: tuple[Any, ...]) -> np.ndarray | None:
+def _complex_step(fun: Callable[..., Any], jac: Any, x: np.ndarray, args: tuple[Any, ...]) -> np.ndarray | None:
     """None where `fun` does not take complex numbers and return one."""
     made = np.empty_like(x)
     for i in range(x.size):

@@ -17,16 +17,16 @@ from .specialize import interpreted, row, rows
 
 
 def minimize_many(
-    fun: Callable,
+    fun: Callable[..., Any],
     X0: Any,
     args: Any = (),
     shared: Any = (),
-    jac: Any = None,
+    jac: Callable[..., Any] | bool | None = None,
     method: str = "nag",
     L: float | None = None,
     strong_convexity: float | None = None,
     restart: str | None = "gradient",
-    prox: Any = None,
+    prox: str | Callable[..., Any] | None = None,
     tol: float = 1e-5,
     maxiter: int = 10_000,
     options: dict[str, Any] | None = None,

@@ -19,18 +19,18 @@ CALLBACK_STATUS = 99  # SciPy's
 
 
 def minimize(
-    fun: Callable,
+    fun: Callable[..., Any],
     x0: Any,
     args: Any = (),
-    jac: Any = None,
+    jac: Callable[..., Any] | bool | None = None,
     method: str = "nag",
     L: float | None = None,
     strong_convexity: float | None = None,
     restart: str | None = "gradient",
-    prox: Any = None,
+    prox: str | Callable[..., Any] | None = None,
     tol: float = 1e-5,
     maxiter: int = 10_000,
-    callback: Callable | None = None,
+    callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
 ) -> Any:
     """Minimise `F(x) = fun(x) + h(x)` by an accelerated gradient method.
@@ -159,7 +159,7 @@ def minimize(
 class _Teller:
     """The user's callback, in either of SciPy's forms."""
 
-    def __init__(self, callback: Callable) -> None:
+    def __init__(self, callback: Callable[..., Any]) -> None:
         self.callback = callback
         try:
             names = list(inspect.signature(callback).parameters)

@@ -15,15 +15,15 @@ _OWN = ("L", "strong_convexity", "restart", "prox", "method", "tol", "maxiter")
 
 
 def scipy_method(
-    fun: Callable,
+    fun: Callable[..., Any],
     x0: Any,
     args: Any = (),
-    jac: Any = None,
+    jac: Callable[..., Any] | bool | None = None,
     hess: Any = None,
     hessp: Any = None,
     bounds: Any = None,
     constraints: Any = (),
-    callback: Callable | None = None,
+    callback: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Any:
     """`nagd_numba.minimize` for `scipy.optimize.minimize(..., method=nagd_numba.scipy_method)`.
