@@ -10,13 +10,14 @@ import difflib
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import types
 
 from ..kernels import elementwise
-from ..kernels.jit import c_function, merged
+from ..kernels.jit import c_function
 from ..kernels.rule import Rule
 from ..optimizers.optimizer import Optimizer, parameters
 from ..optimizers.registry import OPTIMIZERS
@@ -51,23 +52,24 @@ class CStep:
             return "whole" if self.rule.range_of(name).whole else "real"
         return "length" if name == "n" else "flag"
 
-    def function(self) -> Callable[..., Any]:
+    def function(self, loop: Callable[..., Any]) -> FunctionType:
         """From the parameters in C to those of the rule's loop, `loop(params, grads, states, n, hyper, options)`.
 
-        It has the parameters of the step, so it is made from source, as code of this file: Numba's disk cache asks for
-        a file, and the fingerprint in the name covers the one of the rule.
+        It has the parameters of the step, so it is made from source, as code of this file.
         """
         derived = {f"derived_{x}": function for x, function in self.optimizer.derived.items()}
         hyper = "".join(f"{self._hyper(x)}, " for x in self.rule.hyper)
         options = "".join(f"{self._option(x)}, " for x in self.rule.options)
         states = "".join(f"{x}, " for x in self.rule.states)
         source = (
-            f"def {self.name}({', '.join(self.parameters)}):\n"
-            f"    return loop(params, grads, ({states}), n, ({hyper}), ({options}))\n"
+            f"def make({', '.join(('loop', *derived))}):\n"
+            f"    def {self.name}({', '.join(self.parameters)}):\n"
+            f"        return loop(params, grads, ({states}), n, ({hyper}), ({options}))\n"
+            f"    return {self.name}\n"
         )
-        namespace: dict[str, Any] = {"np": np, **derived}
+        namespace: dict[str, Any] = {"np": np, "__name__": __name__}
         exec(compile(source, __file__, "exec"), namespace)
-        made: Callable[..., Any] = namespace[self.name]
+        made: FunctionType = namespace["make"](loop=loop, **derived)
         return made
 
     def _hyper(self, name: str) -> str:
@@ -179,5 +181,4 @@ def _compiled(name: str, inspected: bool) -> Any:
     rule, kind = made.rule, types.float32 if dtype == np.float32 else types.float64
     pointer = types.CPointer(kind)
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
-    entry = merged(elementwise.pointers, **elementwise.pointer_bindings(rule, dtype))
-    return c_function(made.function(), name, types.intc(*given), inspected, source=rule.update, loop=entry)
+    return c_function(made.function(elementwise.pointer_loop(rule, dtype)), types.intc(*given), inspected)

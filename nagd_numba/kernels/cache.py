@@ -138,8 +138,8 @@ class KernelCache(FunctionCache):
 
     def __init__(self, function: Any, path: Path) -> None:
         class Locator(_CacheLocator):
-            def __init__(self) -> None:
-                pass
+            def __init__(self, file: str) -> None:
+                self._py_file = file  # which Numba names in a warning
 
             def get_cache_path(self) -> str:
                 return str(path)
@@ -152,7 +152,7 @@ class KernelCache(FunctionCache):
 
             @classmethod
             def from_function(cls, function: Any, file: str) -> Any:
-                return cls()
+                return cls(file)
 
         class Implementation(CompileResultCacheImpl):
             _locator_classes = [Locator]

@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, types
+from numba import config, types
 from numba.extending import overload
 
 from .jit import inlined, kernel, subroutine
@@ -29,7 +29,10 @@ from .template import template
 
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
+SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
 LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
+
+_settings: Any = config  # numba's types do not list its settings
 
 
 @template
@@ -63,10 +66,10 @@ def serial(loop):
 
 
 @template
-def in_shares(body, parallel_for):
+def in_shares(body, parallel_for, SHARES):
     def in_shares(params, grads, states, size, scalars):
-        shares = np.int64(get_num_threads())
-        parallel_for(body(), spill((params, grads, states, np.int64(size), shares, scalars)), shares)
+        context = spill((params, grads, states, np.int64(size), np.int64(SHARES), scalars))
+        parallel_for(body(), context, SHARES)
 
     return in_shares
 
@@ -209,7 +212,8 @@ def contiguous_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[typ
     dtype = signature[0].dtype
     if parallel:
         body = linked_share(rule, options, dtype)
-        run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call)
+        shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)
+        run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call, SHARES=shares)
     else:
         run = serial.bind(loop=linked_loop(rule, options, dtype).call)
     checked = contiguous.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))

@@ -107,21 +107,23 @@ def _at_symbol(symbol: str, builder: Any, kind: Any) -> Any:
 
 
 class Linked:
-    """A compiled function with its address; `call` and `locate` are for compiled code that is linked to it."""
+    """A compiled function and its address; `call` and `locate` are for compiled code that is linked to it."""
 
-    def __init__(self, function: FunctionType, interface: Interface, parallel: bool = False) -> None:
-        self.function = function
+    def __init__(self, function: FunctionType, interface: Interface, parallel: bool, from_python: bool) -> None:
+        self.kernel: Any = function
         self.address: Any = function
         symbol = unique_name(function, interface.signature, parallel)
         self.call = interface.symbol_caller(symbol, function)
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
-            self._kept: Any = kernel(function, interface.signature, parallel, from_python=False)
-            (made,) = self._kept.overloads.values()
+            self.kernel = kernel(function, interface.signature, parallel, from_python)
+            (made,) = self.kernel.overloads.values()
             self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
             binding.add_symbol(symbol, self.address)
 
 
-def linked(function: FunctionType, interface: Interface, parallel: bool = False) -> Linked:
-    """Compile a function for its interface, or load it from the disk."""
-    return Linked(function, interface, parallel)
+def linked(
+    function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False
+) -> Linked:
+    """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too."""
+    return Linked(function, interface, parallel, from_python)

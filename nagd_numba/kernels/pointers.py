@@ -67,6 +67,17 @@ def _address_python(x):
     return np.int64(x.ctypes.data)
 
 
+def _as_integer(typingctx, x):
+    def build(context, builder, signature, operands):
+        return builder.ptrtoint(operands[0], ir.IntType(64))
+
+    return types.int64(x), build
+
+
+def _as_integer_python(x):
+    return x
+
+
 def _pointer_at(typingctx, address, kind):
     if not isinstance(kind, types.NumberClass):
         raise TypingError(f"a type of numbers is needed, got {kind}")
@@ -82,6 +93,17 @@ def _pointer_at_python(address, kind):
     return address
 
 
+def _keep_alive(typingctx, *arrays):
+    def build(context, builder, signature, operands):
+        return context.get_dummy_value()
+
+    return types.void(types.StarArgTuple(arrays)), build
+
+
+def _keep_alive_python(*arrays):
+    pass
+
+
 def _shifted(typingctx, x, offset):
     def build(context, builder, signature, operands):
         return builder.gep(operands[0], [operands[1]])
@@ -93,14 +115,23 @@ def _shifted_python(x, offset):
     return x[offset:]
 
 
+def _row(typingctx, address, k, stride):
+    def build(context, builder, signature, operands):
+        return builder.add(operands[0], builder.mul(operands[1], operands[2]))
+
+    return types.int64(types.int64, types.int64, types.int64), build
+
+
+def _row_python(address, k, stride):
+    return address[k]
+
+
 def _load_each(typingctx, pointers, i):
     kinds = [pointer.dtype for pointer in pointers]
     made = types.Tuple(kinds)
 
     def build(context, builder, signature, operands):
-        parts = [
-            builder.load(builder.gep(base, [operands[1]])) for base in cgutils.unpack_tuple(builder, operands[0])
-        ]
+        parts = [builder.load(builder.gep(base, [operands[1]])) for base in cgutils.unpack_tuple(builder, operands[0])]
         return context.make_tuple(builder, made, parts)
 
     return made(pointers, types.int64), build
@@ -151,9 +182,7 @@ def _spread(typingctx, x, stride, count):
 
     def build(context, builder, signature, operands):
         size = ir.IntType(64)
-        parts = [
-            builder.gep(operands[0], [builder.mul(operands[1], ir.Constant(size, k))]) for k in range(made.count)
-        ]
+        parts = [builder.gep(operands[0], [builder.mul(operands[1], ir.Constant(size, k))]) for k in range(made.count)]
         return context.make_tuple(builder, made, parts)
 
     return made(x, types.int64, count), build
@@ -193,7 +222,7 @@ def restorer(kind: Any) -> Any:
     return _operation(restore, python)
 
 
-STREAMS = 3  # memory that the loops over a tile go through at once
+STREAMS = 6  # memory that a loop goes through at once: sums, parameters, up to four states
 
 
 def _peek(typingctx, x, i, stream):
@@ -218,6 +247,32 @@ def _poke(typingctx, x, i, value, stream):
     return types.void(x, types.int64, value, stream), build
 
 
+def _peek_each(typingctx, pointers, i, stream):
+    made = types.Tuple([pointer.dtype for pointer in pointers])
+    number = stream.literal_value
+
+    def build(context, builder, signature, operands):
+        parts = []
+        for k, base in enumerate(cgutils.unpack_tuple(builder, operands[0])):
+            parts.append(builder.load(builder.gep(base, [operands[1]])))
+            _apart(builder, parts[-1], number + k)
+        return context.make_tuple(builder, made, parts)
+
+    return made(pointers, types.int64, stream), build
+
+
+def _poke_each(typingctx, pointers, i, values, stream):
+    number = stream.literal_value
+
+    def build(context, builder, signature, operands):
+        bases, stored = (cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2))
+        for k, (base, value) in enumerate(zip(bases, stored, strict=True)):
+            _apart(builder, builder.store(value, builder.gep(base, [operands[1]])), number + k)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.int64, values, stream), build
+
+
 def _apart(builder: Any, instruction: Any, stream: int) -> None:
     """Tell LLVM that the streams do not overlap."""
     module = builder.module
@@ -235,13 +290,28 @@ def _poke_python(x, i, value, stream):
     x[i] = value
 
 
+def _peek_each_python(pointers, i, stream):
+    return tuple(x[i] for x in pointers)
+
+
+def _poke_each_python(pointers, i, values, stream):
+    for x, value in zip(pointers, values, strict=True):
+        x[i] = value
+
+
 # pointer(array), pointers(tuple of arrays): where they begin;  address(array or pointer): the same as a signed integer
 pointer = _operation(_pointer, _pointer_python)
 pointers = _operation(_pointers, _pointers_python)
 address = _operation(_address, _address_python)
-# pointer_at(address, np.float32): the pointer to float32 with this address;  shifted(pointer, elements)
+# as_integer(pointer), pointer_at(integer, np.float32): a pointer to anything as an integer, and back;
+# shifted(pointer, elements)
+as_integer = _operation(_as_integer, _as_integer_python)
 pointer_at = _operation(_pointer_at, _pointer_at_python)
 shifted = _operation(_shifted, _shifted_python)
+# keep_alive(arrays...): Numba frees an array after its last use, and a use of its pointer is none
+keep_alive = _operation(_keep_alive, _keep_alive_python)
+# row(address, k, stride): the address of row k of a matrix whose rows are `stride` bytes apart
+row = _operation(_row, _row_python)
 # load_each(pointers, i), store_each(pointers, i, values): element i behind each pointer of a tuple
 load_each = _operation(_load_each, _load_each_python)
 store_each = _operation(_store_each, _store_each_python)
@@ -255,3 +325,6 @@ spill = _operation(_spill, _spill_python)
 # STREAMS) writes to: LLVM then vectorises without checks for overlap
 peek = _operation(_peek, _peek_python, literal=True)
 poke = _operation(_poke, _poke_python, literal=True)
+# peek_each(pointers, i, first stream), poke_each(pointers, i, values, first stream): the same for a tuple of pointers
+peek_each = _operation(_peek_each, _peek_each_python, literal=True)
+poke_each = _operation(_poke_each, _poke_each_python, literal=True)

@@ -19,8 +19,8 @@ from numba.np.numpy_support import from_dtype
 from . import elementwise
 from .elementwise import acceptable, all_finite, limits, memory_status
 from .jit import inlined, kernel, subroutine
-from .linking import linked
-from .parallel import BODY, parallel_for
+from .linking import Interface, Linked, linked
+from .parallel import BODY, in_parallel, one_after_another, parallel_for
 from .pointers import load_each, pointer, pointers, restorer, shifted, spill, store_each
 from .rounding import add, fma, mul
 from .rule import Rule
@@ -67,23 +67,6 @@ def guarded_step(run, constants, OPTIONS, LOW, BELOW):
         return elementwise.OK
 
     return guarded_step
-
-
-@template
-def one_after_another(body):
-    def one_after_another(context, blocks):
-        for block in range(blocks):
-            body(context, block)
-
-    return one_after_another
-
-
-@template
-def in_parallel(body, parallel_for):
-    def in_parallel(context, blocks):
-        parallel_for(body(), context, blocks)
-
-    return in_parallel
 
 
 @template
@@ -167,6 +150,33 @@ def _run(function: Any, parallel: bool) -> Any:
     if parallel:
         return in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
     return one_after_another.bind(body=body.call)
+
+
+@template
+def sum_of_squares():
+    """The sum of `x[first:last]^2` in float64; `lanes` is memory for LANES numbers."""
+
+    def sum_of_squares(x, first, last, lanes):
+        for e in range(LANES):
+            lanes[e] = 0.0
+        whole = first + (last - first) // LANES * LANES
+        for i in range(first, whole, LANES):
+            for e in range(LANES):
+                value = np.float64(x[i + e])
+                lanes[e] = fma(value, value, lanes[e])
+        for i in range(whole, last):
+            value = np.float64(x[i])
+            lanes[i - whole] = fma(value, value, lanes[i - whole])
+        return total_of_chains(lanes)
+
+    return sum_of_squares
+
+
+@functools.cache
+def squares_function(dtype: str) -> Linked:
+    """`sum_of_squares` of a vector of this dtype."""
+    x = types.CPointer(from_dtype(np.dtype(dtype)))
+    return linked(sum_of_squares.bind(), Interface(types.float64(x, _size, _size, _SUMS_POINTER)))
 
 
 @functools.cache

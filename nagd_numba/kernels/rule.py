@@ -44,6 +44,8 @@ class Rule:
     options    the names of the options that are fixed when a kernel is compiled, and their possible values;
                the first is the default
     ranges     what each hyper-parameter can be, where that is not every finite number >= 0
+    tested     the positions of the constants that `update` compares with 0, and that usually are not: fused kernels
+               have a loop for that case
     """
 
     name: str
@@ -53,6 +55,7 @@ class Rule:
     hyper: Mapping[str, float]
     options: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    tested: tuple[int, ...] = ()
 
     def variants(self) -> Iterator[tuple[Any, ...]]:
         """Every combination of the options."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import validation
-from ..kernels.jit import for_callers
+from ..kernels.jit import user_function
 from .cpu import inference
 from .spec import NetworkSpec
 
@@ -25,7 +25,7 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
             raise ValueError("loss is 'mse', whose outputs are no probabilities; use 'predict' or 'forward'")
         probabilities = inference.probability_kernel(spec.dtype_name, spec.loss)
 
-        @for_callers
+        @user_function
         def predict_proba(params, X):
             z = forward(params, X)
             probabilities(z)
@@ -35,7 +35,7 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
 
     if spec.loss == "cross_entropy":
 
-        @for_callers
+        @user_function
         def predict(params, X):
             z = forward(params, X)
             labels = np.empty(z.shape[0], np.int64)
@@ -50,7 +50,7 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
 
         return predict
 
-    @for_callers
+    @user_function
     def predict_each(params, X):
         z = forward(params, X)
         labels = np.empty(z.shape, np.int64)
@@ -66,7 +66,7 @@ def _forward(spec: NetworkSpec) -> Callable:
     kernel = inference.forward_kernel(spec.dtype_name, spec.activation)
     sizes, size, inputs, outputs, dtype = spec.dims, spec.size, spec.sizes[0], spec.sizes[-1], spec.dtype
 
-    @for_callers
+    @user_function
     def forward(params, X):
         if params.size != size or X.shape[1] != inputs:
             raise ValueError("params or X has another size than the network needs")

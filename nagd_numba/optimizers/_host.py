@@ -7,7 +7,6 @@ kernel refuses comes to `apply`, which takes every other shape and place (stride
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from numba.np.numpy_support import from_dtype
 
 from .. import validation
 from ..kernels import elementwise, threading_layer
-from ..kernels.jit import cpu_kernel
 from ..kernels.rule import Rule
 
 # From this many elements on, two threads beat one (benchmarks/crossover.py measures it).

@@ -19,25 +19,10 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from ..kernels import elementwise
-from ..kernels.jit import callee, inlined
+from ..kernels.jit import inlined, subroutine
 from ..kernels.rule import Rule
+from ..kernels.template import template
 from .optimizer import Optimizer, bare_signature
-
-# Bound below.
-loop: Any = None
-zero_loop: Any = None
-other_loop: Any = None
-refuse: Any = None
-constants: Any = None
-OPTIONS: Any = None
-BRANCH: Any = None
-LOW: Any = None
-BELOW: Any = None
-GRADS: Any = None
-STATES: Any = None
-OVERLAP: Any = None
-HYPER: Any = None
-RANGE: Any = None
 
 
 def in_compiled_code(optimizer: Optimizer) -> None:
@@ -102,12 +87,13 @@ def _overload_constants(optimizer: Optimizer, function: Callable[..., Any]) -> N
         return _function(
             f"def {name}{signature}:\n    return make({hyper}, dtype)\n",
             name,
-            make=callee(
-                _checked_constants,
-                constants=rule.constants,
-                OPTIONS=chosen,
-                refuse=_refusal(name, rule),
-                **_ranges(rule),
+            make=subroutine(
+                checked_constants.bind(
+                    constants=rule.constants,
+                    OPTIONS=chosen,
+                    refuse=_refusal(name, rule),
+                    **elementwise.limits(rule),
+                )
             ),
         )
 
@@ -163,18 +149,10 @@ def _typing_errors(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def compiled_loop(rule: Rule, options: tuple[Any, ...], contiguous: bool) -> Callable[..., Any]:
-    """The rule's loop for a caller's arrays, serial: `loop(params, grads, states, hyper) -> status`."""
-    bound = elementwise.bindings(rule, options)
-    if contiguous:
-        return callee(elementwise.contiguous, **bound)
-    return callee(elementwise.strided_checked, strided=callee(elementwise.strided, **bound))
-
-
-@functools.cache
 def _shape_check(name: str, rule: Rule) -> Callable[..., Any]:
     message = f"{name}: {{}} must have the shape of params"
-    return callee(_check_shapes, GRADS=message.format("grads"), STATES=tuple(map(message.format, rule.states)))
+    states = tuple(map(message.format, rule.states))
+    return subroutine(check_shapes.bind(GRADS=message.format("grads"), STATES=states))
 
 
 @functools.cache
@@ -182,66 +160,81 @@ def _checked_loop(
     name: str, rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool
 ) -> Callable[..., Any]:
     """The loop, or raising; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
-    chosen = [compiled_loop(rule, x, contiguous) for x in options]
+    chosen = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
     run = chosen[0]
     if branch is not None and len(options) > 1:
         at = list(rule.hyper).index(branch)
-        run = callee(_by_branch, zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at)
-    return callee(_run, loop=run, refuse=_refusal(name, rule))
+        run = subroutine(by_branch.bind(zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at))
+    return subroutine(checked_loop.bind(loop=run, refuse=_refusal(name, rule)))
 
 
 @functools.cache
 def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
     """`refuse(status, hyper)` raises."""
     first = ("params", "grads", *rule.states)
-    return callee(
-        _refuse,
-        **_ranges(rule),
+    bound = refuse.bind(
         OVERLAP=f"{name}: {', '.join(first[:-1])} and {first[-1]} must not overlap in memory: pass copies",
         HYPER=tuple(f"{name}: {x} must be {rule.range_of(x)}" for x in rule.hyper),
         RANGE=f"{name}: {', '.join(rule.hyper)} together leave the range of the arrays' dtype",
+        **elementwise.limits(rule),
     )
+    return subroutine(bound)
 
 
-def _ranges(rule: Rule) -> dict[str, Any]:
-    bound = elementwise.bindings(rule, rule.defaults())
-    return {name: bound[name] for name in ("LOW", "BELOW")}
+@template
+def check_shapes(GRADS, STATES):
+    def check_shapes(params, grads, states):
+        if grads != params:
+            raise ValueError(GRADS)
+        for k in range(len(states)):
+            if states[k] != params:
+                raise ValueError(STATES[k])
+
+    return check_shapes
 
 
-def _check_shapes(params, grads, states):
-    if grads != params:
-        raise ValueError(GRADS)
-    for k in range(len(states)):
-        if states[k] != params:
-            raise ValueError(STATES[k])
+@template
+def checked_loop(loop, refuse):
+    def checked_loop(params, grads, states, hyper):
+        status = loop(params, grads, states, hyper)
+        if status != elementwise.OK:
+            refuse(status, hyper)
+
+    return checked_loop
 
 
-def _run(params, grads, states, hyper):
-    status = loop(params, grads, states, hyper)
-    if status != elementwise.OK:
-        refuse(status, hyper)
+@template
+def checked_constants(constants, OPTIONS, LOW, BELOW, refuse):
+    def checked_constants(hyper, dtype):
+        made = constants(hyper, dtype, OPTIONS)
+        if not (elementwise.acceptable(hyper, LOW, BELOW) and elementwise.all_finite(made)):
+            refuse(elementwise.HYPER, hyper)
+        return made
+
+    return checked_constants
 
 
-def _checked_constants(hyper, dtype):
-    made = constants(hyper, dtype, OPTIONS)
-    if not (elementwise.acceptable(hyper, LOW, BELOW) and elementwise.all_finite(made)):
-        refuse(elementwise.HYPER, hyper)
-    return made
+@template
+def by_branch(zero_loop, other_loop, BRANCH):
+    def by_branch(params, grads, states, hyper):
+        if hyper[BRANCH] == 0:
+            return zero_loop(params, grads, states, hyper)
+        return other_loop(params, grads, states, hyper)
+
+    return by_branch
 
 
-def _by_branch(params, grads, states, hyper):
-    if hyper[BRANCH] == 0:
-        return zero_loop(params, grads, states, hyper)
-    return other_loop(params, grads, states, hyper)
+@template
+def refuse(OVERLAP, HYPER, RANGE, LOW, BELOW):
+    def refuse(status, hyper):
+        if status == elementwise.OVERLAP:
+            raise ValueError(OVERLAP)
+        for k in range(len(hyper)):
+            if not (hyper[k] >= LOW[k] and hyper[k] < BELOW[k]):
+                raise ValueError(HYPER[k])
+        raise ValueError(RANGE)
 
-
-def _refuse(status, hyper):
-    if status == elementwise.OVERLAP:
-        raise ValueError(OVERLAP)
-    for k in range(len(hyper)):
-        if not (hyper[k] >= LOW[k] and hyper[k] < BELOW[k]):
-            raise ValueError(HYPER[k])
-    raise ValueError(RANGE)
+    return refuse
 
 
 @inlined

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args
 
-from ..kernels.jit import for_both, inlined
+from ..kernels.jit import in_both, inlined
 from ..kernels.rounding import add, div, fma
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
@@ -173,7 +173,7 @@ def fista_step(
     return params
 
 
-@for_both
+@in_both
 def fista_t(t):
     """`t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`; in `@njit` functions too.
 

@@ -175,6 +175,7 @@ RULE = Rule(
         "decay": (NO_DECAY, L2, DECOUPLED),
         "maximize": (False, True),
     },
+    tested=(1, 2),  # the momenta
 )
 
 

@@ -1,100 +1,152 @@
 """The passes over all layers, for a range of rows of the batch or a share of the weights.
 
-Templates, bound by `bindings.py`.  With layer inputs `h_0 = X`, `z_l = h_{l-1} W_l + b_l`, `h_l = activation(z_l)`
-and the loss `f(z_L, y)`:
+With layer inputs `h_0 = X`, `z_l = h_{l-1} W_l + b_l`, `h_l = activation(z_l)` and the loss `f(z_L, y)`:
 
-    delta_L = df/dz_L,    delta_l = (delta_{l+1} W_{l+1}^T) * slope(h_l),
+    delta_L = df/dz_L,    delta_l = (delta_{l+1} W_{l+1}^T) * activation'(h_l),
     dW_l = h_{l-1}^T delta_l + l2 W_l,    db_l = column sums of delta_l.
 
 `hidden` holds the activations of one hidden layer after the other, `deltas` the deltas of the layers above the inputs;
 each layer has all rows of the batch there.  Rows can be worked on in any portions, and so can weights: no element's
-arithmetic depends on it.
+arithmetic depends on it.  The products (`gemm`) are given by their addresses.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from ...kernels.pointers import pointer
+import numpy as np
+from numba import types
+from numba.np.numpy_support import from_dtype
+
+from ...kernels.linking import Interface, Linked, linked
+from ...kernels.template import template
 from ..dropout import layer_key
+from . import gemm
 from .microkernel import ROWS
 
-# Bound when compiled.
-hidden_product: Any = None
-output_product: Any = None
-delta_product: Any = None
-weights_product: Any = None
 
-
-def forward_rows(params, x, sizes, rows, hidden, z, first, last, buffer, panel, seed, threshold, keep):
+@template
+def forward_rows(product):
     """The activations and the outputs `z` of rows `first` to `last`, of `rows` in all."""
-    below, below_start = pointer(x), 0
-    weights, activations = pointer(params), pointer(hidden)
-    start, place = 0, 0
-    for layer in range(sizes.size - 1):
-        inputs, outputs = sizes[layer], sizes[layer + 1]
-        biases = start + inputs * outputs
-        if layer == sizes.size - 2:
-            output_product(
-                *(below, below_start, inputs, weights, start, outputs, first, last, outputs, inputs),
-                *(buffer, panel, (weights, biases, pointer(z), 0, outputs)),
-            )
-        else:
-            to = weights, biases, activations, place, outputs, layer_key(seed, layer), threshold, keep
-            hidden_product(
-                *(below, below_start, inputs, weights, start, outputs, first, last, outputs, inputs),
+
+    def forward_rows(functions, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout):
+        hidden_product, output_product = functions
+        seed, threshold, keep = dropout
+        below, below_start = x, 0
+        start, place = 0, 0
+        for layer in range(layers):
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            biases = start + inputs * outputs
+            if layer == layers - 1:
+                product(
+                    *(output_product, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
+                    *(buffer, panel, (biases, z, 0, outputs, seed, np.uint64(0), 1.0)),
+                )
+            else:
+                to = biases, hidden, place, outputs, layer_key(seed, layer), threshold, keep
+                product(
+                    *(hidden_product, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
+                    *(buffer, panel, to),
+                )
+                below, below_start = hidden, place
+                place += rows * outputs
+            start = biases + outputs
+
+    return forward_rows
+
+
+@template
+def backward_rows(product):
+    """The deltas of rows `first` to `last` of the hidden layers, from those of the outputs."""
+
+    def backward_rows(
+        function, params, size, sizes, layers, rows, width, hidden, deltas, first, last, buffer, panel, dropout
+    ):
+        seed, threshold, keep = dropout
+        end = size
+        place = delta = rows * width  # `width`: of all hidden layers
+        for layer in range(layers - 1, 0, -1):
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            weights = end - (inputs + 1) * outputs
+            place -= rows * inputs
+            below = delta - rows * inputs
+            to = hidden, place, deltas, below, inputs, layer_key(seed, layer - 1), threshold, keep
+            product(
+                *(function, deltas, delta, outputs, params, weights, outputs, first, last, inputs, outputs),
                 *(buffer, panel, to),
             )
-            below, below_start = activations, place
-            place += rows * outputs
-        start = biases + outputs
+            end, delta = weights, below
+
+    return backward_rows
 
 
-def backward_rows(params, sizes, rows, hidden, deltas, first, last, buffer, panel, seed, threshold, keep):
-    """The deltas of rows `first` to `last` of the hidden layers, from those of the outputs."""
-    activations, slopes = pointer(hidden), pointer(deltas)
-    end = params.size
-    place, delta = hidden.size, deltas.size - rows * sizes[-1]
-    for layer in range(sizes.size - 2, 0, -1):
-        inputs, outputs = sizes[layer], sizes[layer + 1]
-        weights = end - (inputs + 1) * outputs
-        place -= rows * inputs
-        below = delta - rows * inputs
-        to = activations, place, slopes, below, inputs, layer_key(seed, layer - 1), threshold, keep
-        delta_product(
-            *(slopes, delta, outputs, pointer(params), weights, outputs, first, last, inputs, outputs),
-            *(buffer, panel, to),
-        )
-        end, delta = weights, below
-
-
-def gradients_share(params, x, one, sizes, rows, hidden, deltas, share, shares, buffer, panel, l2, target, last):
+@template
+def weights_share(product, T):
     """The gradients of the weights in one of `shares` equal parts of every layer; the first has the biases too.
 
-    The products end with `to = (params, target, start, pitch, l2, last)`: see `products`.  `one` holds a 1.
+    `target` is where they go, or the first state of the rule that is given them: see `gemm`.  `one` points at a 1.
     """
-    T = params.dtype.type
-    below, below_start = pointer(x), 0
-    slopes, weights, goal = pointer(deltas), pointer(params), pointer(target)
-    start, place, delta = 0, 0, 0
-    for layer in range(sizes.size - 1):
-        inputs, outputs = sizes[layer], sizes[layer + 1]
-        size = (inputs + shares - 1) // shares
-        size = (size + ROWS - 1) // ROWS * ROWS
-        lowest, highest = min(inputs, share * size), min(inputs, (share + 1) * size)
-        if lowest < highest:
-            weights_product(
-                *(below, below_start, inputs, slopes, delta, outputs, lowest, highest, outputs, rows),
-                *(buffer, panel, (weights, goal, start, outputs, l2, last)),
-            )
-        start += inputs * outputs
-        if share == 0:
-            # The column sums of delta: a product with a row of ones.
-            weights_product(
-                *(pointer(one), 0, 0, slopes, delta, outputs, 0, 1, outputs, rows),
-                *(buffer, panel, (weights, goal, start, outputs, T(0), last)),
-            )
-        start += outputs
-        delta += rows * outputs
-        below, below_start = pointer(hidden), place
-        place += rows * outputs
+
+    def weights_share(
+        function, params, size, x, one, sizes, layers, rows, hidden, deltas, share, shares, buffer, panel, to
+    ):
+        target, l2, more, scalars = to
+        below, below_start = x, 0
+        start, place, delta = 0, 0, 0
+        for layer in range(layers):
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            part = ((inputs + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+            lowest, highest = min(inputs, share * part), min(inputs, (share + 1) * part)
+            if lowest < highest:
+                product(
+                    *(function, below, below_start, inputs, deltas, delta, outputs, lowest, highest, outputs, rows),
+                    *(buffer, panel, (params, target, start, outputs, l2, more, scalars, size)),
+                )
+            start += inputs * outputs
+            if share == 0:
+                # The column sums of delta: a product with a row of ones.
+                product(
+                    *(function, one, 0, 0, deltas, delta, outputs, 0, 1, outputs, rows),
+                    *(buffer, panel, (params, target, start, outputs, T(0), more, scalars, size)),
+                )
+            start += outputs
+            delta += rows * outputs
+            below, below_start = hidden, place
+            place += rows * outputs
+
+    return weights_share
+
+
+def _types(dtype: str) -> tuple[Any, Any, Any, Any]:
+    kind = from_dtype(np.dtype(dtype))
+    dropout = types.Tuple((types.uint64, types.uint64, types.float64))
+    return kind, types.CPointer(kind), types.CPointer(types.int64), dropout
+
+
+@functools.cache
+def forward(dtype: str) -> Linked:
+    """`forward_rows`."""
+    _, x, sizes, dropout = _types(dtype)
+    n, functions = types.int64, types.UniTuple(types.int64, 2)
+    given = (functions, x, x, sizes, n, n, x, x, n, n, x, x, dropout)
+    return linked(forward_rows.bind(product=gemm.forward_interface(dtype).call), Interface(types.void(*given)))
+
+
+@functools.cache
+def backward(dtype: str) -> Linked:
+    """`backward_rows`."""
+    _, x, sizes, dropout = _types(dtype)
+    n = types.int64
+    given = (n, x, n, sizes, n, n, n, x, x, n, n, x, x, dropout)
+    return linked(backward_rows.bind(product=gemm.backward_interface(dtype).call), Interface(types.void(*given)))
+
+
+@functools.cache
+def weights(dtype: str) -> Linked:
+    """`weights_share`."""
+    kind, x, sizes, _ = _types(dtype)
+    n, to = types.int64, types.Tuple((x, kind, types.boolean, x))
+    given = (n, x, n, x, x, sizes, n, n, x, x, n, n, x, x, to)
+    bound = weights_share.bind(product=gemm.weights_interface(dtype).call, T=np.dtype(dtype).type)
+    return linked(bound, Interface(types.void(*given)))

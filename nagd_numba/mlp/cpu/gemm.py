@@ -1,153 +1,269 @@
-"""The matrix products of the passes, each with what is done to its elements while they are in a tile.
+"""The matrix products of the passes, each with its epilogue: what is done to elements while they are in a tile.
 
-Templates, bound to one dtype, activation and rule by `bindings.py`.  Matrices are given by a pointer to the flat vector
-they lie in (`pointers.pointer`), the offset of their first element and a pitch.  `to` holds what `finish` needs:
+Matrices are given by a pointer to the flat vector they lie in, the offset of their first element and a pitch.  Each
+product is compiled once for a dtype (and an activation, or an update rule) and called at its address:
 
-    finish_hidden    out = dropout(activation(sum + bias))
-    finish_output    out = sum + bias
-    finish_delta     out = sum * derivative of dropout and activation at h
-    finish_gradient  out = sum + l2 w, added to what is there if `more`
-    finish_update    the same gradient, given to the update rule at once
+    forward    out = dropout(activation(sum + bias))                    of `h W`
+    backward   out = sum * derivative of dropout and activation at h    of `d W^T`
+    gradient   out = sum + l2 w, added to what is there if `more`       of `h^T d`
+    update     the same gradient, given to the update rule at once      of `h^T d`
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
+import numpy as np
+from numba import types
+from numba.extending import overload
+from numba.np.numpy_support import from_dtype
+
+from ...kernels.jit import inlined, subroutine
+from ...kernels.linking import Interface, Linked, linked
 from ...kernels.mathfuncs import flush_subnormal
-from ...kernels.pointers import peek, pointer, poke
+from ...kernels.pointers import load_tuple, peek, peek_each, poke, poke_each, spread
 from ...kernels.rounding import add, fma, mul
+from ...kernels.rule import Rule
+from ...kernels.template import template
+from ..activations import ACTIVATIONS
 from ..dropout import drop, drop_delta
-from .microkernel import BLOCK
+from .microkernel import BLOCK, ROWS, tile
 
-# Bound when a product is compiled.
-multiply: Any = None
-multiply_across: Any = None
-fetch: Any = None
-gather: Any = None
-put: Any = None
-finish: Any = None
-activate: Any = None
-slope: Any = None
-update: Any = None
-element: Any = None
-OPTIONS: Any = None
-DROPOUT: Any = None
-ACROSS: Any = None
-TRANSPOSED: Any = None
-ROWS: Any = None
-COLUMNS: Any = None
-TILE: Any = None
-
-FAR = 512  # elements from one row of B to the next, from which on the rows of a column of tiles crowd the same places
-# of the cache
+# Elements from one row of B to the next, from which on the rows of a column of tiles crowd the same places of the cache.
+FAR = 512
 
 
-def product(a, a_start, a_pitch, b, b_start, b_pitch, first, last, columns, inner, buffer, panel, to):
+@template
+def product(multiply, pack, epilogue, TRANSPOSED, ACROSS, COLUMNS):
     """Rows `first` to `last` of `A B`, or of `A^T B` with ACROSS, or of `A B^T` with TRANSPOSED, tile by tile.
 
-    `A[i, k]` is `a[a_start + i a_pitch + k]`, and so for B.  `buffer` and `panel` are vectors of this thread's own.
+    `A[i, k]` is `a[a_start + i a_pitch + k]`, and so for B.  `buffer` and `panel` are this thread's own memory.
     """
-    sums, packed = pointer(buffer), pointer(panel)
-    for j in range(0, columns, COLUMNS):
-        width = min(COLUMNS, columns - j)
-        if TRANSPOSED or (b_pitch >= FAR and last - first > 2 * ROWS):
-            for k in range(0, inner, ROWS):
-                lines = min(ROWS, inner - k)
-                if TRANSPOSED:
-                    gather(b, b_start + j * b_pitch + k, b_pitch, lines, width, packed, k // ROWS)
-                else:
-                    fetch(b, b_start + k * b_pitch + j, b_pitch, lines, width, packed, k // ROWS)
-            source, source_start, pitch = packed, 0, COLUMNS
+
+    def product(a, a_start, a_pitch, b, b_start, b_pitch, first, last, columns, inner, buffer, panel, to):
+        for j in range(0, columns, COLUMNS):
+            width = min(COLUMNS, columns - j)
+            if TRANSPOSED or (b_pitch >= FAR and last - first > 2 * ROWS):
+                for k in range(0, inner, ROWS):
+                    lines = min(ROWS, inner - k)
+                    start = b_start + (j * b_pitch + k if TRANSPOSED else k * b_pitch + j)
+                    pack(b, start, b_pitch, lines, width, panel, k // ROWS)
+                source, source_start, pitch = panel, 0, COLUMNS
+            else:
+                source, source_start, pitch = b, b_start + j, b_pitch
+            for i in range(first, last, ROWS):
+                height = min(ROWS, last - i)
+                for k in range(0, inner, BLOCK):
+                    terms = min(BLOCK, inner - k)
+                    start = a_start + (i + k * a_pitch if ACROSS else i * a_pitch + k)
+                    line = source_start + k * pitch
+                    multiply(a, start, a_pitch, source, line, pitch, terms, height, width, buffer, k == 0)
+                epilogue(b, buffer, i, j, height, width, to)
+
+    return product
+
+
+@template
+def forward_epilogue(activate, fetch, put, T, COLUMNS, TILE):
+    def forward_epilogue(params, buffer, i, j, height, width, to):
+        biases, out, start, pitch, key, threshold, keep = to
+        fetch(params, biases + j, 0, height, width, buffer, 1)
+        for e in range(TILE):
+            buffer[e] = activate(add(buffer[e], buffer[TILE + e]))
+        if threshold != 0:
+            scale = T(1.0 / keep)
+            for r in range(ROWS):
+                line = (i + r) * pitch + j
+                for q in range(COLUMNS):
+                    e = r * COLUMNS + q
+                    buffer[e] = drop(buffer[e], key, line + q, threshold, scale)
+        put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
+
+    return forward_epilogue
+
+
+@template
+def backward_epilogue(slope, fetch, put, T, COLUMNS, TILE):
+    def backward_epilogue(params, buffer, i, j, height, width, to):
+        h, h_start, out, start, pitch, key, threshold, keep = to
+        fetch(h, h_start + i * pitch + j, pitch, height, width, buffer, 1)
+        if threshold != 0:
+            scale, unscale = T(1.0 / keep), T(keep)
+            for r in range(ROWS):
+                line = (i + r) * pitch + j
+                for q in range(COLUMNS):
+                    e = r * COLUMNS + q
+                    d = mul(buffer[e], slope(mul(buffer[TILE + e], unscale)))
+                    buffer[e] = drop_delta(d, key, line + q, threshold, scale)
         else:
-            source, source_start, pitch = b, b_start + j, b_pitch
-        for i in range(first, last, ROWS):
-            height = min(ROWS, last - i)
-            for k in range(0, inner, BLOCK):
-                terms = min(BLOCK, inner - k)
-                line = source_start + k * pitch
-                if ACROSS:
-                    start = a_start + i + k * a_pitch
-                    multiply_across(a, start, a_pitch, source, line, pitch, terms, height, width, sums, k == 0)
-                else:
-                    start = a_start + i * a_pitch + k
-                    multiply(a, start, a_pitch, source, line, pitch, terms, height, width, sums, k == 0)
-            finish(buffer, i, j, height, width, to)
+            for e in range(TILE):
+                buffer[e] = mul(buffer[e], slope(buffer[TILE + e]))
+        put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
+
+    return backward_epilogue
 
 
-def finish_hidden(buffer, i, j, height, width, to):
-    params, biases, out, start, pitch, key, threshold, keep = to
-    fetch(params, biases + j, 0, height, width, pointer(buffer), 1)
-    for e in range(TILE):
-        buffer[e] = activate(add(buffer[e], buffer[TILE + e]))
-    if DROPOUT:
-        scale = buffer.dtype.type(1.0 / keep)
-        for r in range(ROWS):
-            line = (i + r) * pitch + j
-            for q in range(COLUMNS):
-                e = r * COLUMNS + q
-                buffer[e] = drop(buffer[e], key, line + q, threshold, scale)
-    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
+@template
+def gradient_epilogue(fetch, put, TILE):
+    def gradient_epilogue(deltas, buffer, i, j, height, width, to):
+        params, out, start, pitch, l2, more, _, _ = to
+        corner = start + i * pitch + j
+        if l2 != 0:
+            fetch(params, corner, pitch, height, width, buffer, 1)
+            for e in range(TILE):
+                buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
+        if more:
+            fetch(out, corner, pitch, height, width, buffer, 1)
+            for e in range(TILE):
+                buffer[e] = add(buffer[TILE + e], buffer[e])
+        put(buffer, 0, out, corner, pitch, height, width)
+
+    return gradient_epilogue
 
 
-def finish_output(buffer, i, j, height, width, to):
-    params, biases, out, start, pitch = to
-    fetch(params, biases + j, 0, height, width, pointer(buffer), 1)
-    for e in range(TILE):
-        buffer[e] = add(buffer[e], buffer[TILE + e])
-    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
-
-
-def finish_delta(buffer, i, j, height, width, to):
-    h, h_start, out, start, pitch, key, threshold, keep = to
-    fetch(h, h_start + i * pitch + j, pitch, height, width, pointer(buffer), 1)
-    if DROPOUT:
-        T = buffer.dtype.type
-        scale, unscale = T(1.0 / keep), T(keep)
-        for r in range(ROWS):
-            line = (i + r) * pitch + j
-            for q in range(COLUMNS):
-                e = r * COLUMNS + q
-                d = mul(buffer[e], slope(mul(buffer[TILE + e], unscale)))
-                buffer[e] = drop_delta(d, key, line + q, threshold, scale)
-    else:
-        for e in range(TILE):
-            buffer[e] = mul(buffer[e], slope(buffer[TILE + e]))
-    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
-
-
-def finish_gradient(buffer, i, j, height, width, to):
-    params, out, start, pitch, l2, more = to
-    corner = start + i * pitch + j
-    if l2 != 0:
-        fetch(params, corner, pitch, height, width, pointer(buffer), 1)
-        for e in range(TILE):
-            buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
-    if more:
-        fetch(out, corner, pitch, height, width, pointer(buffer), 1)
-        for e in range(TILE):
-            buffer[e] = add(buffer[TILE + e], buffer[e])
-    put(pointer(buffer), 0, out, corner, pitch, height, width)
-
-
-def update_at(sums, e, params, vel, i, l2, scalars):
+@template
+def update_element(update, OPTIONS):
     """Update element `i` by its gradient `sums[e]`."""
-    p, v, g = peek(params, i, 1), peek(vel, i, 2), peek(sums, e, 0)
-    g = fma(l2, p, g) if l2 != 0 else g
-    p, state = update(p, g, (v,), scalars, OPTIONS)
-    poke(params, i, p, 1)
-    poke(vel, i, flush_subnormal(state[0]), 2)
+
+    def update_element(sums, e, params, states, i, l2, scalars):
+        p, g = peek(params, i, 1), peek(sums, e, 0)
+        g = fma(l2, p, g) if l2 != 0 else g
+        p, state = update(p, g, peek_each(states, i, 2), scalars, OPTIONS)
+        poke(params, i, p, 1)
+        poke_each(states, i, flush_each(state), 2)
+
+    return update_element
 
 
-def finish_update(buffer, i, j, height, width, to):
-    params, vel, start, pitch, l2, scalars = to
-    sums, corner = pointer(buffer), start + i * pitch + j
-    # The same loop again where nothing is 0: rules ask for it in each element, which LLVM does not hoist by itself.
-    if height == ROWS and width == COLUMNS and scalars[1] != 0 and scalars[2] != 0 and l2 == 0:
-        for r in range(ROWS):
-            for q in range(COLUMNS):
-                element(sums, r * COLUMNS + q, params, vel, corner + r * pitch + q, l2, scalars)
-    else:
-        for r in range(height):
-            for q in range(width):
-                element(sums, r * COLUMNS + q, params, vel, corner + r * pitch + q, l2, scalars)
+@template
+def update_epilogue(element, TESTED, STATES, SCALARS, COLUMNS):
+    """Bit k of TESTED says whether the rule compares scalar k with 0."""
+
+    def update_epilogue(deltas, buffer, i, j, height, width, to):
+        params, first_state, start, pitch, l2, _, constants, size = to
+        corner = start + i * pitch + j
+        states, scalars = spread(first_state, size, STATES), load_tuple(constants, 0, SCALARS)
+        # The same loop again where nothing is 0: rules ask for it in each element, which LLVM does not hoist by itself.
+        usual = height == ROWS and width == COLUMNS and l2 == 0
+        for k in range(SCALARS):
+            usual &= TESTED >> k & 1 == 0 or constants[k] != 0
+        if usual:
+            for r in range(ROWS):
+                for q in range(COLUMNS):
+                    element(buffer, r * COLUMNS + q, params, states, corner + r * pitch + q, l2, scalars)
+        else:
+            for r in range(height):
+                for q in range(width):
+                    element(buffer, r * COLUMNS + q, params, states, corner + r * pitch + q, l2, scalars)
+
+    return update_epilogue
+
+
+def flush_each(values):
+    """Each value of a tuple, or 0 where it is subnormal."""
+    return tuple(flush_subnormal(value) for value in values)
+
+
+@overload(flush_each, inline="always")
+def _overload_flush_each(values):
+    parts = "".join(f"flush(values[{k}]), " for k in range(len(values)))
+    return eval(f"lambda values: ({parts})", {"flush": flush_subnormal})
+
+
+def operands(dtype: str) -> tuple[types.Type, ...]:
+    """The types of the parameters of a product before `to`."""
+    x, size = types.CPointer(from_dtype(np.dtype(dtype))), types.int64
+    return (x, size, size, x, *[size] * 6, x, x)
+
+
+@functools.cache
+def forward_interface(dtype: str) -> Interface:
+    """`to`: the offset of the biases in `b`; out, its offset and pitch; key, threshold (0: no dropout) and keep."""
+    x, size = types.CPointer(from_dtype(np.dtype(dtype))), types.int64
+    to = types.Tuple((size, x, size, size, types.uint64, types.uint64, types.float64))
+    return Interface(types.void(*operands(dtype), to))
+
+
+@functools.cache
+def backward_interface(dtype: str) -> Interface:
+    """`to`: activations and their offset; out, its offset, and the pitch of both; key, threshold and keep."""
+    x, size = types.CPointer(from_dtype(np.dtype(dtype))), types.int64
+    to = types.Tuple((x, size, x, size, size, types.uint64, types.uint64, types.float64))
+    return Interface(types.void(*operands(dtype), to))
+
+
+@functools.cache
+def weights_interface(dtype: str) -> Interface:
+    """`to`: parameters; where the gradient goes, or the first state; offset and pitch in both; l2; more (see above);
+    the rule's scalars; the size of a state.
+    """
+    kind = from_dtype(np.dtype(dtype))
+    x, size = types.CPointer(kind), types.int64
+    return Interface(types.void(*operands(dtype), types.Tuple((x, x, size, size, kind, types.boolean, x, size))))
+
+
+def _product(dtype: str, epilogue: Callable, across: bool = False, transposed: bool = False) -> FunctionType:
+    made = tile(dtype)
+    return product.bind(
+        multiply=made.multiply_across if across else made.multiply,
+        pack=made.gather if transposed else made.fetch,
+        epilogue=inlined(epilogue),
+        TRANSPOSED=transposed,
+        ACROSS=across,
+        COLUMNS=made.columns,
+    )
+
+
+@functools.cache
+def forward_product(dtype: str, activation: str) -> Linked:
+    """The product of a layer with this activation; of the last layer with "identity"."""
+    made = tile(dtype)
+    epilogue = forward_epilogue.bind(
+        activate=ACTIVATIONS[activation].value,
+        fetch=made.fetch,
+        put=made.put,
+        T=np.dtype(dtype).type,
+        COLUMNS=made.columns,
+        TILE=ROWS * made.columns,
+    )
+    return linked(_product(dtype, epilogue), forward_interface(dtype))
+
+
+@functools.cache
+def backward_product(dtype: str, activation: str) -> Linked:
+    """The product that makes the deltas below a layer whose inputs have this activation."""
+    made = tile(dtype)
+    epilogue = backward_epilogue.bind(
+        slope=ACTIVATIONS[activation].slope,
+        fetch=made.fetch,
+        put=made.put,
+        T=np.dtype(dtype).type,
+        COLUMNS=made.columns,
+        TILE=ROWS * made.columns,
+    )
+    return linked(_product(dtype, epilogue, transposed=True), backward_interface(dtype))
+
+
+@functools.cache
+def gradient_product(dtype: str) -> Linked:
+    """The product that makes the gradient of a layer's weights."""
+    made = tile(dtype)
+    epilogue = gradient_epilogue.bind(fetch=made.fetch, put=made.put, TILE=ROWS * made.columns)
+    return linked(_product(dtype, epilogue, across=True), weights_interface(dtype))
+
+
+@functools.cache
+def update_product(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
+    """The same, given to an update rule."""
+    element = subroutine(update_element.bind(update=rule.update, OPTIONS=options))
+    epilogue = update_epilogue.bind(
+        element=element,
+        TESTED=sum(1 << k for k in rule.tested),
+        STATES=len(rule.states),
+        SCALARS=rule.constant_count,
+        COLUMNS=tile(dtype).columns,
+    )
+    return linked(_product(dtype, epilogue, across=True), weights_interface(dtype))

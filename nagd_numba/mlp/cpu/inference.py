@@ -1,125 +1,186 @@
-"""The kernels on the CPU: outputs, loss and gradient of a network on one flat vector of parameters.
+"""Outputs, loss and gradient of a network on one flat vector of parameters, for calls from Python.
 
-Depth and sizes are arguments: one compilation serves every network of a dtype, activation and loss.  Each kernel
-compiles for its options when first asked, is cached on disk, and can be called from compiled code as well.  Every
-order of summation is fixed (see `tile`): equal inputs give equal bits, on any number of threads.
+Depth and sizes are arguments, and so are the addresses of the functions that depend on the activation and the loss
+(`Functions`): one kernel serves every network of a dtype.  Every order of summation is fixed (see `microkernel`): equal
+inputs give equal bits, on any number of threads.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.jit import callee, cpu_kernel
+from ...kernels import reductions
+from ...kernels.jit import inlined, kernel, subroutine
+from ...kernels.linking import Interface, Linked, linked
+from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
+from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
+from ...kernels.template import template
 from ..losses import LOSSES
-from . import losses, specialize
-from .microkernel import ROWS
-
-# Bound below.
-forward_rows: Any = None
-backward_rows: Any = None
-gradients_share: Any = None
-output: Any = None
-allowed: Any = None
-penalty: Any = None
-space: Any = None
-LABELS: Any = None
-BUFFER: Any = None
-COLUMNS: Any = None
+from . import backprop, gemm, losses
+from .microkernel import ROWS, tile
 
 ROWS_AT_ONCE = 64  # of `forward`: their activations stay in the cache, and threads share the work by them
 
+
+@inlined
+def widths(sizes, layers):
+    """The widths of all hidden layers together, and the largest width."""
+    hidden, widest = 0, sizes[0]
+    for layer in range(1, layers + 1):
+        if layer < layers:
+            hidden += sizes[layer]
+        widest = max(widest, sizes[layer])
+    return hidden, widest
+
+
+@inlined
+def aligned(size, dtype):
+    """`size` elements that begin at a line of the cache."""
+    itemsize = np.dtype(dtype).itemsize
+    block = np.empty(size + 64 // itemsize, dtype)
+    start = -address(block) % 64 // itemsize
+    return block[start : start + size]
+
+
+@template
+def penalty(sum_of_squares):
+    """`l2/2` times the sum of the squared weights."""
+
+    def penalty(params, sizes, layers, l2, lanes):
+        squares, start = 0.0, 0
+        for layer in range(layers):
+            end = start + sizes[layer] * sizes[layer + 1]
+            squares += sum_of_squares(params, start, end, lanes)
+            start = end + sizes[layer + 1]
+        return 0.5 * l2 * squares
+
+    return penalty
+
+
+@template
+def forward(run):
+    """Write the outputs of the last layer to `out`."""
+
+    def forward(params, X, sizes, out, functions):
+        rows, layers = np.int64(X.shape[0]), np.int64(sizes.size - 1)
+        context = spill((functions, pointer(params), pointer(X), pointer(sizes), layers, rows, pointer(out)))
+        run(context, (rows + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE)
+
+    return forward
+
+
+@template
+def forward_part(forward_rows, restore, T, BUFFER, COLUMNS):
+    def forward_part(context, part):
+        functions, params, X, sizes, layers, rows, out = restore(context)
+        first = part * ROWS_AT_ONCE
+        count = min(ROWS_AT_ONCE, rows - first)
+        width, widest = widths(sizes, layers)
+        hidden = aligned(count * width, T)
+        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
+        x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
+        forward_rows(
+            *(functions, params, x, sizes, layers, count, pointer(hidden), z, 0, count),
+            *(pointer(buffer), pointer(panel), (np.uint64(0), np.uint64(0), 1.0)),
+        )
+        keep_alive(hidden, buffer, panel)
+
+    return forward_part
+
+
+@template
+def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LABELS):
+    """The mean loss, without dropout, with the penalty."""
+
+    def value(params, X, y, sizes, l2, functions):
+        rows, layers = X.shape[0], sizes.size - 1
+        outputs = sizes[layers]
+        bad = allowed(functions[2], pointer(y), rows, outputs)
+        if bad >= 0:
+            return 0.0, bad
+        dims = pointer(sizes)
+        width, widest = widths(dims, layers)
+        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
+        parts = min(rows, ROWS_AT_ONCE)
+        hidden, z, delta = aligned(parts * width, T), aligned(parts * outputs, T), aligned(parts * outputs, T)
+        sums = np.empty(parts)
+        total = 0.0
+        for first in range(0, rows, ROWS_AT_ONCE):
+            part = min(ROWS_AT_ONCE, rows - first)
+            forward_rows(
+                *((functions[0], functions[1]), pointer(params), shifted(pointer(X), first * sizes[0]), dims, layers),
+                *(part, pointer(hidden), pointer(z), 0, part, pointer(buffer), pointer(panel)),
+                (np.uint64(0), np.uint64(0), 1.0),
+            )
+            targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
+            loss_function(
+                functions[3], pointer(z), targets, pointer(delta), pointer(sums), part, outputs, T(1)
+            )
+            for i in range(part):
+                total += sums[i]
+        loss = total / (rows if LABELS else rows * outputs)
+        lanes = np.empty(reductions.LANES)
+        if l2 != 0:
+            loss += penalty(pointer(params), dims, layers, l2, pointer(lanes))
+        keep_alive(buffer, panel, hidden, z, delta, sums, lanes)
+        return loss, bad
+
+    return value
+
+
+@template
+def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LABELS):
+    """The mean loss with the penalty; its gradient goes to `grads`."""
+
+    def gradient(params, X, y, grads, sizes, l2, dropout, functions):
+        rows, layers = X.shape[0], sizes.size - 1
+        outputs = sizes[layers]
+        bad = allowed(functions[2], pointer(y), rows, outputs)
+        if bad >= 0:
+            return 0.0, bad
+        p, x, dims = pointer(params), pointer(X), pointer(sizes)
+        width, widest = widths(dims, layers)
+        buffer, panel = aligned(BUFFER, T), aligned((max(widest, rows) + ROWS) * COLUMNS, T)
+        hidden, z = aligned(rows * width, T), aligned(rows * outputs, T)
+        deltas, sums, one, lanes = aligned(rows * (width + outputs), T), np.empty(rows), np.ones(1, T), np.empty(64)
+        h, d, b, q = pointer(hidden), pointer(deltas), pointer(buffer), pointer(panel)
+        forward_rows(
+            (functions[0], functions[1]), p, x, dims, layers, rows, h, pointer(z), 0, rows, b, q, dropout
+        )
+        count = rows if LABELS else rows * outputs
+        loss_function(
+            *(functions[3], pointer(z), as_integer(pointer(y)), shifted(d, rows * width)),
+            *(pointer(sums), rows, outputs, T(1.0 / count)),
+        )
+        loss = 0.0
+        for i in range(rows):
+            loss += sums[i]
+        loss /= count
+        if l2 != 0:
+            loss += penalty(p, dims, layers, l2, pointer(lanes))
+        backward_rows(functions[4], p, params.size, dims, layers, rows, width, h, d, 0, rows, b, q, dropout)
+        weights_share(
+            *(functions[5], p, params.size, x, pointer(one), dims, layers, rows, h, d, 0, 1, b, q),
+            (pointer(grads), T(l2), False, pointer(one)),
+        )
+        keep_alive(buffer, panel, hidden, z, deltas, sums, one, lanes)
+        return loss, bad
+
+    return gradient
+
+
 _SIZES = types.Array(types.int64, 1, "C", readonly=True)
 _RESULT = types.Tuple((types.float64, types.int64))
+_DROPOUT = types.Tuple((types.uint64, types.uint64, types.float64))
 
 
-@functools.cache
-def forward_kernel(dtype: str, activation: str, parallel: bool = False) -> Callable:
-    """`kernel(params, X, sizes, out)`: the outputs of the last layer, without dropout.
-
-    `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of cross entropy: int64, one label a
-    row), `sizes` is int64.
-    """
-    vector, matrix, written = _array_types(dtype)
-    part = callee(
-        forward_part,
-        forward_rows=specialize.forward_rows(dtype, activation, False),
-        widths=callee(widths),
-        space=callee(space_),
-        **_sizes(dtype),
-    )
-    name = f"mlp_forward_{activation}_{dtype}"
-    return cpu_kernel(forward, name, types.void(vector, matrix, _SIZES, written), parallel, forward_part=part)
-
-
-@functools.cache
-def value_kernel(dtype: str, activation: str, loss: str) -> Callable:
-    """`kernel(params, X, y, sizes, l2) -> (loss, bad)`: the mean loss with its penalty.
-
-    `bad` is the first row whose target is not allowed, or -1.
-    """
-    vector, matrix, _ = _array_types(dtype)
-    return cpu_kernel(
-        value,
-        f"mlp_value_{activation}_{loss}_{dtype}",
-        _RESULT(vector, matrix, _target_type(loss, matrix), _SIZES, types.float64),
-        forward_rows=specialize.forward_rows(dtype, activation, False),
-        **_common(dtype, loss),
-    )
-
-
-@functools.cache
-def gradient_kernel(dtype: str, activation: str, loss: str, dropout: bool) -> Callable:
-    """`kernel(params, X, y, grads, sizes, l2, seed, threshold, keep) -> (loss, bad)`; the gradient goes to `grads`.
-
-    With a bad row nothing is written.  Without `dropout`, `seed`, `threshold` and `keep` have no effect.
-    """
-    vector, matrix, _ = _array_types(dtype)
-    grads = vector.copy(readonly=False)
-    return cpu_kernel(
-        gradient,
-        f"mlp_gradient_{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}",
-        _RESULT(
-            *(vector, matrix, _target_type(loss, matrix), grads),
-            *(_SIZES, types.float64, types.uint64, types.uint64, types.float64),
-        ),
-        forward_rows=specialize.forward_rows(dtype, activation, dropout),
-        backward_rows=specialize.backward_rows(dtype, activation, dropout),
-        gradients_share=specialize.gradients_share(dtype),
-        **_common(dtype, loss),
-    )
-
-
-@functools.cache
-def probability_kernel(dtype: str, loss: str) -> Callable:
-    """`kernel(z)`: softmax of each row, or the sigmoid of each element, in place."""
-    parts: dict[str, Any] = {}
-    template = losses.sigmoids
-    if LOSSES[loss].labels:
-        template = losses.softmax_rows
-        parts = specialize.shared(losses.shift_rows, losses.exponentials)
-    return cpu_kernel(template, f"mlp_{template.__name__}_{dtype}", types.void(_array_types(dtype)[2]), **parts)
-
-
-def _common(dtype: str, loss: str) -> dict[str, Any]:
-    return {
-        "output": specialize.output(loss),
-        "allowed": specialize.allowed(loss),
-        "penalty": specialize.penalty(),
-        "space": callee(space_),
-        "widths": callee(widths),
-        "LABELS": LOSSES[loss].labels,
-        **_sizes(dtype),
-    }
-
-
-def _sizes(dtype: str) -> dict[str, int]:
-    return {"BUFFER": specialize.buffer_sizes(dtype, 0)[0], "COLUMNS": specialize.columns(dtype)}
+def _functions(count: int) -> types.Type:
+    return types.UniTuple(types.int64, count)
 
 
 def _array_types(dtype: str) -> tuple[Any, Any, Any]:
@@ -130,101 +191,111 @@ def _array_types(dtype: str) -> tuple[Any, Any, Any]:
     return vector, matrix, types.Array(scalar, 2, "C")
 
 
-def _target_type(loss: str, matrix: Any) -> Any:
-    return types.Array(types.int64, 1, "C", readonly=True) if LOSSES[loss].labels else matrix
+def scratch(dtype: str) -> dict[str, Any]:
+    """The slots that say how large the memory of one thread is."""
+    columns = tile(dtype).columns
+    return {"T": np.dtype(dtype).type, "BUFFER": 3 * ROWS * columns, "COLUMNS": columns}
 
 
-def space_(size, like):
-    """`size` elements of the dtype of `like`, where vectors begin at a line of the cache."""
-    block = np.empty(size + 64 // like.itemsize, like.dtype)
-    start = -block.ctypes.data % 64 // like.itemsize
-    return block[start : start + size]
+@functools.cache
+def penalty_function(dtype: str) -> Linked:
+    """`penalty(params, sizes, layers, l2, lanes)`."""
+    n, real = types.int64, types.CPointer(types.float64)
+    x = types.CPointer(from_dtype(np.dtype(dtype)))
+    interface = Interface(types.float64(x, types.CPointer(n), n, types.float64, real))
+    return linked(penalty.bind(sum_of_squares=reductions.squares_function(dtype).call), interface)
 
 
-def forward(params, X, sizes, out):
-    """Write the outputs of the last layer to `out`."""
-    parts = (X.shape[0] + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE
-    for part in prange(parts):
-        forward_part(params, X, sizes, out, part * ROWS_AT_ONCE)
+@functools.cache
+def forward_functions(dtype: str, activation: str) -> tuple[Any, Any]:
+    """The addresses of the products of hidden layers and of the last layer."""
+    return gemm.forward_product(dtype, activation).address, gemm.forward_product(dtype, "identity").address
 
 
-def forward_part(params, X, sizes, out, first):
-    """The rows from `first` on."""
-    rows = min(ROWS_AT_ONCE, X.shape[0] - first)
-    hidden_width, widest = widths(sizes)
-    hidden = space(rows * hidden_width, params)
-    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
-    x, z = X[first : first + rows].reshape(rows * sizes[0]), out[first : first + rows].reshape(rows * sizes[-1])
-    zero = np.uint64(0)
-    forward_rows(params, x, sizes, rows, hidden, z, 0, rows, buffer, panel, zero, zero, 1.0)
-
-
-def value(params, X, y, sizes, l2):
-    """The mean loss, without dropout, with the penalty."""
-    rows, outputs = X.shape[0], sizes[-1]
-    bad = allowed(y, outputs)
-    if bad >= 0:
-        return 0.0, bad
-    hidden_width, widest = widths(sizes)
-    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
-    parts = min(rows, ROWS_AT_ONCE)
-    hidden, z, delta = (
-        space(parts * hidden_width, params),
-        space(parts * outputs, params),
-        space(parts * outputs, params),
+@functools.cache
+def value_functions(dtype: str, activation: str, loss: str) -> tuple[Any, ...]:
+    """Those, what tells whether targets are allowed, and the loss."""
+    return (
+        *forward_functions(dtype, activation),
+        losses.targets_function(dtype, loss).address,
+        losses.loss_function(dtype, loss).address,
     )
-    losses = np.empty(parts)
-    zero = np.uint64(0)
-    count = rows if LABELS else rows * outputs
-    total = 0.0
-    for first in range(0, rows, ROWS_AT_ONCE):
-        part = min(ROWS_AT_ONCE, rows - first)
-        x = X[first : first + part].reshape(part * sizes[0])
-        forward_rows(params, x, sizes, part, hidden, z, 0, part, buffer, panel, zero, zero, 1.0)
-        z2, delta2 = z[: part * outputs].reshape((part, outputs)), delta[: part * outputs].reshape((part, outputs))
-        output(z2, y[first : first + part], delta2, losses, params.dtype.type(1))
-        for i in range(part):
-            total += losses[i]
-    loss = total / count
-    if l2 != 0:
-        loss += penalty(params, sizes, l2, np.empty(64))
-    return loss, bad
 
 
-def gradient(params, X, y, grads, sizes, l2, seed, threshold, keep):
-    """The mean loss with the penalty; its gradient goes to `grads`."""
-    T = params.dtype.type
-    rows, outputs = X.shape[0], sizes[-1]
-    bad = allowed(y, outputs)
-    if bad >= 0:
-        return 0.0, bad
-    hidden_width, widest = widths(sizes)
-    buffer, panel = space(BUFFER, params), space((max(widest, rows) + ROWS) * COLUMNS, params)
-    hidden, z = space(rows * hidden_width, params), space(rows * outputs, params)
-    deltas = space(rows * (hidden_width + outputs), params)
-    losses = np.empty(rows)
-    x = X.reshape(X.size)
-    forward_rows(params, x, sizes, rows, hidden, z, 0, rows, buffer, panel, seed, threshold, keep)
-    count = rows if LABELS else rows * outputs
-    delta = deltas[rows * hidden_width :].reshape((rows, outputs))
-    output(z.reshape((rows, outputs)), y, delta, losses, T(1.0 / count))
-    loss = 0.0
-    for i in range(rows):
-        loss += losses[i]
-    loss /= count
-    if l2 != 0:
-        loss += penalty(params, sizes, l2, np.empty(64))
-    backward_rows(params, sizes, rows, hidden, deltas, 0, rows, buffer, panel, seed, threshold, keep)
-    one = np.ones(1, params.dtype)
-    gradients_share(params, x, one, sizes, rows, hidden, deltas, 0, 1, buffer, panel, T(l2), grads, False)
-    return loss, bad
+@functools.cache
+def gradient_functions(dtype: str, activation: str, loss: str) -> tuple[Any, ...]:
+    """Those, and the products that make the deltas and the gradient."""
+    return (
+        *value_functions(dtype, activation, loss),
+        gemm.backward_product(dtype, activation).address,
+        gemm.gradient_product(dtype).address,
+    )
 
 
-def widths(sizes):
-    """The widths of all hidden layers together, and the largest width."""
-    hidden, widest = 0, sizes[0]
-    for layer in range(1, sizes.size):
-        if layer < sizes.size - 1:
-            hidden += sizes[layer]
-        widest = max(widest, sizes[layer])
-    return hidden, widest
+@functools.cache
+def forward_kernel(dtype: str, parallel: bool = False) -> Any:
+    """`kernel(params, X, sizes, out, forward_functions)`: the outputs of the last layer, without dropout.
+
+    `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of labels: int64, one a row), `sizes` is
+    int64.
+    """
+    vector, matrix, written = _array_types(dtype)
+    x = types.CPointer(from_dtype(np.dtype(dtype)))
+    context = (_functions(2), x, x, types.CPointer(types.int64), types.int64, types.int64, x)
+    part = forward_part.bind(
+        forward_rows=backprop.forward(dtype).call, restore=restorer(types.Tuple(context)), **scratch(dtype)
+    )
+    body = linked(part, BODY)
+    if parallel:
+        run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
+    else:
+        run = one_after_another.bind(body=body.call)
+    signature = types.void(vector, matrix, _SIZES, written, _functions(2))
+    return kernel(forward.bind(run=subroutine(run)), signature)
+
+
+@functools.cache
+def value_kernel(dtype: str, labels: bool) -> Any:
+    """`kernel(params, X, y, sizes, l2, value_functions) -> (loss, bad)`: the mean loss with its penalty.
+
+    `bad` is the first row whose target is not allowed, or -1.
+    """
+    vector, matrix, _ = _array_types(dtype)
+    bound = value.bind(
+        forward_rows=backprop.forward(dtype).call,
+        loss_function=losses.interface(dtype).call,
+        allowed=losses.targets_interface(dtype, labels).call,
+        penalty=penalty_function(dtype).call,
+        LABELS=labels,
+        **scratch(dtype),
+    )
+    targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
+    return kernel(bound, _RESULT(vector, matrix, targets, _SIZES, types.float64, _functions(4)))
+
+
+@functools.cache
+def gradient_kernel(dtype: str, labels: bool) -> Any:
+    """`kernel(params, X, y, grads, sizes, l2, (seed, threshold, keep), gradient_functions) -> (loss, bad)`.
+
+    The gradient goes to `grads`.  With a bad row nothing is written.  A threshold of 0 is no dropout.
+    """
+    vector, matrix, _ = _array_types(dtype)
+    bound = gradient.bind(
+        forward_rows=backprop.forward(dtype).call,
+        backward_rows=backprop.backward(dtype).call,
+        weights_share=backprop.weights(dtype).call,
+        loss_function=losses.interface(dtype).call,
+        allowed=losses.targets_interface(dtype, labels).call,
+        penalty=penalty_function(dtype).call,
+        LABELS=labels,
+        **scratch(dtype),
+    )
+    targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
+    grads = vector.copy(readonly=False)
+    given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, _functions(6))
+    return kernel(bound, _RESULT(*given))
+
+
+def takes_labels(loss: str) -> bool:
+    """Are the targets of a loss labels?"""
+    return LOSSES[loss].labels

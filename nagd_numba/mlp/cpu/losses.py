@@ -1,153 +1,183 @@
-"""The output layer's passes: losses and their slopes, probabilities, penalties; loops that LLVM vectorises.
+"""The output layer's passes: losses and their derivatives, probabilities; loops that LLVM vectorises.
 
-Templates, bound to one loss by `bindings.py`.  `z` and `delta` are contiguous matrices with one sample a row.
-`losses` takes the loss of each row in float64; its order of summation is the caller's.
+`z` and `delta` point at matrices with one sample a row.  `losses` takes the loss of each row in float64; the order in
+which they are added is the caller's.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.np.numpy_support import from_dtype
 
+from ...kernels.jit import inlined, kernel
+from ...kernels.linking import Interface, Linked, linked
 from ...kernels.mathfuncs import sigmoid
-from ...kernels.rounding import add, div, fma, mul
-from ..losses import softmax_loss, softmax_slope, softmax_term
-
-# Bound when a pass is compiled.
-loss_value: Any = None
-loss_slope: Any = None
-BINARY: Any = None
-
-LANES = 64  # sums of squares are formed in so many independent chains
+from ...kernels.pointers import pointer, pointer_at
+from ...kernels.rounding import add, div, mul
+from ...kernels.template import template
+from ..losses import LOSSES, softmax_loss, softmax_slope, softmax_term
 
 
-def sum_of_squares(x, first, last, lanes):
-    """The sum of `x[first:last]^2` in float64, in a fixed order; `lanes` is a vector of LANES float64."""
-    for e in range(LANES):
-        lanes[e] = 0.0
-    whole = first + (last - first) // LANES * LANES
-    for i in range(first, whole, LANES):
-        for e in range(LANES):
-            value = np.float64(x[i + e])
-            lanes[e] = fma(value, value, lanes[e])
-    for i in range(whole, last):
-        value = np.float64(x[i])
-        lanes[i - whole] = fma(value, value, lanes[i - whole])
-    total = 0.0
-    for e in range(LANES):
-        total = add(total, lanes[e])
-    return total
-
-
-def penalty(params, sizes, l2, lanes):
-    """`l2/2` times the sum of the squared weights."""
-    squares, start = 0.0, 0
-    for layer in range(sizes.size - 1):
-        end = start + sizes[layer] * sizes[layer + 1]
-        squares += sum_of_squares(params, start, end, lanes)
-        start = end + sizes[layer + 1]
-    return 0.5 * l2 * squares
-
-
-def labels_allowed(y, classes):
-    """The first row whose label is out of range, or -1."""
-    for i in range(y.size):
-        if y[i] < 0 or y[i] >= classes:
-            return i
-    return -1
-
-
-def targets_allowed(y, outputs):
-    """The first row with a target other than 0 and 1, where only these are allowed, or -1."""
-    if BINARY:
-        for i in range(y.shape[0]):
-            for j in range(outputs):
-                if y[i, j] != 0 and y[i, j] != 1:
-                    return i
-    return -1
-
-
-def cross_entropy_output(z, y, delta, losses, factor):
-    """Each row's `-log softmax(z)[y]`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
-    shift_rows(z)
-    exponentials(z, delta)
-    normalise(z, y, delta, losses, factor)
-
-
-def shift_rows(z):
+@inlined
+def shift_rows(z, rows, outputs):
     """Subtract from each row its largest element."""
-    for i in range(z.shape[0]):
-        largest = z[i, 0]
-        for j in range(1, z.shape[1]):
-            largest = z[i, j] if z[i, j] > largest else largest
-        for j in range(z.shape[1]):
-            z[i, j] = add(z[i, j], -largest)
+    for i in range(rows):
+        row = i * outputs
+        largest = z[row]
+        for j in range(1, outputs):
+            largest = z[row + j] if z[row + j] > largest else largest
+        for j in range(outputs):
+            z[row + j] = add(z[row + j], -largest)
 
 
-def exponentials(z, out):
+@inlined
+def exponentials(z, out, size):
     """`out = e^z`, in one long loop."""
-    a, b = z.reshape(z.size), out.reshape(out.size)
-    for i in range(a.size):
-        b[i] = softmax_term(a[i], b.dtype.type(0))
+    for i in range(size):
+        out[i] = softmax_term(z[i], type(z[i])(0))
 
 
-def normalise(z, y, delta, losses, factor):
-    """The losses, from the shifted logits `z` and their exponentials in `delta`, which becomes the slope."""
-    T = z.dtype.type
-    for i in range(z.shape[0]):
-        terms = T(0)
-        for j in range(z.shape[1]):
-            terms = add(terms, delta[i, j])
-        inverse = div(T(1), terms)
-        losses[i] = np.float64(softmax_loss(z[i, y[i]], T(0), terms))
-        at_label = softmax_slope(delta[i, y[i]], inverse, T(1), factor)
-        for j in range(z.shape[1]):
-            delta[i, j] = softmax_slope(delta[i, j], inverse, T(0), factor)
-        delta[i, y[i]] = at_label
+@template
+def cross_entropy(T):
+    """Each row's `-log softmax(z)[y]`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
+
+    def cross_entropy(z, targets, delta, losses, rows, outputs, factor):
+        y = pointer_at(targets, np.int64)
+        shift_rows(z, rows, outputs)
+        exponentials(z, delta, rows * outputs)
+        for i in range(rows):
+            row = i * outputs
+            label = row + y[i]
+            terms = T(0)
+            for j in range(outputs):
+                terms = add(terms, delta[row + j])
+            inverse = div(T(1), terms)
+            losses[i] = np.float64(softmax_loss(z[label], T(0), terms))
+            at_label = softmax_slope(delta[label], inverse, T(1), factor)
+            for j in range(outputs):
+                delta[row + j] = softmax_slope(delta[row + j], inverse, T(0), factor)
+            delta[label] = at_label
+
+    return cross_entropy
 
 
-def softmax_rows(z):
+@template
+def element_loss(value, slope, T):
+    """Each row's sum of a loss of elements, and its derivative times `factor` in `delta`; `z` is overwritten."""
+
+    def element_loss(z, targets, delta, losses, rows, outputs, factor):
+        t = pointer_at(targets, T)
+        for i in range(rows * outputs):
+            delta[i] = mul(slope(z[i], t[i]), factor)
+            z[i] = value(z[i], t[i])
+        for i in range(rows):
+            total = 0.0
+            for j in range(outputs):
+                total += np.float64(z[i * outputs + j])
+            losses[i] = total
+
+    return element_loss
+
+
+@template
+def softmax_rows(T):
     """`softmax(z)` of each row, in place."""
-    shift_rows(z)
-    exponentials(z, z)
-    for i in range(z.shape[0]):
-        terms = z.dtype.type(0)
-        for j in range(z.shape[1]):
-            terms = add(terms, z[i, j])
-        inverse = div(z.dtype.type(1), terms)
-        for j in range(z.shape[1]):
-            z[i, j] = mul(z[i, j], inverse)
+
+    def softmax_rows(matrix):
+        rows, outputs = matrix.shape
+        z = pointer(matrix)
+        shift_rows(z, rows, outputs)
+        exponentials(z, z, rows * outputs)
+        for i in range(rows):
+            row = i * outputs
+            terms = T(0)
+            for j in range(outputs):
+                terms = add(terms, z[row + j])
+            inverse = div(T(1), terms)
+            for j in range(outputs):
+                z[row + j] = mul(z[row + j], inverse)
+
+    return softmax_rows
 
 
-def sigmoids(z):
+@template
+def sigmoids():
     """`1/(1 + e^-z)` of each element, in place."""
-    a = z.reshape(z.size)
-    for i in range(a.size):
-        a[i] = sigmoid(a[i])
+
+    def sigmoids(matrix):
+        z = pointer(matrix)
+        for i in range(matrix.size):
+            z[i] = sigmoid(z[i])
+
+    return sigmoids
 
 
-def element_output(z, y, delta, losses, factor):
-    """Each row's sum of a loss of elements, and its slope times `factor` in `delta`; `z` is overwritten."""
-    element_pass(z, y, delta, factor)
-    for i in range(z.shape[0]):
-        total = 0.0
-        for j in range(z.shape[1]):
-            total += np.float64(z[i, j])
-        losses[i] = total
+@template
+def labels_allowed():
+    """The first row whose label is out of range, or -1."""
+
+    def labels_allowed(y, rows, outputs):
+        for i in range(rows):
+            if y[i] < 0 or y[i] >= outputs:
+                return i
+        return -1
+
+    return labels_allowed
 
 
-def element_pass(z, y, delta, factor):
-    """Each element's loss in `z`, its slope times `factor` in `delta`."""
-    a, t, d = z.reshape(z.size), y.reshape(y.size), delta.reshape(delta.size)
-    for i in range(a.size):
-        d[i] = mul(loss_slope(a[i], t[i]), factor)
-        a[i] = loss_value(a[i], t[i])
+@template
+def elements_allowed(BINARY):
+    """The first row with a target other than 0 and 1, where only these are allowed, or -1."""
+
+    def elements_allowed(y, rows, outputs):
+        if BINARY:
+            for i in range(rows * outputs):
+                if y[i] != 0 and y[i] != 1:
+                    return i // outputs
+        return -1
+
+    return elements_allowed
 
 
-def weigh(delta, losses, weights):
-    """Multiply each row by its sample's weight."""
-    for i in range(delta.shape[0]):
-        losses[i] *= np.float64(weights[i])
-        for j in range(delta.shape[1]):
-            delta[i, j] = mul(delta[i, j], weights[i])
+@functools.cache
+def interface(dtype: str) -> Interface:
+    """z, the address of the targets (int64 labels, or of the dtype), delta, losses, rows, outputs, factor."""
+    kind = from_dtype(np.dtype(dtype))
+    x = types.CPointer(kind)
+    losses = types.CPointer(types.float64)
+    return Interface(types.void(x, types.int64, x, losses, types.int64, types.int64, kind))
+
+
+@functools.cache
+def loss_function(dtype: str, loss: str) -> Linked:
+    """The losses of all rows, and their derivatives with respect to `z`."""
+    chosen, T = LOSSES[loss], np.dtype(dtype).type
+    if chosen.labels:
+        return linked(cross_entropy.bind(T=T), interface(dtype))
+    return linked(element_loss.bind(value=chosen.value, slope=chosen.slope, T=T), interface(dtype))
+
+
+@functools.cache
+def targets_interface(dtype: str, labels: bool) -> Interface:
+    """y, rows, outputs; the first row of targets that the loss does not allow, or -1."""
+    y = types.CPointer(types.int64 if labels else from_dtype(np.dtype(dtype)))
+    return Interface(types.int64(y, types.int64, types.int64))
+
+
+@functools.cache
+def targets_function(dtype: str, loss: str) -> Linked:
+    """What tells whether targets are allowed."""
+    chosen = LOSSES[loss]
+    bound = labels_allowed.bind() if chosen.labels else elements_allowed.bind(BINARY=chosen.binary)
+    return linked(bound, targets_interface(dtype, chosen.labels))
+
+
+@functools.cache
+def probability_kernel(dtype: str, loss: str) -> Any:
+    """`kernel(z)`: softmax of each row, or the sigmoid of each element, in place."""
+    made = softmax_rows.bind(T=np.dtype(dtype).type) if LOSSES[loss].labels else sigmoids.bind()
+    return kernel(made, types.void(types.Array(from_dtype(np.dtype(dtype)), 2, "C")))

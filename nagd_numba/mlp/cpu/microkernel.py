@@ -24,6 +24,7 @@ every processor.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -74,7 +75,8 @@ class Tile(NamedTuple):
 VECTORS = 2  # in a row of a tile
 
 
-def tile(dtype: Any) -> Tile:
+@functools.cache
+def tile(dtype: str) -> Tile:
     """The operations for this dtype."""
     lanes = _BYTES // np.dtype(dtype).itemsize
     columns = lanes * VECTORS

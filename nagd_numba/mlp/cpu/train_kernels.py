@@ -1,65 +1,49 @@
 """Training steps, compiled: gather a batch, forward, loss, backward, update; as many as are asked for in one call.
 
-Templates, bound by `training_kernels`.  A step has two phases, each a loop over `shares` that threads can take: the
-rows of the batch (outputs, loss, deltas), then the weights (gradient and update).  Nothing is allocated here: `space`
-is a `Space` (see `workspace.py`) of flat arrays.
+A step has two phases, each in `shares` that threads can take: the rows of the batch (outputs, loss, deltas), then the
+weights (gradient and update).  Nothing is allocated here.  All arrays are given by their addresses, and so are the
+functions that depend on activation, loss, rule and the dtype of the data: these kernels are compiled once for a dtype.
 
 Batch `s` of an epoch is rows `order[s b : (s+1) b]` of X.  With `accumulate = k` the gradients of k batches make one
 update, as if they were one batch.  Without accumulation and clipping each tile of the weights is updated while its
-gradient is in the cache, which gives the same bits; rules with more states than a velocity step the whole vector
-after its gradient.
+gradient is in the cache, which gives the same bits.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
-from numba.extending import overload
+from numba import typeof, types
+from numba.np.numpy_support import from_dtype
 
-from ...kernels import elementwise
-from ...kernels.jit import callee, cpu_kernel
+from ...kernels import reductions
+from ...kernels.jit import inlined, kernel
+from ...kernels.linking import Interface, Linked, linked
 from ...kernels.mathfuncs import flush_subnormal
+from ...kernels.parallel import BODY, PARALLEL_FOR
+from ...kernels.pointers import (
+    keep_alive,
+    load_each,
+    load_tuple,
+    pointer,
+    pointer_at,
+    restorer,
+    row,
+    shifted,
+    spill,
+    spread,
+    store_each,
+)
 from ...kernels.rounding import mul
 from ...kernels.rule import Rule
+from ...kernels.template import template
 from ..dropout import splitmix
-from ..losses import LOSSES
-from . import losses, minibatch, specialize
-from .inference import space_
-from .inference import widths as widths_
+from . import backprop, losses, minibatch
+from .inference import aligned, penalty_function, scratch, widths
 from .microkernel import ROWS
-
-# Bound below.
-share_of_rows: Any = None
-share_of_weights: Any = None
-forward_rows: Any = None
-backward_rows: Any = None
-output: Any = None
-weigh: Any = None
-gather_inputs: Any = None
-gather_targets: Any = None
-measure_rows: Any = None
-penalty: Any = None
-sum_of_squares: Any = None
-apply_all: Any = None
-clip_gradient: Any = None
-element: Any = None
-constants: Any = None
-train_steps: Any = None
-OPTIONS: Any = None
-HYPER: Any = None
-STATES: Any = None
-FUSED: Any = None
-one_part: Any = None
-new_targets: Any = None
-space: Any = None
-widths: Any = None
-BUFFER: Any = None
-COLUMNS: Any = None
 
 PART = 64  # rows evaluated at once
 
@@ -68,94 +52,392 @@ SUMS = 7
 _SHUFFLE = np.uint64(1 << 63)
 
 
-@functools.cache
-def training_kernel(
-    dtype: str,
-    activation: str,
-    loss: str,
-    dropout: bool,
-    rule: Rule,
-    options: tuple[Any, ...],
-    signature: tuple[Any, ...],
-    form: str = "serial",
-    fused: bool = True,
-) -> Callable:
-    """`train_steps` for these options; `form` is "serial", "parallel", "many" or "many_serial" (`many` networks).
+class Network(NamedTuple):
+    """One network's training: addresses, but for `layers`, `size` and `rows`."""
 
-    `fused` kernels neither accumulate nor clip, and their rule has one state: they update each tile of the weights as
-    its gradient is made.
+    params: Any
+    states: Any  # of the rule, one after the other
+    sizes: Any
+    layers: int
+    size: int
+    order: Any  # rows of X in the order of the epoch
+    rows: int  # their number
+    scalars: Any  # of the rule, a row for each update
+    sums: Any
+    seed: Any  # of the dropout
+
+
+class Samples(NamedTuple):
+    """The data: addresses, but for the last three."""
+
+    X: Any
+    y: Any
+    weights: Any
+    weighted: int
+    columns: int  # of y: 1 for labels
+    scale: float  # of X
+
+
+class Batches(NamedTuple):
+    """How steps are made."""
+
+    batch: int
+    accumulate: int
+    measure: int
+    fused: int  # is each tile updated as its gradient is made?
+    scalars: int  # of the rule
+    l2: float
+    l2_by_samples: int
+    clip: float
+    gradient_factor: float
+    gradient_divisor: int
+    loss_factor: float
+    keep: float
+    threshold: np.uint64  # of the dropout
+    first_step: np.uint64  # the number of the epoch's first step
+
+
+class Memory(NamedTuple):
+    """The addresses of the memory of the steps, and the elements of a thread's own buffer and panel."""
+
+    x: Any
+    targets: Any
+    weights: Any
+    hidden: Any
+    deltas: Any
+    z: Any
+    losses: Any
+    measures: Any
+    buffers: Any
+    panels: Any
+    grads: Any
+    lanes: Any
+    one: Any
+    buffer: int
+    panel: int
+
+
+class Functions(NamedTuple):
+    """The addresses of what differs from network to network and from rule to rule."""
+
+    gather_inputs: Any
+    gather_targets: Any
+    hidden: Any
+    output: Any
+    loss: Any
+    measure: Any
+    backward: Any
+    weights: Any
+    apply: Any  # a whole vector's update
+    parallel_for: Any
+
+
+class Evaluation(NamedTuple):
+    """Rows that are evaluated: addresses, but for numbers; `targets` and `results` have a row for each part."""
+
+    params: Any
+    sizes: Any
+    layers: int
+    order: Any
+    rows: int
+    targets: Any
+    stride: int  # bytes of a row of the targets
+    results: Any
+
+
+@template
+def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_rows, measure, loss, backward_rows, T):
+    """Everything up to the deltas for one of `shares` equal portions of the rows of a batch."""
+
+    def rows_share(context, share):
+        base, begin, rows, shares, key, factor = restore_step(context)
+        network, samples, batches, memory, functions = restore(base)
+        size = ((rows + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+        first, last = min(rows, share * size), min(rows, (share + 1) * size)
+        if first < last:
+            sizes, layers = pointer_at(network.sizes, np.int64), network.layers
+            outputs = sizes[layers]
+            order = shifted(pointer_at(network.order, np.int64), begin)
+            params, x, hidden = pointer_at(network.params, T), pointer_at(memory.x, T), pointer_at(memory.hidden, T)
+            z, deltas = pointer_at(memory.z, T), pointer_at(memory.deltas, T)
+            buffer = shifted(pointer_at(memory.buffers, T), share * memory.buffer)
+            panel = shifted(pointer_at(memory.panels, T), share * memory.panel)
+            gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
+            gather_targets(functions.gather_targets, samples.y, order, first, last, samples.columns, memory.targets)
+            dropout = key, batches.threshold, batches.keep
+            products = functions.hidden, functions.output
+            forward_rows(products, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout)
+            if batches.measure != 0:
+                measures = pointer_at(memory.measures, np.float64)
+                measure(functions.measure, z, memory.targets, measures, first, last, outputs)
+            width, _ = widths(sizes, layers)
+            sums = pointer_at(memory.losses, np.float64)
+            loss(functions.loss, z, memory.targets, shifted(deltas, rows * width), sums, first, last, outputs, factor)
+            if samples.weighted != 0:
+                given, weights = pointer_at(samples.weights, T), pointer_at(memory.weights, T)
+                for i in range(first, last):
+                    weights[i] = given[order[i]]
+                    sums[i] *= np.float64(weights[i])
+                    for j in range(rows * width + i * outputs, rows * width + (i + 1) * outputs):
+                        deltas[j] = mul(deltas[j], weights[i])
+            backward_rows(
+                *(functions.backward, params, network.size, sizes, layers, rows, width, hidden, deltas, first, last),
+                *(buffer, panel, dropout),
+            )
+
+    return rows_share
+
+
+@template
+def weights_share(restore, restore_step, weights_share, T):
+    """The gradients of one of `shares` portions of the weights, or their update."""
+
+    def share_of_weights(context, share):
+        base, rows, shares, l2, more, first_scalar = restore_step(context)
+        network, samples, batches, memory, functions = restore(base)
+        target = pointer_at(network.states if batches.fused != 0 else memory.grads, T)
+        weights_share(
+            *(functions.weights, pointer_at(network.params, T), network.size, pointer_at(memory.x, T)),
+            *(pointer_at(memory.one, T), pointer_at(network.sizes, np.int64), network.layers, rows),
+            *(pointer_at(memory.hidden, T), pointer_at(memory.deltas, T), share, shares),
+            shifted(pointer_at(memory.buffers, T), share * memory.buffer),
+            shifted(pointer_at(memory.panels, T), share * memory.panel),
+            (target, l2, more, shifted(pointer_at(network.scalars, T), first_scalar)),
+        )
+
+    return share_of_weights
+
+
+@template
+def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel_for, apply, penalty, squares, T):
+    """Steps `first` to below `last` of an epoch of one network; `sums` grows by what they find."""
+
+    def train_steps(network, samples, batches, memory, functions, first, last, shares):
+        base = spill((network, samples, batches, memory, functions))
+        order, sums = pointer_at(network.order, np.int64), pointer_at(network.sums, np.float64)
+        sample_weights, batch_weights = pointer_at(samples.weights, T), pointer_at(memory.weights, T)
+        row_losses, measures = pointer_at(memory.losses, np.float64), pointer_at(memory.measures, np.float64)
+        lanes, params = pointer_at(memory.lanes, np.float64), pointer_at(network.params, T)
+        n, together = network.rows, batches.batch * batches.accumulate
+        seed, parallel = pointer_at(network.seed, np.uint64)[0], functions.parallel_for != 0
+        for s in range(first, last):
+            begin, end = s * batches.batch, min(n, (s + 1) * batches.batch)
+            rows = end - begin
+            update = s // batches.accumulate
+            group_begin, group_end = update * together, min(n, (update + 1) * together)
+            total_weight = np.float64(group_end - group_begin)
+            if samples.weighted != 0:
+                total_weight = 0.0
+                for i in range(group_begin, group_end):
+                    total_weight += np.float64(sample_weights[order[i]])
+            if total_weight == 0:
+                total_weight = 1.0  # every weight is 0, and so is the gradient
+            factor = T(batches.gradient_factor / (total_weight * batches.gradient_divisor))
+            l2 = batches.l2 / total_weight if batches.l2_by_samples != 0 else batches.l2
+            key = splitmix(seed, batches.first_step + np.uint64(s))
+            step = spill((base, begin, rows, shares, key, factor))
+            if parallel:
+                parallel_for(functions.parallel_for, rows_locate(), step, shares)
+            else:
+                for share in range(shares):
+                    rows_share(step, share)
+            loss, mass = 0.0, np.float64(rows)
+            for i in range(rows):
+                loss += row_losses[i]
+            if samples.weighted != 0:
+                mass = 0.0
+                for i in range(rows):
+                    mass += np.float64(batch_weights[i])
+            sums[LOSS] += batches.loss_factor * loss
+            sums[WEIGHT] += mass
+            sums[ROWS_SEEN] += np.float64(rows)
+            if batches.measure != 0:
+                for i in range(rows):
+                    sums[HIT] += measures[3 * i]
+                    sums[ABSOLUTE] += measures[3 * i + 1]
+                    sums[SQUARE] += measures[3 * i + 2]
+            if l2 != 0:
+                sums[PENALTY] += mass * penalty(params, pointer_at(network.sizes, np.int64), network.layers, l2, lanes)
+            more = batches.fused == 0 and begin > group_begin
+            step = spill((base, rows, shares, T(0) if more else T(l2), more, update * batches.scalars))
+            if parallel:
+                parallel_for(functions.parallel_for, weights_locate(), step, shares)
+            else:
+                for share in range(shares):
+                    weights_share(step, share)
+            if batches.fused == 0 and end == group_end:
+                grads = pointer_at(memory.grads, T)
+                if batches.clip < math.inf:
+                    norm = math.sqrt(squares(grads, 0, network.size, lanes))
+                    if norm > batches.clip:
+                        shrink = T(batches.clip / norm)
+                        for i in range(network.size):
+                            grads[i] = mul(grads[i], shrink)
+                scalars = shifted(pointer_at(network.scalars, T), update * batches.scalars)
+                apply(functions.apply, params, grads, pointer_at(network.states, T), network.size, scalars)
+
+    return train_steps
+
+
+@template
+def networks_share(restore, train_steps):
+    """Thread `share` of `shares` trains networks share, share + shares, ... in its own part of the memory.
+
+    `stride` and `part` say how many bytes the arrays of two networks, and the memory of two threads, are apart.
     """
-    rows = callee(
-        rows_share,
-        forward_rows=specialize.forward_rows(dtype, activation, dropout),
-        backward_rows=specialize.backward_rows(dtype, activation, dropout),
-        output=specialize.output(loss),
-        weigh=specialize.shared(losses.weigh)["weigh"],
-        **_gathering(loss),
+
+    def networks_share(context, share):
+        network, stride, samples, batches, memory, part, functions, first, last, networks, shares = restore(context)
+        own_memory = Memory(
+            row(memory.x, share, part.x),
+            row(memory.targets, share, part.targets),
+            row(memory.weights, share, part.weights),
+            row(memory.hidden, share, part.hidden),
+            row(memory.deltas, share, part.deltas),
+            row(memory.z, share, part.z),
+            row(memory.losses, share, part.losses),
+            row(memory.measures, share, part.measures),
+            row(memory.buffers, share, part.buffers),
+            row(memory.panels, share, part.panels),
+            row(memory.grads, share, part.grads),
+            row(memory.lanes, share, part.lanes),
+            memory.one,
+            memory.buffer,
+            memory.panel,
+        )
+        for m in range(share, networks, shares):
+            own = Network(
+                row(network.params, m, stride.params),
+                row(network.states, m, stride.states),
+                network.sizes,
+                network.layers,
+                network.size,
+                row(network.order, m, stride.order),
+                network.rows,
+                row(network.scalars, m, stride.scalars),
+                row(network.sums, m, stride.sums),
+                row(network.seed, m, stride.seed),
+            )
+            train_steps(own, samples, batches, own_memory, functions, first, last, 1)
+
+    return networks_share
+
+
+@template
+def train_networks(networks_share, networks_locate, parallel_for):
+    """`train_steps` for many networks; `functions.parallel_for` is of these, and each network's steps are serial."""
+
+    def train_networks(network, stride, samples, batches, memory, part, functions, first, last, networks, shares):
+        alone = serial(functions)
+        context = spill((network, stride, samples, batches, memory, part, alone, first, last, networks, shares))
+        if functions.parallel_for != 0:
+            parallel_for(functions.parallel_for, networks_locate(), context, shares)
+        else:
+            for share in range(shares):
+                networks_share(context, share)
+
+    return train_networks
+
+
+@inlined
+def serial(functions):
+    """The functions for steps on one thread."""
+    return Functions(
+        functions.gather_inputs,
+        functions.gather_targets,
+        functions.hidden,
+        functions.output,
+        functions.loss,
+        functions.measure,
+        functions.backward,
+        functions.weights,
+        functions.apply,
+        0,
     )
-    parts: dict[str, Any] = {
-        "share_of_rows": rows,
-        "share_of_weights": specialize.update_share(dtype, rule, options)
-        if fused
-        else specialize.gradients_share(dtype),
-        "FUSED": fused,
-        "penalty": specialize.penalty(),
-        "clip_gradient": callee(clip_to_norm, **specialize.shared(losses.sum_of_squares)),
-        "apply_all": callee(
-            apply_to_all, element=elementwise.bindings(rule, options)["element"], STATES=len(rule.states)
-        ),
-        "constants": rule.constants,
-        "OPTIONS": options,
-        "HYPER": len(rule.hyper),
-    }
-    kind = f"{'fused' if fused else 'apart'}_{activation}_{loss}_{'dropout' if dropout else 'plain'}_{dtype}"
-    name = f"mlp_train_{form}_{kind}_{rule.kernel_name(options)}"
-    parallel = form in ("parallel", "many")
-    if form in ("many", "many_serial"):
-        return cpu_kernel(many, name, signature, parallel, source=rule.update, train_steps=callee(steps, **parts))
-    return cpu_kernel(steps, name, signature, parallel, source=rule.update, **parts)
 
 
-@functools.cache
-def evaluation_kernel(
-    dtype: str, activation: str, loss: str, signature: tuple[Any, ...], parallel: bool = False
-) -> Callable:
-    """`evaluate` for these options."""
-    labels = LOSSES[loss].labels
-    part = callee(
-        evaluate_part,
-        forward_rows=specialize.forward_rows(dtype, activation, False),
-        output=specialize.output(loss),
-        new_targets=callee(minibatch.new_labels if labels else minibatch.new_matrix),
-        space=callee(space_),
-        widths=callee(widths_),
-        BUFFER=specialize.buffer_sizes(dtype, 0)[0],
-        COLUMNS=specialize.columns(dtype),
-        **_gathering(loss),
-    )
-    name = f"mlp_evaluate_{activation}_{loss}_{dtype}"
-    return cpu_kernel(evaluate, name, signature, parallel, one_part=part)
+@template
+def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure, loss, T, BUFFER, COLUMNS):
+    """Without dropout and penalty: row `part` of `results` becomes what `train_steps` sums up, of that part."""
+
+    def evaluate_part(context, part):
+        evaluation, samples, functions = restore(context)
+        begin = part * PART
+        rows = min(PART, evaluation.rows - begin)
+        sizes, layers = pointer_at(evaluation.sizes, np.int64), evaluation.layers
+        outputs = sizes[layers]
+        order = shifted(pointer_at(evaluation.order, np.int64), begin)
+        width, widest = widths(sizes, layers)
+        x, hidden = aligned(rows * sizes[0], T), aligned(rows * width, T)
+        z, deltas = aligned(rows * outputs, T), aligned(rows * outputs, T)
+        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
+        sums, measures = np.empty(rows), np.zeros(3 * rows)
+        wanted = row(evaluation.targets, part, evaluation.stride)
+        gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
+        gather_targets(functions.gather_targets, samples.y, order, 0, rows, samples.columns, wanted)
+        forward_rows(
+            *((functions.hidden, functions.output), pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
+            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panel)),
+            (np.uint64(0), np.uint64(0), 1.0),
+        )
+        measure(functions.measure, pointer(z), wanted, pointer(measures), 0, rows, outputs)
+        loss(functions.loss, pointer(z), wanted, pointer(deltas), pointer(sums), rows, outputs, T(1))
+        result = shifted(pointer_at(evaluation.results, np.float64), part * SUMS)
+        for i in range(rows):
+            weight = 1.0
+            if samples.weighted != 0:
+                weight = np.float64(pointer_at(samples.weights, T)[order[i]])
+            result[LOSS] += weight * sums[i]
+            result[WEIGHT] += weight
+            result[ROWS_SEEN] += 1.0
+            result[HIT] += measures[3 * i]
+            result[ABSOLUTE] += measures[3 * i + 1]
+            result[SQUARE] += measures[3 * i + 2]
+        keep_alive(x, hidden, z, deltas, buffer, panel, sums, measures)
+
+    return evaluate_part
 
 
-def _gathering(loss: str) -> dict[str, Any]:
-    labels = LOSSES[loss].labels
-    return {
-        "gather_inputs": callee(minibatch.gather_rows),
-        "gather_targets": callee(minibatch.gather_labels if labels else minibatch.gather_matrix),
-        "measure_rows": callee(
-            minibatch.measure_labels if labels else minibatch.measure_elements, BINARY=LOSSES[loss].binary
-        ),
-        "ROWS": ROWS,
-    }
+@template
+def evaluate(evaluate_part, part_locate, parallel_for):
+    def evaluate(evaluation, samples, functions, parts):
+        context = spill((evaluation, samples, functions))
+        if functions.parallel_for != 0:
+            parallel_for(functions.parallel_for, part_locate(), context, parts)
+        else:
+            for part in range(parts):
+                evaluate_part(context, part)
+
+    return evaluate
 
 
-@functools.cache
-def shuffle_kernel() -> Callable:
-    """`shuffle`, for int64 vectors."""
-    vector = types.Array(types.int64, 1, "C")
-    return cpu_kernel(
-        shuffle, "mlp_shuffle", types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64)
-    )
+@template
+def apply(update, OPTIONS, STATES, SCALARS):
+    """The update of a whole vector."""
+
+    def apply(params, grads, first_state, size, table):
+        states, scalars = spread(first_state, size, STATES), load_tuple(table, 0, SCALARS)
+        for i in range(size):
+            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, OPTIONS)
+            store_each(states, i, state)
+        for i in range(STATES * size):
+            first_state[i] = flush_subnormal(first_state[i])
+
+    return apply
+
+
+@template
+def constants_table(constants, OPTIONS, HYPER, SCALARS, T):
+    """The rule's constants for each row of hyper-parameters."""
+
+    def constants_table(hyper, table):
+        values = pointer(hyper)
+        for u in range(hyper.shape[0]):
+            made = constants(load_tuple(values, u * HYPER, HYPER), T, OPTIONS)
+            for k in range(SCALARS):
+                table[u, k] = made[k]
+
+    return constants_table
 
 
 def shuffle(order, rows, seed, epoch):
@@ -170,215 +452,123 @@ def shuffle(order, rows, seed, epoch):
         order[i], order[k] = order[k], order[i]
 
 
-def steps(params, vel, data, order, plan, sizes, hyper, numbers, words, space, sums, shares):
-    """Steps `plan[0]` to `plan[1]` of an epoch.
-
-    data     X (n, inputs), targets, weights of the samples (n,) or ()
-    plan     first, last, batch size, accumulate, measure
-    hyper    for each update of the epoch the rule's hyper-parameters
-    vel      the rule's states, one after the other
-    numbers  l2, whether it is divided by the samples of a batch, clip, keep, factors of slope and loss, scale
-             of X, what the slope is divided by beside the samples
-    words    seed of the dropout, number of the epoch's first step, threshold of the dropout
-    """
-    X, y, weights = data
-    first, last, batch, accumulate, measure = plan
-    l2, by_samples, clip, keep = numbers[0], numbers[1], numbers[2], numbers[3]
-    slope_factor, loss_factor, scale, outputs = numbers[4], numbers[5], numbers[6], numbers[7]
-    seed, step_number, threshold = words[0], words[1], words[2]
-    x, targets, batch_weights, hidden, deltas, z, losses, measures, buffers, panels, grads, lanes, one = space
-    T = params.dtype.type
-    n = order.size
-    together = batch * accumulate
-    for s in range(first, last):
-        begin, end = s * batch, min(n, (s + 1) * batch)
-        rows = end - begin
-        update = s // accumulate
-        group_begin, group_end = update * together, min(n, (update + 1) * together)
-        samples = np.float64(group_end - group_begin)
-        if weights.size > 0:
-            samples = 0.0
-            for i in range(group_begin, group_end):
-                samples += np.float64(weights[order[i]])
-        if samples == 0:
-            samples = 1.0  # every weight is 0, and so is the gradient
-        factor = T(slope_factor / (samples * outputs))
-        decay = l2 / samples if by_samples != 0 else l2
-        key = splitmix(seed, step_number + np.uint64(s))
-        for share in prange(shares):
-            share_of_rows(
-                *(params, X, y, weights, order, begin, rows, sizes, share, shares, x, targets, batch_weights),
-                *(hidden, deltas, z, losses, measures, buffers[share], panels[share]),
-                *(key, threshold, keep, factor, scale, measure),
-            )
-        total, mass = 0.0, np.float64(rows)
-        for i in range(rows):
-            total += losses[i]
-        if weights.size > 0:
-            mass = 0.0
-            for i in range(rows):
-                mass += np.float64(batch_weights[i])
-        sums[LOSS] += loss_factor * total
-        sums[WEIGHT] += mass
-        sums[ROWS_SEEN] += np.float64(rows)
-        if measure:
-            for i in range(rows):
-                sums[HIT] += measures[i, 0]
-                sums[ABSOLUTE] += measures[i, 1]
-                sums[SQUARE] += measures[i, 2]
-        if decay != 0:
-            sums[PENALTY] += mass * penalty(params, sizes, decay, lanes)
-        scalars = constants(elementwise.unpacked(hyper[update], HYPER), T, OPTIONS)
-        if FUSED:
-            for share in prange(shares):
-                share_of_weights(
-                    *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
-                    *(T(decay), vel, scalars),
-                )
-        else:
-            more = begin > group_begin
-            added = T(0) if more else T(decay)
-            for share in prange(shares):
-                share_of_weights(
-                    *(params, x, one, sizes, rows, hidden, deltas, share, shares, buffers[share], panels[share]),
-                    *(added, grads, more),
-                )
-            if end == group_end:
-                clip_gradient(grads, clip, lanes)
-                apply_all(params, grads, vel, scalars)
+_n = types.int64
+_network = typeof(Network(*[0] * len(Network._fields)))
+_samples = typeof(Samples(*[0] * (len(Samples._fields) - 1), 1.0))
+_batches = typeof(
+    Batches(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0, 0.0, 0.0, np.uint64(0), np.uint64(0)),
+)
+_memory = typeof(Memory(*[0] * len(Memory._fields)))
+_functions = typeof(Functions(*[0] * len(Functions._fields)))
+_evaluation = typeof(Evaluation(*[0] * len(Evaluation._fields)))
 
 
-def clip_to_norm(grads, clip, lanes):
-    """Scale `grads` so that its Euclidean norm is at most `clip`."""
-    if clip < math.inf:
-        norm = math.sqrt(sum_of_squares(grads, 0, grads.size, lanes))
-        if norm > clip:
-            shrink = grads.dtype.type(clip / norm)
-            for i in range(grads.size):
-                grads[i] = mul(grads[i], shrink)
+@functools.cache
+def steps_kernel(dtype: str) -> Linked:
+    """`train_steps`, for calls from Python and from `train_networks`."""
+    kind = from_dtype(np.dtype(dtype))
+    T = np.dtype(dtype).type
+    restore = restorer(types.Tuple((_network, _samples, _batches, _memory, _functions)))
+    rows = linked(
+        rows_share.bind(
+            restore=restore,
+            restore_step=restorer(types.Tuple((_n, _n, _n, _n, types.uint64, kind))),
+            gather_inputs=minibatch.inputs_interface(dtype).call,
+            gather_targets=minibatch.GATHER_TARGETS.call,
+            forward_rows=backprop.forward(dtype).call,
+            measure=minibatch.measure_interface(dtype).call,
+            loss=losses.interface(dtype).call,
+            backward_rows=backprop.backward(dtype).call,
+            T=T,
+        ),
+        BODY,
+    )
+    weights = linked(
+        weights_share.bind(
+            restore=restore,
+            restore_step=restorer(types.Tuple((_n, _n, _n, kind, types.boolean, _n))),
+            weights_share=backprop.weights(dtype).call,
+            T=T,
+        ),
+        BODY,
+    )
+    bound = train_steps.bind(
+        rows_share=rows.call,
+        rows_locate=rows.locate,
+        weights_share=weights.call,
+        weights_locate=weights.locate,
+        parallel_for=PARALLEL_FOR.call,
+        apply=apply_interface(dtype).call,
+        penalty=penalty_function(dtype).call,
+        squares=reductions.squares_function(dtype).call,
+        T=T,
+    )
+    given = (_network, _samples, _batches, _memory, _functions, _n, _n, _n)
+    return linked(bound, Interface(types.void(*given)), from_python=True)
 
 
-def many(params, vel, data, order, plan, sizes, hyper, numbers, words, space, sums, shares):
-    """The same steps of many networks: row `m` of `params`, `vel`, `order`, `hyper`, `numbers`, `words` and `sums`.
-
-    Thread `t` of `shares` trains networks t, t + shares, ... in its own row of the space.
-    """
-    x, targets, batch_weights, hidden, deltas, z, losses, measures, buffers, panels, grads, lanes, one = space
-    networks = params.shape[0]
-    for share in prange(shares):
-        for m in range(share, networks, shares):
-            own = (
-                *(x[share], targets[share], batch_weights[share], hidden[share], deltas[share], z[share]),
-                *(losses[share], measures[share], buffers[share : share + 1], panels[share : share + 1]),
-                *(grads[share], lanes[share], one[share]),
-            )
-            train_steps(
-                *(params[m], vel[m], data, order[m], plan, sizes, hyper[m], numbers[m], words[m], own, sums[m], 1),
-            )
+@functools.cache
+def networks_kernel(dtype: str) -> Any:
+    """`train_networks`."""
+    context = (_network, _network, _samples, _batches, _memory, _memory, _functions, _n, _n, _n, _n)
+    body = linked(
+        networks_share.bind(restore=restorer(types.Tuple(context)), train_steps=steps_kernel(dtype).call), BODY
+    )
+    bound = train_networks.bind(
+        networks_share=body.call, networks_locate=body.locate, parallel_for=PARALLEL_FOR.call
+    )
+    return kernel(bound, types.void(*context))
 
 
-def rows_share(
-    params,
-    X,
-    y,
-    weights,
-    order,
-    begin,
-    rows,
-    sizes,
-    share,
-    shares,
-    x,
-    targets,
-    batch_weights,
-    hidden,
-    deltas,
-    z,
-    losses,
-    measures,
-    buffer,
-    panel,
-    key,
-    threshold,
-    keep,
-    factor,
-    scale,
-    measure,
-):
-    """Everything up to the deltas for one of `shares` equal portions of the rows of a batch."""
-    size = (rows + shares - 1) // shares
-    size = (size + ROWS - 1) // ROWS * ROWS
-    first, last = min(rows, share * size), min(rows, (share + 1) * size)
-    if first >= last:
-        return
-    outputs, count = sizes[sizes.size - 1], last - first
-    gather_inputs(X, order, begin, first, last, x, scale)
-    gather_targets(y, order, begin, first, last, targets)
-    hidden_here = hidden[: rows * (hidden.size // losses.size)]
-    deltas_here = deltas[: rows * (deltas.size // losses.size)]
-    forward_rows(params, x, sizes, rows, hidden_here, z, first, last, buffer, panel, key, threshold, keep)
-    here = z[first * outputs : last * outputs].reshape((count, outputs))
-    top = deltas_here.size - rows * outputs
-    slopes = deltas_here[top + first * outputs : top + last * outputs].reshape((count, outputs))
-    if measure:
-        measure_rows(here, targets[first:last], measures[first:last])
-    output(here, targets[first:last], slopes, losses[first:last], factor)
-    if weights.size > 0:
-        for i in range(first, last):
-            batch_weights[i] = weights[order[begin + i]]
-        weigh(slopes, losses[first:last], batch_weights[first:last])
-    backward_rows(params, sizes, rows, hidden_here, deltas_here, first, last, buffer, panel, key, threshold, keep)
+@functools.cache
+def evaluation_kernel(dtype: str) -> Any:
+    """`evaluate`."""
+    context = types.Tuple((_evaluation, _samples, _functions))
+    body = linked(
+        evaluate_part.bind(
+            restore=restorer(context),
+            gather_inputs=minibatch.inputs_interface(dtype).call,
+            gather_targets=minibatch.GATHER_TARGETS.call,
+            forward_rows=backprop.forward(dtype).call,
+            measure=minibatch.measure_interface(dtype).call,
+            loss=losses.interface(dtype).call,
+            **scratch(dtype),
+        ),
+        BODY,
+    )
+    bound = evaluate.bind(evaluate_part=body.call, part_locate=body.locate, parallel_for=PARALLEL_FOR.call)
+    return kernel(bound, types.void(_evaluation, _samples, _functions, _n))
 
 
-def evaluate(params, data, order, sizes, scale, results):
-    """Without dropout and penalty: `results[part]` holds what `steps` sums up, of part `part` of the rows `order`."""
-    for part in prange(results.shape[0]):
-        one_part(params, data, order, sizes, scale, part * PART, results[part])
+@functools.cache
+def apply_interface(dtype: str) -> Interface:
+    """params, grads, the first state, their size, the rule's scalars."""
+    x = types.CPointer(from_dtype(np.dtype(dtype)))
+    return Interface(types.void(x, x, x, _n, x))
 
 
-def evaluate_part(params, data, order, sizes, scale, begin, result):
-    X, y, weights = data
-    rows, outputs = min(PART, order.size - begin), sizes[sizes.size - 1]
-    hidden_width, widest = widths(sizes)
-    x, hidden = space(rows * sizes[0], params), space(rows * hidden_width, params)
-    z = space(rows * outputs, params).reshape((rows, outputs))
-    slopes = space(rows * outputs, params).reshape((rows, outputs))
-    buffer, panel = space(BUFFER, params), space((widest + ROWS) * COLUMNS, params)
-    targets = new_targets(y, rows)
-    losses, measures = np.empty(rows), np.zeros((rows, 3))
-    zero = np.uint64(0)
-    gather_inputs(X, order, begin, 0, rows, x, scale)
-    gather_targets(y, order, begin, 0, rows, targets)
-    forward_rows(params, x, sizes, rows, hidden, z.reshape(rows * outputs), 0, rows, buffer, panel, zero, zero, 1.0)
-    measure_rows(z, targets, measures)
-    output(z, targets, slopes, losses, params.dtype.type(1))
-    for i in range(rows):
-        weight = np.float64(weights[order[begin + i]]) if weights.size > 0 else 1.0
-        result[LOSS] += weight * losses[i]
-        result[WEIGHT] += weight
-        result[ROWS_SEEN] += 1.0
-        result[HIT] += measures[i, 0]
-        result[ABSOLUTE] += measures[i, 1]
-        result[SQUARE] += measures[i, 2]
+@functools.cache
+def apply_function(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
+    """`apply`."""
+    bound = apply.bind(update=rule.update, OPTIONS=options, STATES=len(rule.states), SCALARS=rule.constant_count)
+    return linked(bound, apply_interface(dtype))
 
 
-def apply_to_all(params, grads, vel, scalars):
-    states = parts_of(vel, STATES)
-    for i in range(params.size):
-        element(params, grads, states, i, scalars)
-    for i in range(vel.size):
-        vel[i] = flush_subnormal(vel[i])
+@functools.cache
+def constants_kernel(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Any:
+    """`kernel(hyper, table)`: a row of float64 hyper-parameters and one of scalars for each update."""
+    bound = constants_table.bind(
+        constants=rule.constants,
+        OPTIONS=options,
+        HYPER=len(rule.hyper),
+        SCALARS=rule.constant_count,
+        T=np.dtype(dtype).type,
+    )
+    return kernel(bound, types.void(types.float64[:, ::1], from_dtype(np.dtype(dtype))[:, ::1]))
 
 
-def parts_of(vel, count):
-    """The states in a vector that holds them one after the other."""
-    size = vel.size // count
-    return tuple(vel[k * size : (k + 1) * size] for k in range(count))
-
-
-@overload(parts_of, inline="always", prefer_literal=True)
-def _overload_parts_of(vel, count):
-    return {
-        1: lambda vel, count: (vel,),
-        2: lambda vel, count: (vel[: vel.size // 2], vel[vel.size // 2 :]),
-    }[count.literal_value]
+@functools.cache
+def shuffle_kernel() -> Any:
+    """`shuffle`, for int64 vectors."""
+    vector = types.Array(types.int64, 1, "C")
+    return kernel(shuffle, types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64))

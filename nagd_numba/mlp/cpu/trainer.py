@@ -12,20 +12,22 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import typeof
 
 from ...kernels import threading_layer
 from ...kernels.autotune import CALL_SECONDS, Pace
-from ..dataset import Data, read_only
+from ...kernels.jit import JIT_OFF
+from ...kernels.parallel import parallel_for
+from ...kernels.reductions import LANES
+from ..dataset import Data
 from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
-from . import specialize, train_kernels
+from . import gemm, losses, minibatch, train_kernels
+from .inference import forward_functions
+from .microkernel import ROWS, tile
+from .train_kernels import PART, SUMS, Batches, Evaluation, Functions, Memory, Network, Samples
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
-
-
-_signatures: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
 
 class Trainer:
@@ -41,16 +43,17 @@ class Trainer:
         rows = min(plan.batch, len(data.X))
         flop = 6.0 * rows * spec.size
         # One network's steps have threads of their own if they are long; many networks share the threads.
-        wide = threading_layer.parallel_allowed()
+        parallel = threading_layer.parallel_allowed()
         if self.networks > 0:
-            forms: tuple[str, ...] = ("many",) if wide else ("many_serial",)
-            self.shares = min(self.networks, numba.get_num_threads()) if wide else 1
+            forms = (parallel,)
+            self.shares = min(self.networks, numba.get_num_threads()) if parallel else 1
         else:
-            forms = ("parallel", "serial") if wide and flop >= PARALLEL_FLOP else ("serial",)
+            forms = (True, False) if parallel and flop >= PARALLEL_FLOP else (False,)
             self.shares = numba.get_num_threads() if len(forms) > 1 else 1
-        self._space = workspace(spec, rows, data.y.ndim, self.shares, self.networks > 0)
+        self._fused = plan.accumulate == 1 and plan.clip == np.inf
+        self._memory = Workspace(spec, rows, data.y, self.shares, self.networks > 0)
         self._pace = Pace(forms, flop * max(self.networks, 1) / self.shares / 2e10)
-        self._kernels: dict[str, Callable] = {}
+        self._samples = samples(data)
 
     def epoch(
         self,
@@ -60,58 +63,165 @@ class Trainer:
         first_step: int,
         on_call: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Train over the rows in `order`; returns the sums (see `train_kernels.steps`).
+        """Train over the rows in `order`; returns the sums (see `train_kernels`).
 
         `hyper` has a row for each update; with many networks `order`, `hyper` and `seed` have one entry for each.
         `on_call(steps done)` follows every call of a kernel.
         """
         many = self.networks > 0
-        spec, plan = self.spec, self.plan
-        sums = np.zeros((self.networks, train_kernels.SUMS) if many else train_kernels.SUMS)
-        numbers = np.array(
-            [
-                *(spec.l2, plan.normalization.l2_by_samples, plan.clip, 1.0 - spec.dropout),
-                plan.normalization.gradient_factor,
-                plan.normalization.loss_factor,
-                self.data.scale,
-                plan.normalization.gradient_divisor,
-            ],
-            np.float64,
+        sums = np.zeros((self.networks, SUMS) if many else SUMS)
+        seeds = np.empty((self.networks, 1) if many else 1, np.uint64)
+        seeds[...] = np.reshape(seed, (-1, 1)) if many else seed
+        order = np.ascontiguousarray(order, np.int64)
+        scalars = self._scalars(hyper)
+        dims = self.spec.dims
+        arrays = {"params": self.params, "states": self.vel, "order": order, "scalars": scalars}
+        arrays |= {"sums": sums, "seed": seeds}
+        network = Network(
+            sizes=address(dims),
+            layers=len(dims) - 1,
+            size=self.spec.size,
+            rows=order.shape[-1],
+            **{name: address(x, many) for name, x in arrays.items()},
         )
-        words = np.array([0, first_step, spec.threshold], np.uint64)
-        if many:
-            numbers, words = np.tile(numbers, (self.networks, 1)), np.tile(words, (self.networks, 1))
-        words[..., 0] = seed
-        total = plan.steps(order.shape[-1])
+        strides = {name: x.strides[0] if many else 0 for name, x in arrays.items()}
+        stride = Network(sizes=0, layers=0, size=0, rows=0, **strides)
+        batches = self._batches(first_step, scalars.shape[-1])
+        total = self.plan.steps(order.shape[-1])
         first = 0
         while first < total:
-            form, count = self._pace.next(total - first)
-            arguments = (
-                *(self.params, self.vel, self.data.views(), order),
-                (first, first + count, plan.batch, plan.accumulate, int(plan.measure)),
-                *(spec.dims, hyper, numbers, words, self._space, sums, 1 if form == "serial" else self.shares),
-            )
-            if form not in self._kernels:
-                self._kernels[form] = train_kernels.training_kernel(
-                    *(spec.dtype_name, spec.activation, spec.loss, spec.dropout > 0),
-                    *(plan.rule, plan.options, self._signature(arguments), form),
-                    plan.accumulate == 1 and plan.clip == np.inf and len(plan.rule.states) == 1,
-                )
+            parallel, count = self._pace.next(total - first)
+            functions = self._functions(parallel)
+            last = first + count
             start = time.perf_counter()
-            self._kernels[form](*arguments)
-            self._pace.took(form, count, time.perf_counter() - start)
-            first += count
+            if many:
+                kernel = train_kernels.networks_kernel(self.spec.dtype_name)
+                kernel(
+                    *(network, stride, self._samples, batches, self._memory.addresses, self._memory.strides),
+                    *(functions, first, last, self.networks, self.shares),
+                )
+            else:
+                kernel = train_kernels.steps_kernel(self.spec.dtype_name).kernel
+                shares = self.shares if parallel else 1
+                kernel(network, self._samples, batches, self._memory.addresses, functions, first, last, shares)
+            self._pace.took(parallel, count, time.perf_counter() - start)
+            first = last
             if on_call is not None:
                 on_call(first)
         return sums
 
-    def _signature(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The types of the arguments.  Asking Numba for them takes a millisecond: they are kept."""
-        given = (self.params, self.vel, *self.data.views())
-        key = (self.networks > 0, *((x.dtype, x.ndim, x.flags.aligned, x.flags.writeable) for x in given))
-        if key not in _signatures:
-            _signatures[key] = tuple(map(typeof, arguments))
-        return _signatures[key]
+    def _scalars(self, hyper: np.ndarray) -> np.ndarray:
+        """The rule's constants for each update."""
+        rule, spec = self.plan.rule, self.spec
+        rows = np.ascontiguousarray(hyper, float).reshape(-1, len(rule.hyper))
+        table = np.empty((len(rows), rule.constant_count), spec.dtype)
+        train_kernels.constants_kernel(spec.dtype_name, rule, self.plan.options)(rows, table)
+        return table.reshape(*hyper.shape[:-1], rule.constant_count)
+
+    def _batches(self, first_step: int, scalars: int) -> Batches:
+        plan, norm = self.plan, self.plan.normalization
+        return Batches(
+            batch=plan.batch,
+            accumulate=plan.accumulate,
+            measure=int(plan.measure),
+            fused=int(self._fused),
+            scalars=scalars,
+            l2=float(self.spec.l2),
+            l2_by_samples=int(norm.l2_by_samples),
+            clip=float(plan.clip),
+            gradient_factor=float(norm.gradient_factor),
+            gradient_divisor=int(norm.gradient_divisor),
+            loss_factor=float(norm.loss_factor),
+            keep=1.0 - self.spec.dropout,
+            threshold=np.uint64(self.spec.threshold),
+            first_step=np.uint64(first_step),
+        )
+
+    def _functions(self, parallel: bool) -> Functions:
+        spec, plan = self.spec, self.plan
+        kind = spec.dtype_name
+        found = network_functions(spec, self.data, parallel)
+        if self._fused:
+            return found._replace(
+                backward=gemm.backward_product(kind, spec.activation).address,
+                weights=gemm.update_product(kind, plan.rule, plan.options).address,
+            )
+        return found._replace(
+            backward=gemm.backward_product(kind, spec.activation).address,
+            weights=gemm.gradient_product(kind).address,
+            apply=train_kernels.apply_function(kind, plan.rule, plan.options).address,
+        )
+
+
+class Workspace:
+    """The memory of the training steps with batches of so many rows: see `train_kernels.Memory` for its parts.
+
+    For many networks each of `shares` threads has all of it, else each has a buffer and a panel of its own.
+    """
+
+    def __init__(self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool) -> None:
+        hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
+        columns = tile(spec.dtype_name).columns
+        buffer, panel = 3 * ROWS * columns, (max(*spec.sizes, rows) + ROWS) * columns
+        kinds = {"losses": np.float64, "measures": np.float64, "lanes": np.float64, "targets": targets.dtype}
+        sizes = {
+            "x": rows * spec.sizes[0],
+            "targets": rows * targets[:1].size,
+            "weights": rows,
+            "hidden": rows * hidden,
+            "deltas": rows * (hidden + outputs),
+            "z": rows * outputs,
+            "losses": rows,
+            "measures": rows * minibatch.MEASURES,
+            "grads": spec.size,
+            "lanes": LANES,
+        }
+        lead = (shares,) if many else ()
+        self.arrays = {name: aligned((*lead, size), kinds.get(name, spec.dtype)) for name, size in sizes.items()}
+        for name, size in (("buffers", buffer), ("panels", panel)):
+            self.arrays[name] = aligned((shares, size), spec.dtype)
+        self.one = np.ones(1, spec.dtype)
+        self.addresses = Memory(
+            **{name: address(x, many) for name, x in self.arrays.items()},
+            one=address(self.one),
+            buffer=buffer,
+            panel=panel,
+        )
+        strides = {name: x.strides[0] if many else 0 for name, x in self.arrays.items()}
+        self.strides = Memory(**strides, one=0, buffer=0, panel=0)
+
+
+def address(x: np.ndarray, rows: bool = False) -> Any:
+    """Where an array begins; with the JIT off the array, flat or (with `rows`) with flat rows."""
+    if JIT_OFF:
+        return x.reshape(len(x), -1) if rows else x.reshape(-1)
+    return x.ctypes.data
+
+
+def samples(data: Data) -> Samples:
+    """The data for the kernels; it must outlive their use."""
+    columns = data.y[:1].size
+    return Samples(
+        *(address(data.X), address(data.y), address(data.weights)), int(len(data.weights) > 0), columns, float(data.scale)
+    )
+
+
+def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Functions:
+    """The functions that training and evaluation have in common."""
+    kind = spec.dtype_name
+    hidden, output = forward_functions(kind, spec.activation)
+    return Functions(
+        gather_inputs=minibatch.inputs_function(kind, data.X.dtype.name).address,
+        gather_targets=minibatch.targets_function(data.y.dtype.name).address,
+        hidden=hidden,
+        output=output,
+        loss=losses.loss_function(kind, spec.loss).address,
+        measure=minibatch.measure_function(kind, spec.loss).address,
+        backward=0,
+        weights=0,
+        apply=0,
+        parallel_for=parallel_for().address if parallel else 0,
+    )
 
 
 def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
@@ -120,48 +230,33 @@ def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None
 
 
 def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
-    """The sums of `train_kernels.steps` over these rows, without dropout and penalty."""
-    results = np.zeros((-(-len(rows) // train_kernels.PART), train_kernels.SUMS))
-    flop = 2.0 * train_kernels.PART * spec.size
+    """The sums of `train_kernels` over these rows, without dropout and penalty."""
+    rows = np.ascontiguousarray(rows, np.int64)
+    results = np.zeros((-(-len(rows) // PART), SUMS))
+    flop = 2.0 * PART * spec.size
     parallel = threading_layer.parallel_allowed() and flop * len(results) >= PARALLEL_FLOP
     at_once = max(1, int(CALL_SECONDS * 2e10 / flop))  # parts
+    functions, given = network_functions(spec, data, parallel), samples(data)
+    kernel = train_kernels.evaluation_kernel(spec.dtype_name)
+    targets = np.empty((min(at_once, len(results)), PART * given.columns), data.y.dtype)
     for first in range(0, len(results), at_once):
-        arguments = (
-            *(
-                params,
-                data.views(),
-                read_only(rows[first * train_kernels.PART : (first + at_once) * train_kernels.PART]),
-            ),
-            *(spec.dims, data.scale, results[first : first + at_once]),
+        order = rows[first * PART : (first + at_once) * PART]
+        parts = results[first : first + at_once]
+        evaluation = Evaluation(
+            params=address(params),
+            sizes=address(spec.dims),
+            layers=len(spec.dims) - 1,
+            order=address(order),
+            rows=len(order),
+            targets=address(targets, rows=True),
+            stride=targets.strides[0],
+            results=address(parts),
         )
-        signature = tuple(map(typeof, arguments))
-        kernel = train_kernels.evaluation_kernel(spec.dtype_name, spec.activation, spec.loss, signature, parallel)
-        kernel(*arguments)
+        kernel(evaluation, given, functions, len(parts))
     sums = results.sum(axis=0)
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums[train_kernels.LOSS] /= outputs
     return sums
-
-
-def workspace(spec: NetworkSpec, rows: int, target_dimensions: int, shares: int, many: bool) -> tuple[np.ndarray, ...]:
-    """The memory of the training steps with batches of so many rows; see `train_kernels.steps` for its parts."""
-    hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
-    buffer, panel = specialize.buffer_sizes(spec.dtype_name, max(*spec.sizes, rows))
-    lead = (shares,) if many else ()
-
-    def space(*shape: int, dtype: Any = spec.dtype) -> np.ndarray:
-        return aligned((*lead, *shape), dtype)
-
-    targets = space(rows, dtype=np.int64) if target_dimensions == 1 else space(rows, outputs)
-    buffers, panels = (aligned((shares, size), spec.dtype) for size in (buffer, panel))
-    one = space(1)
-    one[...] = 1
-    return (
-        *(space(rows * spec.sizes[0]), targets, space(rows), space(rows * hidden)),
-        *(space(rows * (hidden + outputs)), space(rows * outputs)),
-        *(space(rows, dtype=np.float64), space(rows, 3, dtype=np.float64), buffers, panels),
-        *(space(spec.size), space(64, dtype=np.float64), one),
-    )
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
