@@ -30,13 +30,13 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
 
 @inlined
-def adagrad_update(p, g, v, constants):
+def adagrad_update(p: Scalar, g: Scalar, v: Scalar, constants: Constants) -> tuple[Scalar, Scalar]:
     """One element of Adagrad: returns the new `(p, v)`.
 
         v = v + g^2;    p = p - lr/(1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
@@ -58,13 +58,15 @@ def adagrad_update(p, g, v, constants):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, eps, weight_decay, lr_decay, t = hyper
     return T(div(lr, 1.0 + (t - 1.0) * lr_decay)), T(eps), T(weight_decay)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (maximize,) = options
     p, v = adagrad_update(p, -g if maximize else g, state[0], constants)
     return p, (v,)
@@ -168,7 +170,7 @@ def adagrad_step(
 
 def adagrad_constants(
     dtype: Any, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, lr_decay: float = 0.0, t: int = 1
-) -> tuple[Any, ...]:
+) -> Constants:
     """What `adagrad_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
 
     From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The

@@ -24,13 +24,13 @@ from ..kernels.rounding import add, mul
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
 
 @inlined
-def lion_update(p, g, m, constants):
+def lion_update(p: Scalar, g: Scalar, m: Scalar, constants: Constants) -> tuple[Scalar, Scalar]:
     """One element of Lion: returns the new `(p, m)`.
 
         p = (1 - lr w) p - lr sign(beta1 m + (1 - beta1) g);    m = beta2 m + (1 - beta2) g
@@ -52,13 +52,15 @@ def lion_update(p, g, m, constants):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, weight_decay = hyper
     return T(lr), T(beta1), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(1.0 - lr * weight_decay)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (maximize,) = options
     p, m = lion_update(p, -g if maximize else g, state[0], constants)
     return p, (m,)
@@ -154,7 +156,7 @@ def lion_step(
 
 def lion_constants(
     dtype: Any, lr: float = 1e-4, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0
-) -> tuple[Any, ...]:
+) -> Constants:
     """What `lion_update` needs of the hyper-parameters: a tuple of scalars of `dtype`.
 
     From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions.  The hyper-parameters are

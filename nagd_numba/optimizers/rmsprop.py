@@ -30,13 +30,13 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
 
 @inlined
-def rmsprop_update(p, g, v, constants):
+def rmsprop_update(p: Scalar, g: Scalar, v: Scalar, constants: Constants) -> tuple[Scalar, Scalar]:
     """One element of RMSProp: returns the new `(p, v)`.
 
         v = alpha v + (1 - alpha) g^2;    p = p - lr g / (sqrt(v) + eps)
@@ -58,13 +58,15 @@ def rmsprop_update(p, g, v, constants):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, alpha, eps, weight_decay = hyper
     return T(lr), T(alpha), T(1.0 - alpha), T(eps), T(weight_decay)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (maximize,) = options
     p, v = rmsprop_update(p, -g if maximize else g, state[0], constants)
     return p, (v,)
@@ -163,7 +165,7 @@ def rmsprop_step(
 
 def rmsprop_constants(
     dtype: Any, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0
-) -> tuple[Any, ...]:
+) -> Constants:
     """What `rmsprop_update` needs of the hyper-parameters: a tuple of scalars of `dtype`.
 
     From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions.  The hyper-parameters are
