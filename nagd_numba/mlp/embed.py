@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import validation
 from ..kernels.jit import for_callers
+from . import arguments
 from .cpu import inference
 from .spec import NetworkSpec
 
@@ -16,6 +17,7 @@ NAMES = ("predict", "predict_proba", "forward")
 
 def compiled(spec: NetworkSpec, name: str) -> Callable:
     """See `MLP.compiled`."""
+    arguments.host_precision(spec)
     validation.choice("name", name, NAMES)
     forward = _forward(spec)
     if name == "forward" or (name == "predict" and spec.loss == "mse"):
