@@ -18,7 +18,7 @@ from ...kernels.mathfuncs import flush_subnormal
 from ...kernels.pointers import peek, pointer, poke
 from ...kernels.rounding import add, fma, mul
 from ..dropout import drop, drop_delta
-from .microkernel import BLOCK
+from ..sums import BLOCK
 
 # Bound when a product is compiled.
 multiply: Any = None

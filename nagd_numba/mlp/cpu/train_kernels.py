@@ -28,6 +28,7 @@ from ...kernels.rounding import mul
 from ...kernels.rule import Rule
 from ..dropout import splitmix
 from ..losses import LOSSES
+from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
 from . import losses, minibatch, specialize
 from .inference import space_
 from .inference import widths as widths_
@@ -63,8 +64,6 @@ COLUMNS: Any = None
 
 PART = 64  # rows evaluated at once
 
-LOSS, WEIGHT, PENALTY, ROWS_SEEN, HIT, ABSOLUTE, SQUARE = range(7)  # what `sums` adds up
-SUMS = 7
 _SHUFFLE = np.uint64(1 << 63)
 
 

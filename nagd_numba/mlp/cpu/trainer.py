@@ -20,6 +20,7 @@ from ..dataset import Data, read_only
 from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
+from ..sums import LOSS, SUMS
 from . import specialize, train_kernels
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
@@ -67,7 +68,7 @@ class Trainer:
         """
         many = self.networks > 0
         spec, plan = self.spec, self.plan
-        sums = np.zeros((self.networks, train_kernels.SUMS) if many else train_kernels.SUMS)
+        sums = np.zeros((self.networks, SUMS) if many else SUMS)
         numbers = np.array(
             [
                 *(spec.l2, plan.normalization.l2_by_samples, plan.clip, 1.0 - spec.dropout),
@@ -121,7 +122,7 @@ def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None
 
 def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
     """The sums of `train_kernels.steps` over these rows, without dropout and penalty."""
-    results = np.zeros((-(-len(rows) // train_kernels.PART), train_kernels.SUMS))
+    results = np.zeros((-(-len(rows) // train_kernels.PART), SUMS))
     flop = 2.0 * train_kernels.PART * spec.size
     parallel = threading_layer.parallel_allowed() and flop * len(results) >= PARALLEL_FLOP
     at_once = max(1, int(CALL_SECONDS * 2e10 / flop))  # parts
@@ -139,7 +140,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
         kernel(*arguments)
     sums = results.sum(axis=0)
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums[train_kernels.LOSS] /= outputs
+    sums[LOSS] /= outputs
     return sums
 
 
