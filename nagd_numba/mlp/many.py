@@ -19,7 +19,7 @@ from .metrics import checked_metrics, measured
 from .model import MLP
 from .plan import Plan
 from .progress import ProgressBar, telling
-from .rates import NAG, Rates, rule_of
+from .rates import OPTIMIZERS, Rates, rule_of
 from .stopping import DIVERGED
 
 
@@ -61,8 +61,8 @@ def fit_many(
     lr, momentum : what `MLP.fit` takes, or a sequence of M of that
     seed : int, or a sequence of M ints
         With a share of the rows for validation the seeds must be equal: all networks have the same rows.
-    vel : array of shape (M, mlp.size), optional
-        The velocities, modified in place; zeros by default.
+    vel : array of shape (M, states * mlp.size), optional
+        The states of the optimizer, a row for each network as `MLP.fit` has them, modified in place; zeros by default.
     callback : function of the list of histories, optional
         Called after every epoch; stops the training if it returns a true value.
     X, y, epochs, batch_size, optimizer, shuffle, sample_weight, validation, metrics, clip, accumulate, progress
@@ -90,11 +90,12 @@ def fit_many(
     """
     start = time.perf_counter()
     spec = mlp.spec
-    backend = backend_of(spec, params2d, vel, many=True)
+    choice("optimizer", optimizer, OPTIMIZERS)
+    rule, options = rule_of(optimizer)
+    backend = backend_of(spec, params2d, vel, many=True, states=len(rule.states))
     networks = backend.networks
     epochs = whole("epochs", epochs)
     batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
-    choice("optimizer", optimizer, NAG)
     function("callback", callback, "the list of histories")
     shuffle = flag("shuffle", shuffle)
     wanted = checked_metrics(spec, metrics)
@@ -103,7 +104,7 @@ def fit_many(
         Rates(own_lr, own_momentum, optimizer, spec.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
     ]
-    largest = math.inf if clip is None else number("clip", clip, above=True, finite=False)
+    largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
     parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
@@ -111,7 +112,7 @@ def fit_many(
         return []
 
     rows = len(parts.rows)
-    plan = Plan.of(spec, rows, batch_size, accumulate, *rule_of(optimizer), clip=largest, measure=bool(wanted))
+    plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
     trainer = backend.trainer(parts, plan)
     histories = [History() for _ in range(networks)]
 

@@ -11,8 +11,6 @@ from ..optimizers.registry import METHODS, optimizer_of
 from ..schedules import Constant, Progress, Schedule, as_schedule
 
 OPTIMIZERS = tuple(METHODS)  # what `fit` can be asked for
-NAG = tuple(name for name, method in METHODS.items() if method.lr == "lr")
-ADAPTIVE = tuple(name for name in METHODS if name not in NAG)
 
 
 class Rates:
