@@ -56,7 +56,7 @@ SECTIONS: dict[str, Section] = {
 
 def run_tests(report: Report) -> None:
     """The device tests, in a process of their own."""
-    command = [sys.executable, "-m", "pytest", "-q", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-k", "cuda or device", *TESTS]
     print(" ".join(command[1:]), flush=True)
     limit = min(TEST_SECONDS, report.budget)
     start = time.monotonic()

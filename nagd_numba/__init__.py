@@ -2,7 +2,8 @@
 
     nagd_numba.step(params, grads, vel)     one step, in place
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
-    nagd_numba.adam_step, adamw_step, nadam_step, fista_step; adam_update, ...   the other methods, likewise
+    nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
+                                            the other methods, likewise
     nagd_numba.c_address("nag_step_f32")    a step as a function for C, C++ and Fortran
     nagd_numba.FlatParams(layout)           named views on one flat vector
     nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
@@ -20,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from .c import c_address, c_functions
 from .flat import FlatParams
+from .optimizers.adagrad import adagrad_constants, adagrad_step, adagrad_update
 from .optimizers.adam import adam_constants, adam_step, adam_update
 from .optimizers.adamw import adamw_constants, adamw_step, adamw_update
 from .optimizers.fista import fista_step, fista_t, fista_update
 from .optimizers.guard import Guard
+from .optimizers.lion import lion_constants, lion_step, lion_update
 from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
 from .optimizers.nesterov import nesterov_update, step
+from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
+from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
 
 if TYPE_CHECKING:
     from . import schedules as schedules
@@ -44,6 +49,9 @@ __all__ = [
     "Guard",
     "History",
     "__version__",
+    "adagrad_constants",
+    "adagrad_step",
+    "adagrad_update",
     "adam_constants",
     "adam_step",
     "adam_update",
@@ -57,12 +65,18 @@ __all__ = [
     "fista_t",
     "fista_update",
     "fit_many",
+    "lion_constants",
+    "lion_step",
+    "lion_update",
     "minimize",
     "minimize_many",
     "nadam_constants",
     "nadam_step",
     "nadam_update",
     "nesterov_update",
+    "rmsprop_constants",
+    "rmsprop_step",
+    "rmsprop_update",
     "schedules",
     "scipy_method",
     "step",
@@ -84,4 +98,7 @@ def __getattr__(name: str) -> Any:
         from .history import History
 
         return History
+    for optimizer in _OPTIMIZERS.values():  # one that was added to the registry alone
+        if name in optimizer.public:
+            return optimizer.public[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -27,7 +28,7 @@ class prefixed(contextlib.ContextDecorator):  # a context manager, named like th
     libraries raise, passes as it is.  Of nested functions the outermost is named: it is the one that was called.
 
     >>> with prefixed("MLP.fit"):
-    ...     whole(batch_size=0)
+    ...     whole("batch_size", 0)
     Traceback (most recent call last):
         ...
     ValueError: MLP.fit: batch_size is 0; a whole number from 1 on is needed
@@ -209,14 +210,7 @@ def hyper_parameters(
     """The hyper-parameters as floats; raises for one that is not a number, or out of its range, or of `dtype`'s."""
     values = []
     for name, x in named.items():
-        try:
-            if isinstance(x, str | bytes):
-                raise TypeError("text")
-            value = float(x)
-        except OverflowError:
-            value = math.inf
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} is {x!r}; a number is needed") from error
+        value = real(name, x)
         with np.errstate(over="ignore"):
             if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
                 raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
@@ -264,23 +258,46 @@ def type_of(x: Any) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def whole(**named: Any) -> None:
-    """Raise unless these are whole numbers from 1 on."""
-    for name, x in named.items():
-        if isinstance(x, bool) or not isinstance(x, int | np.integer):
-            raise TypeError(f"{name} is {x!r}; a whole number is needed")
-        if x < 1:
-            raise ValueError(f"{name} is {x}; a whole number from 1 on is needed")
+def whole(name: str, x: Any, least: int = 1, below: int | None = None) -> int:
+    """`x` as an int; raises for anything but a whole number in the range."""
+    try:
+        if isinstance(x, bool):
+            raise TypeError("a truth value")
+        value = operator.index(x)
+    except TypeError as error:
+        raise TypeError(f"{name} is {x!r}; a whole number is needed") from error
+    if value < least or (below is not None and value >= below):
+        reach = "on" if below is None else f"to below {below}"
+        raise ValueError(f"{name} is {value}; a whole number from {least} {reach} is needed")
+    return value
 
 
-def positive(name: str, x: Any, zero: bool = False) -> float:
-    """`x` as a float above 0, or from 0 on."""
+def number(
+    name: str, x: Any, least: float = 0.0, below: float = math.inf, above: bool = False, finite: bool = True
+) -> float:
+    """`x` as a float of at least `least` (or above it) and less than `below`; raises for anything else."""
+    value = real(name, x)
+    fits = (value > least if above else value >= least) and (value < below or (value == below and not finite))
+    if not fits:
+        limit = f" and < {below:g}" if below < math.inf else ""
+        kind = "finite number" if finite else "number"
+        raise ValueError(f"{name} is {value!r}; a {kind} {'>' if above else '>='} {least:g}{limit} is needed")
+    return value
+
+
+def real(name: str, x: Any) -> float:
+    """`x` as a float, an integer too large for it as infinity; raises for what is no real number."""
     try:
         if isinstance(x, str | bytes):
             raise TypeError("text")
-        value = float(x)
+        return float(x)
+    except OverflowError:
+        return math.inf
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} is {x!r}; a number is needed") from error
-    if not (value > 0 or (zero and value == 0)):
-        raise ValueError(f"{name} is {x!r}; a number {'>= 0' if zero else '> 0'} is needed")
-    return value
+
+
+def function(name: str, x: Any, of: str) -> None:
+    """Raise unless `x` is None or a function of what is said."""
+    if x is not None and not callable(x):
+        raise TypeError(f"{name} is {x!r}; a function of {of} is needed")

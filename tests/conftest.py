@@ -10,7 +10,7 @@ import pytest
 # Several test processes share the cores: OpenMP's threads must not spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tests.helpers.backends import BACKENDS
+from tests.helpers import backends
 
 # Kernels compile inside examples: no deadline.  In CI the same examples are drawn every time.
 common = {
@@ -18,20 +18,17 @@ common = {
     "suppress_health_check": [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
     "print_blob": True,
 }
-hypothesis.settings.register_profile("default", max_examples=40, **common)
-hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, **common)
+hypothesis.settings.register_profile("default", max_examples=20, **common)
+hypothesis.settings.register_profile("ci", max_examples=20, derandomize=True, **common)
 hypothesis.settings.register_profile("slow", max_examples=5, derandomize=True, **common)
 slow = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0" or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 hypothesis.settings.load_profile("slow" if slow else "ci" if os.environ.get("CI") else "default")
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+@pytest.fixture(params=backends.BACKENDS, ids=lambda backend: backend.name)
 def backend(request):
     """A way to run a rule on NumPy arrays in place; skips, with the reason, where it cannot run here."""
-    reason = request.param.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
+    return backends.here(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
         given = item.callspec.params if hasattr(item, "callspec") else {}
         compiled = "backend" in given and given["backend"].name in ("parallel", "strided", "njit", "prange")
         if compiled and given.get("dtype") is np.float64 and item.get_closest_marker("float64_once"):
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.ci)
     if PASSED and Path(PASSED).exists():
         before = set(Path(PASSED).read_text(encoding="utf-8").splitlines())
         done = [item for item in items if item.nodeid in before]

@@ -4,18 +4,21 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from nagd_numba.kernels.jit import PACKAGE, SIMULATOR
+import nagd_numba
+from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers.backends import JIT_OFF
 
+PACKAGE = Path(nagd_numba.__file__).parent
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled kernels")
 
 STEP = """
 import numpy as np, nagd_numba
-from nagd_numba.apply import host_kernel, vectors
-from nagd_numba.rules import RULES
+from nagd_numba.optimizers._host import host_kernel, vectors
+from nagd_numba.optimizers.registry import RULES
 p, g, v = np.ones(3), np.ones(3), np.zeros(3)
 nagd_numba.step(p, g, v, lr=1.0, momentum=0.0)
 rule = RULES["nesterov"]
@@ -58,9 +61,9 @@ def test_second_process_loads_what_the_first_compiled(installed):
 @pytest.mark.parametrize(
     ("file", "old", "new", "result"),
     [
-        ("rules/nesterov.py", "return fma(step, direction, p), v", "return fma(step, direction, add(p, p)), v", "1.0"),
-        ("rounding.py", "return builder.fma(*operands)", "return builder.fmul(*operands[:2])", "-1.0"),
-        ("loops.py", "grads[i], gather(states, i), scalars", "-grads[i], gather(states, i), scalars", "2.0"),
+        ("optimizers/nesterov.py", "fma(step, direction, p), v", "fma(step, direction, add(p, p)), v", "1.0"),
+        ("kernels/rounding.py", "return builder.fma(*operands)", "return builder.fmul(*operands[:2])", "-1.0"),
+        ("kernels/elementwise.py", "grads[i], gather(states, i)", "-grads[i], gather(states, i)", "2.0"),
     ],
 )
 def test_a_changed_source_is_never_served_from_the_cache(installed, file, old, new, result):

@@ -25,7 +25,7 @@ import numpy as np
 import numba
 from numba import njit, prange
 import nagd_numba
-from nagd_numba.apply import PARALLEL_FROM
+from nagd_numba.optimizers._host import PARALLEL_FROM
 
 N = 4 * PARALLEL_FROM
 
@@ -151,11 +151,11 @@ def test_the_guard_is_what_prevents_it():
     """Without the guard the fork case does end the child: the test above can fail."""
     code = (
         PRELUDE
-        + "import nagd_numba.threads\n"
+        + "from nagd_numba.kernels import threading_layer\n"
         + "assert run() == expected\n"
         + "child = os.fork()\n"
         + "if child == 0:\n"
-        + "    nagd_numba.threads._allowed = True\n"
+        + "    threading_layer._allowed = True\n"
         + "    run(); os._exit(0)\n"
         + "sys.exit(7 if os.waitpid(child, 0)[1] != 0 else 0)\n"
     )

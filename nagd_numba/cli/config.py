@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..optimizers.registry import METHODS
 from ..validation import choice
 
-METHODS = ("gd", "momentum", "nag", "adam", "adamw", "nadam")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 DTYPES = ("float32", "float64")
@@ -45,7 +45,7 @@ class Config:
         if not self.methods:
             raise ValueError(f"--methods is empty; some of {', '.join(METHODS)} are needed")
         for method in self.methods:
-            choice("--methods", method, METHODS)
+            choice("--methods", method, tuple(METHODS))
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"--methods is {','.join(self.methods)}; each method can be there once")
         for name, low, high in (("epochs", 1, 10**6), ("batch_size", 1, 2**31), ("seed", 0, 2**63)):

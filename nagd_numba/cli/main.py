@@ -341,9 +341,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network with several methods and compare them",
-        description="Train a multi-layer perceptron with gradient descent (gd), classical momentum (momentum), "
-        "Nesterov's accelerated gradient (nag), Adam (adam), AdamW (adamw) or Nadam (nadam), from the same initial "
-        "parameters, with the same batches in the same order and the same dropout, and compare them.",
+        description="Train a multi-layer perceptron with several methods, such as gradient descent (gd), classical "
+        "momentum (momentum), Nesterov's accelerated gradient (nag) and Adam (adam), from the same initial parameters, "
+        "with the same batches in the same order and the same dropout, and compare them.",
         epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130.",
     )
     train.set_defaults(command=_train, name="train")

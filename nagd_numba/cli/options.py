@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from .config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, METHODS, PRECISIONS, Config
-from .sweep_config import OPTIMIZERS, SweepConfig
+from ..optimizers.registry import METHODS
+from .config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, PRECISIONS, Config
+from .sweep_config import SweepConfig
 
 WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
 SHARE: dict[str, Any] = {"type": float, "metavar": "X"}
@@ -25,10 +26,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} ({usual})"
     )
     _add_length(group)
-    group.add_argument("--lr", **SHARE, help="learning rate of gd, momentum and nag (%(default)s)")
-    group.add_argument("--adam-lr", **SHARE, help="learning rate of adam, adamw and nadam (%(default)s)")
+    group.add_argument("--lr", **SHARE, help=f"learning rate of {_methods('lr')} (%(default)s)")
+    group.add_argument("--adam-lr", **SHARE, help=f"learning rate of {_methods('adam_lr')} (%(default)s)")
     group.add_argument("--momentum", **SHARE, help="of momentum and nag, from 0 to below 1 (%(default)s)")
-    device = f"{', '.join(DEVICES)}; auto: cuda if there is a GPU, but cpu with adam, adamw or nadam (%(default)s)"
+    device = f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)"
     group.add_argument("--device", **NAME, help=device)
     group.add_argument(
         "--precision",
@@ -67,7 +68,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seeds", **WHOLE, help="networks for each pair, with seeds --seed, --seed + 1, ... (%(default)s)"
     )
-    group.add_argument("--optimizer", **NAME, help=f"{', '.join(OPTIMIZERS)} (%(default)s)")
+    group.add_argument("--optimizer", **NAME, help=f"{', '.join(METHODS)} (%(default)s)")
     _add_length(group)
 
     group = parser.add_argument_group("results")
@@ -136,6 +137,12 @@ def _widths(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}; widths are needed, such as 128 or 128,64, or none") from error
+
+
+def _methods(lr: str) -> str:
+    """The methods of training that have this learning rate."""
+    *others, last = (method.name for method in METHODS.values() if method.lr == lr)
+    return f"{', '.join(others)} and {last}"
 
 
 def _names(text: str) -> tuple[str, ...]:

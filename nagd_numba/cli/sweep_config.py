@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ..optimizers.registry import METHODS
 from ..validation import choice
 from .config import Config
 
-OPTIMIZERS = ("nag", "momentum")
 MOST_SEEDS = 10_000
 
 
@@ -33,4 +33,8 @@ class SweepConfig:
                 raise ValueError(f"--{name} is {given!r}; at least one number is needed, and each once")
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise ValueError(f"--seeds is {self.seeds}; a whole number from 1 to {MOST_SEEDS} is needed")
-        choice("--optimizer", self.optimizer, OPTIMIZERS)
+        choice("--optimizer", self.optimizer, tuple(METHODS))
+        if METHODS[self.optimizer].momentum is None:
+            if self.momenta not in (SweepConfig.momenta, (0.0,)):
+                raise ValueError(f"--momentum is given, and {self.optimizer} has none; leave it out")
+            object.__setattr__(self, "momenta", (0.0,))

@@ -22,7 +22,7 @@ from ..gpu import driver
 from ..gpu.driver import why_no_cuda
 from ..kernels.jit import SIMULATOR
 from ..mlp import MLP
-from ..mlp.backends import place_of
+from ..mlp.backends import backend_of
 from ..mlp.cpu.trainer import shuffled
 from ..mlp.dataset import Data
 from ..mlp.dataset import Split as Samples
@@ -230,7 +230,7 @@ class Comparison:
         rule, options = rule_of(method)
         plan = Plan(min(size, len(self._rows)), Normalization.mean(self.model.spec), rule, options)
         samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer = place_of(self.model.spec, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
+        trainer = backend_of(self.model.spec, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
         lr, momentum = self.config.lr, self.config.momentum
         if method in ADAPTIVE:
             lr, momentum = self.config.adam_lr, rule.hyper["beta1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,25 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..io.atomic import replacing
+from ..optimizers.registry import METHODS
 from .config import Config
 from .train import Best, Comparison, Epoch, Result
 
-LABELS = {
-    "gd": "gradient descent",
-    "momentum": "momentum",
-    "nag": "Nesterov (nag)",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "nadam": "Nadam",
-}
-COLOURS = {  # told apart by colour-blind readers as well
-    "gd": "#777777",
-    "momentum": "#0072b2",
-    "nag": "#d55e00",
-    "adam": "#009e73",
-    "adamw": "#cc79a7",
-    "nadam": "#56b4e9",
-}
+# Told apart by colour-blind readers as well.
+PALETTE = ("#777777", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#b8ac00")
+COLOURS = dict(zip(METHODS, itertools.cycle(PALETTE), strict=False))
 
 
 class Callbacks(NamedTuple):
@@ -75,7 +64,7 @@ def _bars(out: Any, run: Comparison) -> Iterator[Callbacks]:
     )
     with Progress(*columns, console=out) as bars:
         tasks = {
-            method: bars.add_task(LABELS[method], total=epochs * run.batches, start=False, status="waiting")
+            method: bars.add_task(METHODS[method].label, total=epochs * run.batches, start=False, status="waiting")
             for method in run.config.methods
         }
         first = tasks[run.config.methods[0]]
@@ -172,7 +161,7 @@ def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
         finite = [epoch for epoch in result.history if math.isfinite(epoch.train_loss)]
         numbers = [epoch.number for epoch in finite]
         style: dict[str, Any] = {
-            "label": LABELS[result.method],
+            "label": METHODS[result.method].label,
             "color": COLOURS[result.method],
             "marker": "o" if len(numbers) <= 60 else "",
             "markersize": 3.5,

@@ -51,7 +51,18 @@ class Interface:
 
         def call(typingctx, *given):
             declared = self._declared(typingctx, given)
-            return declared(types.StarArgTuple(given)), self._build(lambda *parts: _at_symbol(symbol, *parts))
+            return declared(types.StarArgTuple(given)), self._build(_at_symbol(symbol))
+
+        return python_callable(intrinsic(call), python)
+
+    def dynamic_caller(self, address: int, python: Callable) -> Any:
+        """`call(...)` at this address, for users' compiled code: Numba does not keep such code on disk, where the
+        address would mean nothing.
+        """
+
+        def call(typingctx, *given):
+            declared = self._declared(typingctx, given)
+            return declared(types.StarArgTuple(given)), self._build(_at_dynamic_address(address))
 
         return python_callable(intrinsic(call), python)
 
@@ -61,7 +72,7 @@ class Interface:
         def locate(typingctx):
             def build(context, builder, signature, values):
                 kind = context.call_conv.get_function_type(self.signature.return_type, self.signature.args)
-                return builder.ptrtoint(_at_symbol(symbol, builder, kind), ir.IntType(64))
+                return builder.ptrtoint(_at_symbol(symbol)(context, builder, kind), ir.IntType(64))
 
             return types.int64(), build
 
@@ -89,7 +100,7 @@ class Interface:
                 )
             ]
             kind = context.call_conv.get_function_type(result, wanted)
-            function = resolve(builder, kind, *address)
+            function = resolve(context, builder, kind, *address)
             status, returned = context.call_conv.call_function(builder, function, result, wanted, made)
             with cgutils.if_unlikely(builder, status.is_error):
                 context.call_conv.return_status_propagate(builder, status)
@@ -98,16 +109,30 @@ class Interface:
         return build
 
 
-def _at_address(builder: Any, kind: Any, address: Any) -> Any:
+def _at_address(context: Any, builder: Any, kind: Any, address: Any) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _at_symbol(symbol: str, builder: Any, kind: Any) -> Any:
-    return cgutils.get_or_insert_function(builder.module, kind, symbol)
+def _at_symbol(symbol: str) -> Callable:
+    def resolve(context: Any, builder: Any, kind: Any) -> Any:
+        return cgutils.get_or_insert_function(builder.module, kind, symbol)
+
+    return resolve
+
+
+def _at_dynamic_address(address: int) -> Callable:
+    def resolve(context: Any, builder: Any, kind: Any) -> Any:
+        place = context.add_dynamic_addr(builder, address, info="a kernel of nagd_numba")
+        return builder.bitcast(place, kind.as_pointer())
+
+    return resolve
 
 
 class Linked:
-    """A compiled function and its address; `call` and `locate` are for compiled code that is linked to it."""
+    """A compiled function and its address; `call` and `locate` are for compiled code that is linked to it.
+
+    `for_users` is `call` for users' compiled code.
+    """
 
     def __init__(self, function: FunctionType, interface: Interface, parallel: bool, from_python: bool) -> None:
         self.kernel: Any = function
@@ -120,6 +145,7 @@ class Linked:
             (made,) = self.kernel.overloads.values()
             self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
             binding.add_symbol(symbol, self.address)
+        self.for_users = interface.dynamic_caller(self.address, function)
 
 
 def linked(

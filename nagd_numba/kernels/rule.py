@@ -36,9 +36,9 @@ class Rule:
 
     name       what it is called in the registry and in the names of kernels
     update     `update(p, g, state, constants, options) -> (p, state)` on scalars of one type, where `state` and
-               `constants` are tuples; made with `compile.inlined`
+               `constants` are tuples; made with `jit.inlined`
     constants  `constants(hyper, T, options) -> tuple` of scalars of type `T`: what `update` needs of the
-               hyper-parameters, computed once per call; made with `compile.inlined`
+               hyper-parameters, computed once per call; made with `jit.inlined`
     states     the names of the state arrays
     hyper      the names of the hyper-parameters (Python floats) and their defaults
     options    the names of the options that are fixed when a kernel is compiled, and their possible values;
@@ -68,6 +68,11 @@ class Rule:
     def range_of(self, name: str) -> Range:
         """What a hyper-parameter can be."""
         return self.ranges.get(name, Range())
+
+    @property
+    def counts_steps(self) -> bool:
+        """Is there a hyper-parameter `t`, the number of the step?  (A `t` that need not be whole is something else.)"""
+        return "t" in self.hyper and self.range_of("t").whole
 
     @cached_property
     def constant_count(self) -> int:

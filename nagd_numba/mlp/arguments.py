@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,13 +23,7 @@ def host_precision(spec: NetworkSpec) -> None:
 
 def seed(name: str, x: Any) -> np.uint64:
     """An integer of 64 bits."""
-    try:
-        value = operator.index(x)
-    except TypeError as error:
-        raise TypeError(f"{name} is {x!r}; an integer is needed") from error
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"{name} is {value}; an integer from 0 to 2**64 - 1 is needed")
-    return np.uint64(value)
+    return np.uint64(validation.whole(name, x, 0, 1 << 64))
 
 
 def parameters(spec: NetworkSpec, params: Any, name: str = "params", write: bool = False) -> np.ndarray:
@@ -64,6 +57,17 @@ def matrix(spec: NetworkSpec, name: str, dtype: np.dtype, shape: tuple[int, ...]
         raise ValueError(
             f"{name} has shape {tuple(shape)}; a row of {spec.size} parameters for each network is needed: "
             f"np.stack([mlp.init(seed) for seed in range(8)])"
+        )
+
+
+def states(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], needed: tuple[int, ...]) -> None:
+    """Raise unless these are the dtype and the shape of an optimizer's states."""
+    if dtype != spec.dtype:
+        raise TypeError(f"vel has dtype {dtype} and the model {spec.dtype}; one dtype is needed")
+    if tuple(shape) != needed:
+        raise ValueError(
+            f"vel has shape {tuple(shape)}; the {needed[-1] // spec.size} states of {spec.size} parameters, one after "
+            f"the other, are needed: np.zeros({needed}, {str(spec.dtype)!r})"
         )
 
 

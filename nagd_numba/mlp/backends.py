@@ -1,6 +1,6 @@
-"""Where a training happens: the parameters and velocities that it changes, checked, and what trains them there.
+"""Where a training happens: the parameters and states that it changes, checked, and what trains them there.
 
-`place_of` gives a `HostPlace`, or `gpu.place.DevicePlace` for arrays on a CUDA device, which offers the same.
+`backend_of` gives a `HostBackend`, or `gpu.backend.DeviceBackend` for arrays on a CUDA device, which offers the same.
 """
 
 from __future__ import annotations
@@ -18,21 +18,16 @@ from .plan import Plan
 from .spec import NetworkSpec
 
 
-class HostPlace:
+class HostBackend:
     """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
 
     def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         arguments.host_precision(spec)
         self.spec = spec
-        check = _matrix if many else _vector
         name = "params2d" if many else "params"
-        self.params = check(spec, name, params)
-        if states > 1:
-            self.vel = np.zeros(states * spec.size, spec.dtype) if vel is None else _states(spec, vel, states)
-        else:
-            self.vel = np.zeros_like(self.params) if vel is None else check(spec, "vel", vel)
-        if states == 1 and self.vel.shape != self.params.shape:
-            raise ValueError(f"vel has shape {self.vel.shape} and {name} {self.params.shape}; one shape is needed")
+        self.params = (_matrix if many else _vector)(spec, name, params)
+        shape = (*self.params.shape[:-1], states * spec.size)
+        self.vel = np.zeros(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
         no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
 
     @property
@@ -59,33 +54,26 @@ class HostPlace:
         self.params[...] = values
 
 
-def place_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
-    """The place of these arrays, `vel` with so many states in it; raises for unfit ones."""
+def backend_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
+    """The backend of these arrays, `vel` with so many states in it; raises for unsupported ones."""
     if SIMULATOR:  # its device arrays lie in host memory
         params, vel = map(unsimulated, (params, vel))
     elif any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
-        if states > 1:
-            raise ValueError(
-                "optimizer is one with two states, which trains in host memory only, and params are on a CUDA device: "
-                "copy them, or take 'nag'"
-            )
-        from .gpu.backend import DevicePlace  # imports numba.cuda
+        from .gpu.backend import DeviceBackend  # imports numba.cuda
 
-        return DevicePlace(spec, params, vel, many)
-    return HostPlace(spec, params, vel, many, states)
+        return DeviceBackend(spec, params, vel, many, states)
+    return HostBackend(spec, params, vel, many, states)
 
 
 def _vector(spec: NetworkSpec, name: str, x: Any) -> np.ndarray:
     return arguments.parameters(spec, x, name, write=True)
 
 
-def _states(spec: NetworkSpec, vel: Any, states: int) -> np.ndarray:
+def _states(spec: NetworkSpec, vel: Any, shape: tuple[int, ...]) -> np.ndarray:
     x = host_array("vel", vel, write=True)
-    if x.dtype != spec.dtype or x.shape != (states * spec.size,) or not x.flags.c_contiguous:
-        raise ValueError(
-            f"vel has shape {x.shape} and dtype {x.dtype}; the {states} states of {spec.size} parameters in one "
-            f"contiguous vector of {spec.dtype} are needed: np.zeros({states * spec.size}, {str(spec.dtype)!r})"
-        )
+    arguments.states(spec, x.dtype, x.shape, shape)
+    if not x.flags.c_contiguous:
+        raise ValueError("vel is strided; a C-contiguous array is needed: np.ascontiguousarray(vel)")
     return x
 
 

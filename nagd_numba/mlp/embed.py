@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import validation
 from ..kernels.jit import user_function
-from .cpu import inference
+from . import arguments
+from .cpu import inference, losses
 from .spec import NetworkSpec
 
 NAMES = ("predict", "predict_proba", "forward")
@@ -16,6 +17,7 @@ NAMES = ("predict", "predict_proba", "forward")
 
 def compiled(spec: NetworkSpec, name: str) -> Callable:
     """See `MLP.compiled`."""
+    arguments.host_precision(spec)
     validation.choice("name", name, NAMES)
     forward = _forward(spec)
     if name == "forward" or (name == "predict" and spec.loss == "mse"):
@@ -23,7 +25,7 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
     if name == "predict_proba":
         if spec.loss == "mse":
             raise ValueError("loss is 'mse', whose outputs are no probabilities; use 'predict' or 'forward'")
-        probabilities = inference.probability_kernel(spec.dtype_name, spec.loss)
+        probabilities = losses.probability_kernel(spec.dtype_name, spec.loss).for_users
 
         @user_function
         def predict_proba(params, X):
@@ -63,7 +65,8 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
 
 
 def _forward(spec: NetworkSpec) -> Callable:
-    kernel = inference.forward_kernel(spec.dtype_name, spec.activation)
+    kernel = inference.forward_kernel(spec.dtype_name).for_users
+    functions = inference.forward_functions(spec.dtype_name, spec.activation)
     sizes, size, inputs, outputs, dtype = spec.dims, spec.size, spec.sizes[0], spec.sizes[-1], spec.dtype
 
     @user_function
@@ -71,7 +74,7 @@ def _forward(spec: NetworkSpec) -> Callable:
         if params.size != size or X.shape[1] != inputs:
             raise ValueError("params or X has another size than the network needs")
         out = np.empty((X.shape[0], outputs), dtype)
-        kernel(params, X, sizes, out)
+        kernel(params, X, sizes, out, functions)
         return out
 
     return forward

@@ -12,18 +12,18 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, positive, whole
-from . import arguments
-from .backends import place_of
-from .cpu.trainer import shuffled
-from .metrics import checked_metrics, described, validated
+from ..validation import choice, flag, function, number, prefixed, whole
+from .backends import backend_of
+from .epochs import Order, train_epochs
+from .metrics import checked_metrics, measured
 from .model import MLP
-from .plan import Normalization, Plan
+from .plan import Plan
 from .progress import ProgressBar, telling
-from .rates import NAG, Rates, rule_of
+from .rates import OPTIMIZERS, Rates, rule_of
 from .stopping import DIVERGED
 
 
+@prefixed("fit_many")
 def fit_many(
     mlp: MLP,
     params2d: Any,
@@ -61,8 +61,8 @@ def fit_many(
     lr, momentum : what `MLP.fit` takes, or a sequence of M of that
     seed : int, or a sequence of M ints
         With a share of the rows for validation the seeds must be equal: all networks have the same rows.
-    vel : array of shape (M, mlp.size), optional
-        The velocities, modified in place; zeros by default.
+    vel : array of shape (M, states * mlp.size), optional
+        The states of the optimizer, a row for each network as `MLP.fit` has them, modified in place; zeros by default.
     callback : function of the list of histories, optional
         Called after every epoch; stops the training if it returns a true value.
     X, y, epochs, batch_size, optimizer, shuffle, sample_weight, validation, metrics, clip, accumulate, progress
@@ -89,59 +89,52 @@ def fit_many(
     [0.01, 0.03, 0.1]
     """
     start = time.perf_counter()
-    place = place_of(mlp.spec, params2d, vel, many=True)
-    networks = place.networks
-    whole(epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    choice("optimizer", optimizer, NAG)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback is {callback!r}; a function of the list of histories is needed")
-    wanted = checked_metrics(mlp.spec, metrics)
-    seeds = [int(arguments.seed("seed", x)) for x in _each("seed", seed, networks)]
+    spec = mlp.spec
+    choice("optimizer", optimizer, OPTIMIZERS)
+    rule, options = rule_of(optimizer)
+    backend = backend_of(spec, params2d, vel, many=True, states=len(rule.states))
+    networks = backend.networks
+    epochs = whole("epochs", epochs)
+    batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
+    function("callback", callback, "the list of histories")
+    shuffle = flag("shuffle", shuffle)
+    wanted = checked_metrics(spec, metrics)
+    seeds = [whole("seed", x, 0, 1 << 64) for x in _each("seed", seed, networks)]
     rates = [
-        Rates(own_lr, own_momentum, optimizer, mlp.dtype)
+        Rates(own_lr, own_momentum, optimizer, spec.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
     ]
-    largest = math.inf if clip is None else positive("clip", clip)
+    largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
-    parts = place.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
+    parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
     if networks == 0:
         return []
 
-    plan = Plan(
-        min(int(batch_size), len(parts.rows)),
-        Normalization.mean(mlp.spec),
-        *rule_of(optimizer),
-        accumulate=min(int(accumulate), len(parts.rows)),
-        clip=largest,
-        measure=bool(wanted),
-    )
-    trainer = place.trainer(parts, plan)
-    orders = np.tile(parts.rows, (networks, 1))
-    updates, steps = plan.updates(len(parts.rows)), plan.steps(len(parts.rows))
-    words = np.array(seeds, np.uint64)
+    rows = len(parts.rows)
+    plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
+    trainer = backend.trainer(parts, plan)
     histories = [History() for _ in range(networks)]
-    with ProgressBar(progress, epochs * steps, epochs) as told, telling(params2d, vel):
-        for epoch in range(epochs):
-            if shuffle:
-                for order, number in zip(orders, seeds, strict=True):
-                    shuffled(order, parts.rows, number, epoch)
-            hyper = np.stack(
-                [
-                    own.of_epoch(epoch * updates, Progress(updates, len(parts.rows), past.values("loss")))
-                    for own, past in zip(rates, histories, strict=True)
-                ]
-            )
-            sums = trainer.epoch(orders, hyper, words, epoch * steps, told.steps)
-            flat = place.values() if parts.validation is not None else None
+
+    def hyper(epoch: int) -> np.ndarray:
+        updates = plan.updates(rows)
+        return np.stack(
+            [
+                own.of_epoch(epoch * updates, Progress(updates, rows, past.values("loss")))
+                for own, past in zip(rates, histories, strict=True)
+            ]
+        )
+
+    bar = ProgressBar(progress, epochs * plan.steps(rows), epochs)
+    with bar, telling(params2d, vel):
+        order = Order(parts.rows, seeds, shuffle)
+        for done in train_epochs(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps):
+            flat = backend.values() if parts.validation is not None else [None] * networks
             for m, past in enumerate(histories):
-                values = described(sums[m], wanted, mlp.spec)
-                values |= {"lr": hyper[m, -1, 0], "momentum": hyper[m, -1, 1]}
-                if flat is not None:
-                    values |= validated(mlp.spec, flat[m], parts, wanted)
-                past.append(values)
+                recorded = rates[m].recorded(done.hyper[m])
+                past.append(measured(spec, done.sums[m], recorded, wanted, parts, flat[m]))
                 past.seconds = time.perf_counter() - start
-            told.epoch(histories[0])
+            bar.epoch(histories[0])
             if callback is not None and callback(histories):
                 for past in histories:
                     past.stopped = "callback"
@@ -154,7 +147,7 @@ def fit_many(
             f"{len(diverged)} of {networks} trainings diverged: networks {', '.join(map(str, diverged[:10]))}"
             f"{', ...' if len(diverged) > 10 else ''}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return histories
 

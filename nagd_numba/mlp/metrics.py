@@ -51,6 +51,21 @@ def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> di
     return values | {name: float(shares[name]) for name in metrics}
 
 
+def measured(
+    spec: NetworkSpec,
+    sums: np.ndarray,
+    rates: dict[str, float],
+    metrics: Sequence[str],
+    parts: Split,
+    params: np.ndarray | None,
+) -> dict[str, float]:
+    """A row of the history of a network: what an epoch summed up, its last rates, the validation of `params`."""
+    values = described(sums, metrics, spec) | rates
+    if params is not None:
+        values |= validated(spec, params, parts, metrics)
+    return values
+
+
 def columns(metrics: Sequence[str], parts: Split) -> set[str]:
     """The columns of the history of such a training."""
     measured = {"loss", *metrics}

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 
-from .. import validation
 from ..flat import FlatParams
-from ..history import History
-from ..kernels import threading_layer
-from ..kernels.jit import SIMULATOR
-from . import arguments, layout
-from .cpu import inference
-from .fit import fit
+from ..validation import prefixed
+from . import inference, layout
+from .embed import compiled
+from .fit import Trainable
 from .spec import NetworkSpec
 
-PARALLEL_FLOP = 2e7  # of `forward`, from which on two threads beat one
 
-_NO_SEED = np.uint64(0)
-
-
-class MLP:
+class MLP(Trainable):
     """A multi-layer perceptron: what it computes, on parameters that are yours, in one flat vector.
 
     With `h_0 = X` and dropout (while training) on hidden layers only,
@@ -127,7 +119,8 @@ class MLP:
         dtype: Any = "float32",
         precision: str = "float32",
     ) -> None:
-        self.spec = NetworkSpec.checked(sizes, activation, loss, dropout, l2, dtype, precision)
+        with prefixed("MLP"):
+            self.spec = NetworkSpec.checked(sizes, activation, loss, dropout, l2, dtype, precision)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -205,7 +198,8 @@ class MLP:
         >>> net.unflatten(net.init(0))["W2"].shape
         (4, 2)
         """
-        return FlatParams(layout.named_shapes(self.spec.sizes), self.spec.dtype, params)
+        with prefixed("MLP.unflatten"):
+            return FlatParams(layout.named_shapes(self.sizes), self.dtype, params)
 
     def forward(self, params: Any, X: Any) -> Any:
         """The outputs of the last layer, without dropout: logits for the cross entropies.
@@ -228,13 +222,8 @@ class MLP:
         array([[5.5],
                [3.5]])
         """
-        if self._on_device(params=params, X=X):
-            return _device().forward(self.spec, params, X)
-        params, X = arguments.parameters(self.spec, params), arguments.inputs(self.spec, X)
-        out = np.empty((X.shape[0], self.spec.sizes[-1]), self.spec.dtype)
-        parallel = 2.0 * len(X) * self.spec.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
-        inference.forward_kernel(self.spec.dtype_name, self.spec.activation, parallel)(params, X, self.spec.dims, out)
-        return out
+        with prefixed("MLP.forward"):
+            return inference.forward(self.spec, params, X)
 
     def predict_proba(self, params: Any, X: Any) -> Any:
         """Probabilities of shape (n, sizes[-1]): softmax over the outputs, or for binary_cross_entropy sigmoid of each.
@@ -245,13 +234,8 @@ class MLP:
         >>> net.predict_proba(np.zeros(4, np.float32), [[1.0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        if self.spec.loss == "mse":
-            raise ValueError("loss is 'mse', whose outputs are no probabilities; use predict or forward")
-        if self._on_device(params=params, X=X):
-            return _device().predict_proba(self.spec, params, X)
-        z = self.forward(params, X)
-        inference.probability_kernel(self.spec.dtype_name, self.spec.loss)(z)
-        return z
+        with prefixed("MLP.predict_proba"):
+            return inference.predict_proba(self.spec, params, X)
 
     def predict(self, params: Any, X: Any) -> Any:
         """What the network says of each row.
@@ -263,12 +247,8 @@ class MLP:
         >>> net.predict(np.array([-1, 1, 0, 0], np.float32), [[2.0], [-2.0]])
         array([1, 0])
         """
-        if self.spec.loss == "mse":
-            return self.forward(params, X)
-        if self._on_device(params=params, X=X):
-            return _device().predict(self.spec, params, X)
-        z = self.forward(params, X)
-        return z.argmax(axis=1) if self.spec.loss == "cross_entropy" else (z > 0).astype(np.int64)
+        with prefixed("MLP.predict"):
+            return inference.predict(self.spec, params, X)
 
     def compiled(self, name: str = "predict") -> Any:
         """`predict`, `predict_proba` or `forward` as a function for your own `@njit` code, without checks of dtypes.
@@ -285,10 +265,8 @@ class MLP:
         >>> decide(np.array([-1, 1, 0, 0], np.float32), 2.0)
         1
         """
-        from .embed import compiled
-
-        arguments.host_precision(self.spec)
-        return compiled(self.spec, name)
+        with prefixed("MLP.compiled"):
+            return compiled(self.spec, name)
 
     def loss(self, params: Any, X: Any, y: Any) -> float:
         """The mean loss with the penalty, without dropout, as a Python float.
@@ -300,15 +278,8 @@ class MLP:
         >>> round(net.loss(np.zeros(4, np.float32), [[1.0]], [1]), 6)
         0.693147
         """
-        if self._on_device(params=params, X=X, y=y):
-            return _device().loss(self.spec, params, X, y)
-        params, X = arguments.parameters(self.spec, params), arguments.inputs(self.spec, X)
-        y = arguments.targets(self.spec, y, X.shape[0])
-        kernel = inference.value_kernel(self.spec.dtype_name, self.spec.activation, self.spec.loss)
-        value, bad = kernel(params, X, y, self.spec.dims, self.spec.l2)
-        if bad >= 0:
-            arguments.refuse_targets(self.spec, y, one_hot=False)
-        return float(value)
+        with prefixed("MLP.loss"):
+            return inference.loss(self.spec, params, X, y)
 
     def value_and_grad(
         self, params: Any, X: Any, y: Any, out: Any = None, dropout_seed: int | None = None
@@ -336,211 +307,5 @@ class MLP:
         >>> net.value_and_grad(np.zeros(3), [[1.0, 2.0]], [3.0])
         (9.0, array([ -6., -12.,  -6.]))
         """
-        seed = None if dropout_seed is None else arguments.seed("dropout_seed", dropout_seed)
-        if self.spec.dropout == 0:
-            seed = None
-        if self._on_device(params=params, X=X, y=y, out=out):
-            return _device().value_and_grad(self.spec, params, X, y, out, seed)
-        params, X = arguments.parameters(self.spec, params), arguments.inputs(self.spec, X)
-        y = arguments.targets(self.spec, y, X.shape[0])
-        if out is None:
-            grads = out = np.empty(self.spec.size, self.spec.dtype)
-        else:
-            grads = arguments.parameters(self.spec, out, "out", write=True)
-            arguments.apart(grads, params=params, X=X, y=y)
-        kernel = inference.gradient_kernel(self.spec.dtype_name, self.spec.activation, self.spec.loss, seed is not None)
-        value, bad = kernel(
-            *(params, X, y, grads, self.spec.dims, self.spec.l2),
-            *(_NO_SEED if seed is None else seed, self.spec.threshold, 1.0 - self.spec.dropout),
-        )
-        if bad >= 0:
-            arguments.refuse_targets(self.spec, y, one_hot=False)
-        validation.tell_torch(out)
-        return float(value), out
-
-    def fit(
-        self,
-        params: Any,
-        X: Any,
-        y: Any,
-        epochs: int = 20,
-        batch_size: int = 32,
-        lr: Any = 0.05,
-        momentum: Any = 0.9,
-        progress: bool = False,
-        optimizer: str = "nag",
-        *,
-        vel: Any = None,
-        seed: int = 0,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        validation: Any = None,
-        metrics: Any = (),
-        patience: int | None = None,
-        min_gain: float = 0.0,
-        target_loss: float | None = None,
-        time_budget: float | None = None,
-        keep: str = "last",
-        clip: float | None = None,
-        accumulate: int = 1,
-        callback: Any = None,
-        history: History | None = None,
-    ) -> History:
-        """Train `params` in place, compiled, and return the course of the training.
-
-        Every epoch passes over the rows in a new order, in batches; each batch makes one update
-
-            v <- momentum v + g;    params <- params - lr (g + momentum_next v)        optimizer="nag"
-
-        with the gradient `g` of the mean loss of the batch, and `momentum_next` the momentum of the next update (equal
-        unless a schedule says otherwise).  "momentum" is `params - lr v`, "gd" is `params - lr g`; "adam", "adamw" and
-        "nadam" are `nagd_numba.adam_step`, ... with `beta1` the momentum and their other defaults.
-
-        Parameters
-        ----------
-        params : array of shape (size,)
-            Modified in place; of the model's dtype, contiguous.  In the memory of a CUDA device the training happens
-            there, to the same bits (with `precision="tf32"`, to others; validation is float32 on the CPU then, too);
-            `X` and `y` may then be there too, or are copied there once.
-        X : array of shape (n, sizes[0])
-            float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
-            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
-        y : array
-            As for `loss`.
-        epochs : int
-            Epochs in all, those in `history` included.
-        batch_size : int
-            Rows of a batch; the last of an epoch has the rest.
-        lr, momentum : float, nagd_numba.schedules.Schedule, or function of the number of the update
-            Finite, >= 0.
-        progress : bool
-            Show a bar.
-        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam"}
-            The last three in host memory only.  They want another `lr`: 0.001 is usual.
-        vel : array of shape (size,), optional
-            The velocity, modified in place; zeros by default.  With "adam", "adamw", "nadam" of shape (2 size,): `m`,
-            then `v`.
-        seed : int
-            Decides the order of the rows, the dropout, and which rows a share for validation takes.
-        shuffle : bool
-            False: every epoch takes the rows as they are.
-        sample_weight : array of shape (n,), optional
-            Weights of the samples in the mean of a batch, finite, >= 0.
-        validation : float, or (X, y), or (X, y, sample_weight), optional
-            A share of the rows that is held back, or data of its own; evaluated after every epoch.
-        metrics : sequence of {"accuracy", "mae", "mse"}
-            Recorded for the training batches as they pass, and for the validation data.
-        patience : int, optional
-            Stop after so many epochs in which the watched loss (of the validation data, or without them of the
-            training) was not below its best by more than `min_gain`.
-        target_loss : float, optional
-            Stop when the watched loss is at most this.
-        time_budget : float, optional
-            Stop after the epoch in which so many seconds have passed.
-        keep : {"last", "best"}
-            Which parameters to end with: the last ones, or those with the lowest watched loss (`vel` is the last one).
-        clip : float, optional
-            Gradients with a larger Euclidean norm are scaled down to it.
-        accumulate : int
-            Batches whose gradients make one update together, as if they were one batch.
-        callback : function of the History, optional
-            Called after every epoch; stops the training if it returns a true value.
-        history : History, optional
-            The history of a training to continue (with its `params`, `vel`, `seed` and everything else): what follows
-            is bit for bit what would have followed without a break.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        TypeError, ValueError
-            For unfit arguments, before anything is written.
-        KeyboardInterrupt
-            Within about 0.1 s of Ctrl-C, between two updates; `params` and `vel` are then those of the last update.
-
-        Notes
-        -----
-        Velocities below the smallest normal number are set to 0 (processors are slow with them); but for that, training
-        is a loop of `value_and_grad` and `nagd_numba.step`, to the last bit.
-
-        Equal arguments give equal bits: neither the number of threads, nor the progress bar, nor the load of the
-        machine has any influence (but for `time_budget`).  The memory of a training is allocated once, before its
-        first epoch.  A training whose loss is no longer finite stops, with a warning; `history.stopped` says why a
-        training ended early.
-
-        Examples
-        --------
-        >>> import nagd_numba
-        >>> import numpy as np
-        >>> X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-        >>> net = nagd_numba.MLP([1, 16, 1], activation="tanh", loss="mse")
-        >>> params = net.init(0)
-        >>> history = net.fit(params, X, X[:, 0] ** 2, epochs=200, batch_size=16, lr=0.1)
-        >>> history.last("loss") < 1e-3
-        True
-        """
-        return fit(
-            self.spec,
-            params,
-            X,
-            y,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            momentum=momentum,
-            progress=progress,
-            optimizer=optimizer,
-            vel=vel,
-            seed=seed,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            validation=validation,
-            metrics=metrics,
-            patience=patience,
-            min_gain=min_gain,
-            target_loss=target_loss,
-            time_budget=time_budget,
-            keep=keep,
-            clip=clip,
-            accumulate=accumulate,
-            callback=callback,
-            history=history,
-        )
-
-    def _on_device(self, params: Any, **others: Any) -> bool:
-        there = type(params) is not np.ndarray or any(map(validation.is_device_array, others.values()))
-        if there:
-            named = [("params", params), *((name, x) for name, x in others.items() if x is not None)]
-            there = validation.any_on_device(named)
-        if not there:
-            arguments.host_precision(self.spec)
-        return there
-
-
-@functools.cache
-def _device() -> Any:
-    if SIMULATOR:
-        return _Simulated()
-    from .gpu import inference  # imports numba.cuda
-
-    return inference
-
-
-class _Simulated:
-    """The same functions for the simulator's device arrays, which lie in host memory: the CPU works on them there."""
-
-    def __getattr__(self, name: str) -> Any:
-        from numba import cuda
-
-        def run(spec: NetworkSpec, *given: Any) -> Any:
-            model = MLP.__new__(MLP)
-            model.spec = spec
-            made = getattr(model, name)(*(getattr(x, "_ary", x) for x in given))
-            if name == "value_and_grad":
-                value, grads = made
-                return value, cuda.to_device(grads) if given[3] is None else given[3]
-            return made if name == "loss" else cuda.to_device(made)
-
-        return inference
+        with prefixed("MLP.value_and_grad"):
+            return inference.value_and_grad(self.spec, params, X, y, out, dropout_seed)

@@ -45,6 +45,22 @@ class Plan:
     clip: float = math.inf  # largest Euclidean norm of a gradient
     measure: bool = False  # sum up what the metrics need
 
+    @classmethod
+    def of(
+        cls,
+        spec: NetworkSpec,
+        rows: int,
+        batch_size: int,
+        accumulate: int,
+        rule: Rule,
+        options: tuple[Any, ...],
+        clip: float = math.inf,
+        measure: bool = False,
+    ) -> Plan:
+        """That of the mean loss, with batches and updates of no more than there is in so many rows."""
+        batch, together = min(batch_size, rows), min(accumulate, rows)
+        return cls(batch, Normalization.mean(spec), rule, options, together, clip, measure)
+
     def steps(self, rows: int) -> int:
         """Batches in an epoch over so many rows."""
         return -(-rows // self.batch)

@@ -7,42 +7,60 @@ from typing import Any
 import numpy as np
 
 from ..kernels.rule import Rule
-from ..optimizers.registry import RULES
+from ..optimizers.registry import METHODS, optimizer_of
 from ..schedules import Constant, Progress, Schedule, as_schedule
 
-NAG = ("nag", "momentum", "gd")  # forms of Nesterov's rule
-ADAPTIVE = ("adam", "adamw", "nadam")  # rules of these names
-OPTIMIZERS = (*NAG, *ADAPTIVE)
+OPTIMIZERS = tuple(METHODS)  # what `fit` can be asked for
 
 
 class Rates:
-    """The hyper-parameters of each update; the momentum is the `beta1` of the adaptive rules."""
+    """The hyper-parameters of each update of a training by a method of the registry.
+
+    The schedule of the learning rate sets `lr`, the one of the momentum what the method says; `t` counts updates from
+    1, where the rule has it; all others have the method's values.
+    """
 
     def __init__(self, lr: Any, momentum: Any, optimizer: str, dtype: np.dtype) -> None:
+        self.method = METHODS[optimizer]
         self.rule = rule_of(optimizer)[0]
         self.lr = as_schedule("lr", lr)
-        self.momentum: Schedule = Constant(0.0) if optimizer == "gd" else as_schedule("momentum", momentum)
+        used = self.method.momentum is not None
+        self.momentum: Schedule = as_schedule("momentum", momentum) if used else Constant(0.0)
         self.dtype = dtype
         self._constant: np.ndarray | None = None
 
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
-        """A row for each update of the epoch; lr and momentum come first."""
+        """A row of the rule's hyper-parameters for each update of the epoch."""
         if self._constant is not None and len(self._constant) == progress.updates:
             return self._constant
         t = np.arange(first, first + progress.updates + 1)
-        named = {name: np.full(progress.updates, value) for name, value in self.rule.hyper.items()}
-        named["lr"] = self._checked("lr", self.lr, t[:-1], progress)
+        method, values = self.method, {**self.rule.hyper, **self.method.hyper}
+        columns = {name: np.full(progress.updates, value) for name, value in values.items()}
+        columns["lr"] = self._checked("lr", self.lr, t[:-1], progress)
         momentum = self._checked("momentum", self.momentum, t, progress)
-        if "beta1" in named:
-            named["beta1"], named["t"] = momentum[:-1], t[1:]
-            if not (momentum < 1).all():
-                raise ValueError(f"momentum is {momentum.max()}; with {self.rule.name} it is beta1, which is below 1")
-            return np.column_stack(list(named.values()))
-        named["momentum"], named["momentum_next"] = momentum[:-1], momentum[1:]
-        hyper = np.column_stack(list(named.values()))
-        if isinstance(self.lr, Constant) and isinstance(self.momentum, Constant):
+        if method.momentum is not None:
+            self._check_momentum(method.momentum, momentum)
+            columns[method.momentum] = momentum[:-1]
+        if method.momentum_next is not None:
+            columns[method.momentum_next] = momentum[1:]
+        if self.rule.counts_steps:
+            columns["t"] = t[1:]
+        hyper = np.column_stack([columns[name] for name in self.rule.hyper])
+        if isinstance(self.lr, Constant) and isinstance(self.momentum, Constant) and not self.rule.counts_steps:
             self._constant = hyper
         return hyper
+
+    def recorded(self, hyper: np.ndarray) -> dict[str, float]:
+        """The learning rate and the momentum of the last update in rows of `of_epoch`; 0 where there is no momentum."""
+        last = dict(zip(self.rule.hyper, hyper[-1], strict=True))
+        return {"lr": last["lr"], "momentum": 0.0 if self.method.momentum is None else last[self.method.momentum]}
+
+    def _check_momentum(self, name: str, values: np.ndarray) -> None:
+        below = self.rule.range_of(name).below
+        if not (values < below).all():
+            raise ValueError(
+                f"momentum is {values.max()}; with {self.method.name} it is {name}, which is below {below:g}"
+            )
 
     def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:
         values = np.asarray(schedule.values(t, progress), float)
@@ -60,9 +78,5 @@ class Rates:
 
 def rule_of(optimizer: str) -> tuple[Rule, tuple[Any, ...]]:
     """The rule of a method and its options."""
-    if optimizer in ADAPTIVE:
-        return RULES[optimizer], RULES[optimizer].defaults()
-    names = list(RULES["nesterov"].options)
-    chosen = list(RULES["nesterov"].defaults())
-    chosen[names.index("nesterov")] = optimizer != "momentum"
-    return RULES["nesterov"], tuple(chosen)
+    made = optimizer_of(optimizer)
+    return made.rule, made.method_options(METHODS[optimizer])

@@ -37,7 +37,7 @@ class NetworkSpec:
         widths = layout.checked_sizes(sizes)
         validation.choice("activation", activation, tuple(ACTIVATIONS))
         validation.choice("loss", loss, tuple(LOSSES))
-        rate = _dropout_rate(dropout)
+        rate = validation.number("dropout", dropout, below=1.0)
         kind = _float_type(dtype)
         arithmetic = _precision(precision, kind)
         (penalty,) = validation.hyper_parameters({"l2": l2}, kind)
@@ -68,14 +68,6 @@ class NetworkSpec:
     def threshold(self) -> np.uint64:
         """Where the random word of a hidden unit is below this, the unit is dropped."""
         return drop_threshold(self.dropout)
-
-
-def _dropout_rate(rate: Any) -> float:
-    """A number in [0, 1)."""
-    (value,) = validation.hyper_parameters({"dropout": rate}, np.dtype(np.float64))
-    if value >= 1:
-        raise ValueError(f"dropout is {value!r}; the share of hidden units to drop is needed, 0 <= dropout < 1")
-    return value
 
 
 def _float_type(dtype: Any) -> np.dtype:

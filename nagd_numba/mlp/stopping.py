@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..history import History
-from ..validation import positive, whole
+from ..validation import number, whole
 
 DIVERGED = "diverged"
 
@@ -15,13 +15,11 @@ class Limits:
     """When training ends before the last epoch."""
 
     def __init__(self, patience: Any, min_gain: Any, target_loss: Any, time_budget: Any) -> None:
-        if patience is not None:
-            whole(patience=patience)
-        self.patience = patience
+        self.patience = None if patience is None else whole("patience", patience)
         self._seen, self._best, self._count = 0, math.inf, 0
-        self.min_gain = positive("min_gain", min_gain, zero=True)
-        self.target_loss = None if target_loss is None else positive("target_loss", target_loss, zero=True)
-        self.time_budget = None if time_budget is None else positive("time_budget", time_budget)
+        self.min_gain = number("min_gain", min_gain, finite=False)
+        self.target_loss = None if target_loss is None else number("target_loss", target_loss, finite=False)
+        self.time_budget = None if time_budget is None else number("time_budget", time_budget, above=True, finite=False)
 
     def reached(self, history: History, validated: bool, ended: bool) -> str | None:
         """Why to stop now, or None; a function of the history (and of the time, with a budget)."""

@@ -91,7 +91,7 @@ def choice_number(optimizer: Optimizer, name: str, x: Any) -> float:
         return float(optimizer.choice(name, x))
 
 
-def rule_constants(optimizer: Optimizer, dtype: Any, **settings: Any) -> Any:
+def rule_constants(optimizer: Optimizer, dtype: Any, **settings: Any) -> tuple[Any, ...]:
     """What the scalar form of a rule needs of the settings of its step, checked; `dtype` is its type."""
     assert optimizer.constants is not None
     function = optimizer.constants.__name__

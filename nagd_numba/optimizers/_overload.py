@@ -281,7 +281,9 @@ def _check_number(name: str, parameter: str, kind: Any, whole: bool, optional: b
     if isinstance(value, types.Optional) and optional:
         value = value.type
     known = types.unliteral(value) if isinstance(value, types.Type) else value
-    allowed = types.Integer | types.Boolean if whole else types.Integer | types.Float | types.Boolean | float
+    allowed = types.Integer | types.Boolean | int
+    if not whole:
+        allowed |= types.Float | float
     if not isinstance(known, allowed):
         raise TypingError(f"{name}: {parameter} is {kind}; a {'whole ' if whole else ''}number is needed")
 

@@ -33,7 +33,7 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
@@ -45,7 +45,9 @@ RANGES = {
 
 
 @inlined
-def moments(g, m, v, weight, beta2, square_weight):
+def moments(
+    g: Scalar, m: Scalar, v: Scalar, weight: Scalar, beta2: Scalar, square_weight: Scalar
+) -> tuple[Scalar, Scalar]:
     """The averages `m` of the gradient and `v` of its square, with `g` added; `weight` is `1 - beta1`."""
     T = type(g)
     change = add(g, -m)
@@ -57,13 +59,13 @@ def moments(g, m, v, weight, beta2, square_weight):
 
 
 @inlined
-def descend(p, m, v, step_size, correction, eps):
+def descend(p: Scalar, m: Scalar, v: Scalar, step_size: Scalar, correction: Scalar, eps: Scalar) -> Scalar:
     """`p` after a step along `m`; `step_size` is negative."""
     return add(p, div(mul(step_size, m), add(div(sqrt(v), correction), eps)))
 
 
 @inlined
-def adam_update(p, g, m, v, constants):
+def adam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants) -> tuple[Scalar, Scalar, Scalar]:
     """One element of Adam: returns the new `(p, m, v)`.
 
         m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
@@ -92,7 +94,7 @@ def adam_update(p, g, m, v, constants):
 
 
 @inlined
-def corrections(lr, beta1, beta2, t):
+def corrections(lr: float, beta1: float, beta2: Scalar, t: float) -> tuple[float, float]:
     """The negative step size, and the square root of the sum of the weights in the average of squares."""
     # PyTorch's power: of a constant exponent LLVM would make a square root, which rounds differently.
     half = min(0.5, t)
@@ -100,14 +102,16 @@ def corrections(lr, beta1, beta2, t):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t = hyper
     step_size, correction = corrections(lr, beta1, beta2, t)
     return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(weight_decay)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (maximize,) = options
     m, v = state
     p, m, v = adam_update(p, -g if maximize else g, m, v, constants)
@@ -219,7 +223,7 @@ def adam_constants(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-) -> tuple[Any, ...]:
+) -> Constants:
     """What `adam_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
 
     From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The

@@ -18,13 +18,13 @@ from ..kernels.rule import Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, corrections, descend, moments
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
 
 @inlined
-def adamw_update(p, g, m, v, constants):
+def adamw_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants) -> tuple[Scalar, Scalar, Scalar]:
     """One element of AdamW: returns the new `(p, m, v)`.
 
         p = (1 - lr w) p;    m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
@@ -38,7 +38,7 @@ def adamw_update(p, g, m, v, constants):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t = hyper
     step_size, correction = corrections(lr, beta1, beta2, t)
     shrink = 1.0 - lr * weight_decay
@@ -46,7 +46,9 @@ def _constants(hyper, T, options):
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (maximize,) = options
     m, v = state
     p, m, v = adamw_update(p, -g if maximize else g, m, v, constants)
@@ -151,7 +153,7 @@ def adamw_constants(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
-) -> tuple[Any, ...]:
+) -> Constants:
     """The same for `adamw_update`."""
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
     return rule_constants(OPTIMIZER, dtype, **settings)

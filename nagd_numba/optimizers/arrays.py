@@ -1,4 +1,4 @@
-"""The types of what a step takes, for editors and type checkers."""
+"""The types of what steps and scalar rules take, for editors and type checkers."""
 
 from __future__ import annotations
 
@@ -24,3 +24,6 @@ class SupportsCudaArrayInterface(Protocol):
 Array = NDArray[Any] | SupportsDLPack | SupportsCudaArrayInterface
 Arrays = Array | Sequence[Array]  # one array, or a list of them
 Params = TypeVar("Params", bound=Arrays)
+
+Scalar = Any  # a float, np.float32 or np.float64; in compiled code a number of such a type
+Constants = tuple[Scalar, ...]

@@ -32,7 +32,7 @@ from ..kernels.rounding import add, div, fma
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Optimizer
 
@@ -42,7 +42,9 @@ NONE, L1, NONNEGATIVE = range(3)
 
 
 @inlined
-def fista_update(p, g, x, lr, beta, threshold=0.0, prox=NONE):
+def fista_update(
+    p: Scalar, g: Scalar, x: Scalar, lr: float, beta: float, threshold: float = 0.0, prox: int = NONE
+) -> tuple[Scalar, Scalar]:
     """One element of FISTA: returns the new extrapolated point and the new iterate, `(p, x)`.
 
         x' = prox(p - lr g);    p = x' + beta (x' - x)
@@ -63,19 +65,21 @@ def fista_update(p, g, x, lr, beta, threshold=0.0, prox=NONE):
 
 
 @inlined
-def next_t(t):
+def next_t(t: float) -> float:
     """`t_{k+1}`."""
     return (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, weight, t = hyper
     return T(lr), T(div(t - 1.0, next_t(t))), T(lr * weight)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     (prox,) = options
     lr, beta, threshold = constants
     p, x = fista_update(p, g, state[0], lr, beta, threshold, prox)
@@ -174,13 +178,14 @@ def fista_step(
 
 
 @in_both
-def fista_t(t):
+def fista_t(t: float) -> float:
     """`t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`; in `@njit` functions too.
 
     >>> fista_t(1.0)
     1.618033988749895
     """
-    return next_t(1.0 * t)
+    following: float = next_t(1.0 * t)
+    return following
 
 
 OPTIMIZER = Optimizer(RULE, fista_step, fista_update, choices={"prox": PROXES})

@@ -41,7 +41,7 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, moments
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
@@ -52,7 +52,7 @@ _NEGLIGIBLE = 2.0**-54
 
 
 @inlined
-def nadam_update(p, g, m, v, constants):
+def nadam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants) -> tuple[Scalar, Scalar, Scalar]:
     """One element of Nadam: returns the new `(p, m, v)`.
 
         m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
@@ -70,7 +70,7 @@ def nadam_update(p, g, m, v, constants):
 
 
 @inlined
-def schedule(beta1, t, variant):
+def schedule(beta1: float, t: float, variant: int) -> Scalar:
     """`mu_t`."""
     if variant == OPTAX:
         return beta1
@@ -78,7 +78,7 @@ def schedule(beta1, t, variant):
 
 
 @inlined
-def product(beta1, t, variant):
+def product(beta1: float, t: float, variant: int) -> Scalar:
     """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
     bound = beta1**t
     if variant == OPTAX or bound < _NEGLIGIBLE:
@@ -95,7 +95,7 @@ def product(beta1, t, variant):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t, variant = hyper
     decoupled = options[1]
     mu, mu_next = schedule(beta1, t, variant), schedule(beta1, t + 1.0, variant)
@@ -118,7 +118,9 @@ def _constants(hyper, T, options):
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     maximize, _ = options
     m, v = state
     p, m, v = nadam_update(p, -g if maximize else g, m, v, constants)
@@ -239,7 +241,7 @@ def nadam_constants(
     weight_decay: float = 0.0,
     variant: Variant = "torch",
     decoupled: bool = False,
-) -> tuple[Any, ...]:
+) -> Constants:
     """The same for `nadam_update`."""
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
     return rule_constants(OPTIMIZER, dtype, **settings, variant=variant, decoupled=decoupled)

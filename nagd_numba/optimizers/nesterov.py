@@ -44,7 +44,7 @@ from ..kernels.threading_layer import parallel_allowed
 from ._dispatch import Ready, python_step
 from ._host import PARALLEL_FROM
 from ._overload import in_compiled_code
-from .arrays import Arrays, Params
+from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
 
@@ -58,7 +58,9 @@ NO_DECAY, L2, DECOUPLED = range(3)
 
 
 @inlined
-def nesterov_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+def nesterov_update(
+    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
+) -> tuple[Scalar, Scalar]:
     """One element of Nesterov's accelerated gradient, PyTorch's convention: returns the new `(p, v)`.
 
         v = momentum v + g
@@ -89,7 +91,9 @@ def nesterov_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
 
 
 @inlined
-def keras_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+def keras_update(
+    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
+) -> tuple[Scalar, Scalar]:
     """`nesterov_update` in the convention of Keras and scikit-learn: the state holds `-lr` times torch's."""
     T = type(p)
     momentum, momentum_next = T(momentum), T(momentum_next)
@@ -103,7 +107,9 @@ def keras_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
 
 
 @inlined
-def caffe_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+def caffe_update(
+    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
+) -> tuple[Scalar, Scalar]:
     """`nesterov_update` in the convention of Caffe: the state holds `lr` times torch's."""
     T = type(p)
     momentum, momentum_next = T(momentum), T(momentum_next)
@@ -119,7 +125,9 @@ def caffe_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
 
 
 @inlined
-def bengio_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
+def bengio_update(
+    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
+) -> tuple[Scalar, Scalar]:
     """`nesterov_update` in the convention of Bengio et al. and MXNet: the state is Keras's."""
     T = type(p)
     momentum, momentum_next = T(momentum), T(momentum_next)
@@ -135,14 +143,16 @@ def bengio_update(p, g, v, lr, momentum, momentum_next, nesterov=True):
 
 
 @inlined
-def _constants(hyper, T, options):
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, momentum, momentum_next, weight_decay = hyper
     shrink = 1.0 - lr * weight_decay if options[2] == DECOUPLED else weight_decay
     return T(lr), T(momentum), T(momentum_next), T(shrink)
 
 
 @inlined
-def _update(p, g, state, constants, options):
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
     convention, nesterov, decay, maximize = options
     lr, momentum, momentum_next, weight_decay = constants
     (v,) = state
@@ -293,7 +303,7 @@ def step(
 
 
 @inlined
-def _decay(decoupled, zero):
+def _decay(decoupled: bool, zero: bool) -> int:
     return NO_DECAY if zero else DECOUPLED if decoupled else L2
 
 

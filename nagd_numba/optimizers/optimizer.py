@@ -78,6 +78,12 @@ class Optimizer:
         return str(self.step.__name__)
 
     @cached_property
+    def public(self) -> dict[str, Callable[..., Any]]:
+        """The public functions, by name."""
+        functions = (self.step, self.update, self.constants)
+        return {plain(x).__name__: x for x in functions if x is not None}
+
+    @cached_property
     def arrays(self) -> tuple[str, ...]:
         """The parameters that are arrays."""
         return ("params", "grads", *self.rule.states)

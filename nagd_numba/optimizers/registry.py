@@ -18,6 +18,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "adamw",
         "nadam",
         "fista",
+        "lion",
+        "rmsprop",
+        "adagrad",
     )
 }  # fmt: skip
 RULES: dict[str, Rule] = {name: optimizer.rule for name, optimizer in OPTIMIZERS.items()}

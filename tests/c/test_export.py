@@ -15,7 +15,7 @@ import pytest
 
 from nagd_numba import c_address, c_functions
 from nagd_numba.c import export
-from nagd_numba.c.functions import FUNCTIONS, PREFIX
+from nagd_numba.c.functions import FUNCTIONS, PREFIX, STEPS
 from nagd_numba.cli.main import main
 from nagd_numba.kernels import elementwise
 from nagd_numba.kernels.jit import SIMULATOR
@@ -37,23 +37,28 @@ CTYPES = {
 }
 STRICT = ("-O1", "-Wall", "-Wextra", "-pedantic", "-Werror")
 
-# Every value of every option (the kernels are those of test_rules.py, on the disk after it).
-KEYWORDS = {
-    "nag_step": (
-        {},
-        {"convention": "keras", "nesterov": False, "weight_decay": 0.1, "maximize": True, "momentum_next": 0.5},
-        {"convention": "caffe", "weight_decay": 0.1, "decoupled": True},
-        {"convention": "bengio", "nesterov": False, "maximize": True, "momentum": 0.0},
-    ),
-    "adam_step": ({"t": 3}, {"t": 1, "weight_decay": 0.1, "maximize": True}),
-    "adamw_step": ({"t": 3}, {"t": 10**9, "weight_decay": 0.0, "maximize": True}),
-    "nadam_step": (
-        {"t": 3},
-        {"t": 7, "variant": "keras"},
-        {"t": 7, "variant": "optax", "weight_decay": 0.1, "decoupled": True, "maximize": True},
-    ),
-    "fista_step": ({"t": 1.0}, {"t": 2.5, "prox": "l1", "weight": 3.0}, {"t": 2.5, "prox": "nonneg"}),
-}
+
+def keywords_of(made):
+    """Calls in which every value of every option occurs; one of them with the defaults."""
+    given = inspect.signature(made.step).parameters
+    kinds = {x: kind for x, kind in made.parameters.items() if x in given}
+    usual = {x: given[x].default for x in kinds}
+    without = {x: 3 if kinds[x] == "whole" else 2.5 for x in kinds if usual[x] is inspect.Parameter.empty}
+    calls = []
+    for k in range(max([4, *map(len, made.choices.values())])):
+        call = dict(without)
+        if k > 0:
+            call |= {x: allowed[k % len(allowed)] for x, allowed in made.choices.items()}
+            call |= {x: not usual[x] for x, kind in kinds.items() if kind == "flag" and k % 2 == 1}
+            call |= {x: 0.1 for x, kind in kinds.items() if kind == "real" and usual[x] == 0 and k < 3}
+            call |= {x: 0.5 for x in kinds if usual[x] is None}
+            call |= {x: k + 1 for x, kind in kinds.items() if kind == "whole" and x not in without}
+        calls.append(call)
+    return calls
+
+
+KEYWORDS = {made.name: keywords_of(made) for made in STEPS}
+KEYWORDS["nag_step"].append({"momentum": 0.0, "weight_decay": 0.1, "decoupled": True})
 
 
 def tool(name):
@@ -106,7 +111,7 @@ def arrays(name, n, seed=0):
     made, dtype = FUNCTIONS[name]
     rng = np.random.default_rng(seed)
     p, g, *states = (rng.normal(size=n).astype(dtype) for _ in range(2 + len(made.rule.states)))
-    return [p, g, *(np.abs(x) if k else x for k, x in enumerate(states))]
+    return [p, g, *map(np.abs, states)]
 
 
 def arguments(name, given, n=None, **keywords):

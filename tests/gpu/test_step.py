@@ -218,7 +218,7 @@ def test_steps_with_two_states_have_the_bits_of_the_cpu(gpu, take):
     take(*columns, 51, 0.1)
     for x, (first, second) in zip(host, columns, strict=True):
         assert same(x, np.concatenate([gpu.download(first), gpu.download(second)]))
-    with pytest.raises(ValueError, match="guard is for arrays in host memory"):
+    with pytest.raises(ValueError, match="guard needs host arrays; got CUDA arrays"):
         take(*device, 51, guard=Guard())
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pytest
 from numba import config, njit, prange
 
 from nagd_numba.gpu.driver import why_no_cuda
@@ -79,6 +80,24 @@ def _in_user_njit(parallel):
         _user_function(rule, options, parallel)(p, g, tuple(states), tuple(hyper))
 
     return run
+
+
+@cache
+def _elements(rule):
+    """A loop around the scalar rule with the options as ordinary arguments: one compilation for all variants."""
+    update, gather, scatter = rule.update, elementwise.gather, elementwise.scatter
+
+    @njit
+    def loop(p, g, states, scalars, options):
+        for i in range(p.size):
+            p[i], state = update(p[i], g[i], gather(states, i), scalars, options)
+            scatter(states, i, state)
+
+    return loop
+
+
+def _through_elements(rule, p, g, states, hyper, options):
+    _elements(rule)(p, g, tuple(states), rule.scalars(tuple(hyper), p.dtype, options), options)
 
 
 def _device_step(rule, p, g, states, hyper, options, place, back):
@@ -156,3 +175,16 @@ BACKENDS = (
     Backend("simulator", _simulated, _no_simulator),
     Backend("device", _on_device, _no_device),
 )
+
+# The algebra of a rule is a matter of its elements: that all backends agree with them is a test of its own, and that
+# the theorem holds on each as well is for CI to repeat.
+ELEMENTS = Backend("elements", _through_elements)
+ELEMENTS_FIRST = (ELEMENTS, *(pytest.param(backend, marks=pytest.mark.ci) for backend in BACKENDS))
+
+
+def here(backend):
+    """The backend; skips, with the reason, where it cannot run here."""
+    reason = backend.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    return backend

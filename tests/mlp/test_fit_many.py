@@ -184,7 +184,7 @@ def test_tensors():
         (lambda a: {"params2d": a["params2d"].astype(float)}, TypeError, "params2d has dtype float64 and the model"),
         (lambda a: {"params2d": read_only(a["params2d"])}, ValueError, "params2d is read-only"),
         (lambda a: {"params2d": a["params2d"].tolist()}, TypeError, "params2d is a list"),
-        (lambda a: {"vel": a["vel"][:2].copy()}, ValueError, r"vel has shape \(2, 66\) and params2d \(3, 66\)"),
+        (lambda a: {"vel": a["vel"][:2].copy()}, ValueError, r"vel has shape \(2, 66\); .*\(3, 66\)"),
         (lambda a: {"vel": a["params2d"]}, ValueError, "params2d and vel are the same memory"),
         (lambda a: {"vel": a["vel"][0]}, ValueError, r"vel has shape \(66,\)"),
         (lambda a: {"lr": [0.1, 0.2]}, ValueError, "lr has 2 values and there are 3 networks"),

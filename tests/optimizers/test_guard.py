@@ -195,7 +195,7 @@ def test_device_arrays_are_refused():
     from tests.helpers.device_arrays import OnDevice
 
     far = [OnDevice(pointer=k << 20) for k in (1, 2, 3)]
-    with pytest.raises(ValueError, match="guard is for arrays in host memory"):
+    with pytest.raises(ValueError, match="guard needs host arrays; got CUDA arrays"):
         step(*far, guard=Guard())
 
 

@@ -10,7 +10,7 @@ from numba import njit, prange, types
 
 import nagd_numba
 from nagd_numba.kernels.jit import SIMULATOR
-from nagd_numba.optimizers.registry import RULES
+from nagd_numba.optimizers.registry import OPTIMIZERS, RULES
 from tests import emulator
 from tests.helpers import driverless
 from tests.helpers.backends import JIT_OFF
@@ -48,22 +48,6 @@ def nesterov_element(p, g, states, i, hyper):
     p[i], states[0][i] = nagd_numba.nesterov_update(p[i], g[i], states[0][i], hyper[0], hyper[1], hyper[2])
 
 
-def adam_step(p, g, states):
-    nagd_numba.adam_step(p, g, states[0], states[1], 3, weight_decay=0.1)
-
-
-def adam_element(p, g, states, i, hyper):
-    p[i], states[0][i], states[1][i] = nagd_numba.adam_update(p[i], g[i], states[0][i], states[1][i], hyper)
-
-
-def adamw_step(p, g, states):
-    nagd_numba.adamw_step(p, g, states[0], states[1], 3, weight_decay=0.1)
-
-
-def adamw_element(p, g, states, i, hyper):
-    p[i], states[0][i], states[1][i] = nagd_numba.adamw_update(p[i], g[i], states[0][i], states[1][i], hyper)
-
-
 def nadam_step(p, g, states):
     nagd_numba.nadam_step(p, g, states[0], states[1], 3, variant="keras")
 
@@ -84,10 +68,22 @@ def fista_scalars(dtype):
     return tuple(map(dtype, (0.1, 1.5 / nagd_numba.fista_t(2.5), 0.1 * 3.0)))
 
 
-CALLERS = {
+def caller_of(optimizer):
+    """What a user would write around any optimizer whose scalar form has `constants`."""
+    values = {"t": 3, "weight_decay": 0.1}
+    keywords = {x: value for x, value in values.items() if x in optimizer.settings}
+    count = len(optimizer.rule.states)
+    vectors = [f"states[{k}]" for k in range(count)]
+    elements = [f"{x}[i]" for x in ("p", *vectors)]
+    step = f"step({', '.join(['p', 'g', *vectors])}, {', '.join(f'{x}={value}' for x, value in keywords.items())})"
+    update = f"{', '.join(elements)} = update({', '.join(['p[i]', 'g[i]', *elements[1:], 'hyper'])})"
+    namespace = {"step": optimizer.step, "update": optimizer.update}
+    exec(f"def one(p, g, states):\n    {step}\ndef each(p, g, states, i, hyper):\n    {update}\n", namespace)
+    return Caller(namespace["one"], namespace["each"], lambda dtype: optimizer.constants(dtype, **keywords), count)
+
+
+CALLERS = {name: caller_of(made) for name, made in OPTIMIZERS.items() if made.constants is not None} | {
     "nesterov": Caller(nesterov_step, nesterov_element, lambda dtype: tuple(map(dtype, (0.1, 0.9, 0.8)))),
-    "adam": Caller(adam_step, adam_element, lambda dtype: nagd_numba.adam_constants(dtype, 3, weight_decay=0.1), 2),
-    "adamw": Caller(adamw_step, adamw_element, lambda dtype: nagd_numba.adamw_constants(dtype, 3, weight_decay=0.1), 2),
     "nadam": Caller(nadam_step, nadam_element, lambda dtype: nagd_numba.nadam_constants(dtype, 3, variant="keras"), 2),
     "fista": Caller(fista_step, fista_element, fista_scalars),
 }
@@ -103,7 +99,7 @@ def test_no_rule_is_left_out():
 def arrays(caller, dtype, shape=N):
     rng = np.random.default_rng(0)
     p, g, *states = (rng.normal(size=shape).astype(dtype) for _ in range(2 + caller.states))
-    return p, g, (*states[:1], *map(np.abs, states[1:]))  # squares are not negative
+    return p, g, tuple(map(np.abs, states))  # squares are not negative
 
 
 def expected(caller, p, g, states):

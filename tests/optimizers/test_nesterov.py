@@ -12,7 +12,7 @@ import nagd_numba
 from nagd_numba.optimizers import nesterov
 from nagd_numba.optimizers.nesterov import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
 from nagd_numba.optimizers.registry import RULES
-from tests.helpers.backends import LONGEST
+from tests.helpers.backends import ELEMENTS, ELEMENTS_FIRST, LONGEST, here
 from tests.helpers.bits import assert_same_bits
 
 RULE = RULES["nesterov"]
@@ -22,6 +22,11 @@ pytestmark = pytest.mark.float64_once
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 conventions = pytest.mark.parametrize("convention", range(4), ids=CONVENTIONS)
 both = pytest.mark.parametrize("nesterov_flag", [True, False], ids=["nesterov", "heavy-ball"])
+
+
+@pytest.fixture(params=ELEMENTS_FIRST, ids=lambda backend: backend.name)
+def backend(request):
+    return here(request.param)
 
 
 def vectors(seed, n, dtype, count=3, scale=1.0):
@@ -244,28 +249,26 @@ def test_decoupled_decay_is_l2_only_without_momentum(backend):
         assert np.allclose(*ways, rtol=0, atol=5 * 8 * 8 * np.finfo(float).eps) == equal
 
 
-def test_named_options_reach_the_kernel():
-    """`step`'s own arguments against the rule's options, for every combination."""
-    from tests.helpers.backends import BACKENDS
+# Each value of each option, and in CI a quarter of all combinations: each compiles.
+COVERING = [("torch", True, 0, False), ("keras", False, 1, True), ("caffe", True, 2, True), ("bengio", False, 0, False)]
+QUARTER = [
+    (name, flag, decay, maximize)
+    for name, flag, maximize, decay in itertools.product(CONVENTIONS, (True, False), (False, True), range(3))
+    if (CONVENTIONS.index(name) + flag + maximize + decay) % 4 == 0
+]
 
+
+@pytest.mark.parametrize(
+    ("convention", "nesterov_flag", "decay", "maximize"),
+    [*COVERING, *(pytest.param(*row, marks=pytest.mark.ci) for row in QUARTER if row not in COVERING)],
+)
+def test_named_options_reach_the_kernel(convention, nesterov_flag, decay, maximize):
+    """`step`'s own arguments against the rule's options."""
     p, g, v = vectors(11, 50, np.float32)
-    for name, flag, maximize in itertools.product(CONVENTIONS, (True, False), (False, True)):
-        for weight_decay, decoupled, decay in ((0.0, False, 0), (0.1, False, 1), (0.1, True, 2)):
-            if (CONVENTIONS.index(name) + flag + maximize + decay) % 4:  # a quarter: each compiles
-                continue
-            x, velocity = p.copy(), v.copy()
-            nagd_numba.step(
-                x,
-                g,
-                velocity,
-                0.1,
-                0.9,
-                0.8,
-                convention=name,
-                nesterov=flag,
-                weight_decay=weight_decay,
-                decoupled=decoupled,
-                maximize=maximize,
-            )
-            options = (CONVENTIONS.index(name), flag, decay, maximize)
-            assert_same_bits((x, velocity), run(BACKENDS[3], p, g, v, 0.1, 0.9, 0.8, options, weight_decay))
+    x, velocity = p.copy(), v.copy()
+    weight_decay = 0.1 if decay else 0.0
+    named = {"convention": convention, "nesterov": nesterov_flag, "maximize": maximize}
+    decayed = {"weight_decay": weight_decay, "decoupled": decay == nesterov.DECOUPLED}
+    nagd_numba.step(x, g, velocity, 0.1, 0.9, 0.8, **named, **decayed)
+    options = (CONVENTIONS.index(convention), nesterov_flag, decay, maximize)
+    assert_same_bits((x, velocity), run(ELEMENTS, p, g, v, 0.1, 0.9, 0.8, options, weight_decay))

@@ -213,7 +213,12 @@ SELF_OVERLAPPING = np.lib.stride_tricks.as_strided(np.zeros(20, np.float32), (20
 @pytest.mark.parametrize(
     ("position", "bad", "error", "message"),
     [
-        (0, [1.0] * 20, TypeError, r"params is a list .* and grads is a numpy\.ndarray; .*np\.asarray\(params\)"),
+        (
+            0,
+            [1.0] * 20,
+            TypeError,
+            r"^step: params is a list .* and grads is a numpy\.ndarray\. .*np\.asarray\(params\)",
+        ),
         (1, None, TypeError, r"grads is a NoneType; an array is needed"),
         (2, 1.0, TypeError, r"vel is a float; an array is needed"),
         (0, np.zeros(20, np.int64), TypeError, r"params has dtype int64; float32 or float64 .* is needed"),
@@ -287,7 +292,7 @@ def test_hyper_parameters_out_of_range(name, bad):
         pytest.param(
             {"stream": 1},
             ValueError,
-            "stream is for arrays on a CUDA device",
+            r"^step: stream needs CUDA arrays; got host arrays\. Omit stream\.$",
             marks=pytest.mark.skipif(SIMULATOR, reason="the simulator's device arrays are on the host"),
         ),
     ],

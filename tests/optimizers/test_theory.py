@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 
 from nagd_numba.optimizers.nesterov import TORCH
 from nagd_numba.optimizers.registry import RULES
+from tests.helpers.backends import ELEMENTS_FIRST, here
 
 RULE = RULES["nesterov"]
+
+
+@pytest.fixture(params=ELEMENTS_FIRST, ids=lambda backend: backend.name)
+def backend(request):
+    return here(request.param)
 
 
 class Method:

@@ -18,19 +18,18 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
 from ...kernels.jit import inlined, subroutine
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.mathfuncs import flush_subnormal
 from ...kernels.pointers import load_tuple, peek, peek_each, poke, poke_each, spread
-from ...kernels.rounding import add, fma, mul
+from ...kernels.rounding import add
 from ...kernels.rule import Rule
 from ...kernels.template import template
 from ..activations import ACTIVATIONS
-from ..dropout import drop, drop_delta
-from .microkernel import BLOCK, ROWS, tile
+from ..elements import flushed, hidden_delta, hidden_unit, penalised
+from ..sums import BLOCK
+from .microkernel import ROWS, tile
 
 # Elements from one row of B to the next, from which on the rows of a column of tiles crowd the same places of the cache.
 FAR = 512
@@ -67,40 +66,40 @@ def product(multiply, pack, epilogue, TRANSPOSED, ACROSS, COLUMNS):
 
 
 @template
-def forward_epilogue(activate, fetch, put, T, COLUMNS, TILE):
+def forward_epilogue(unit, dropped_unit, fetch, put, T, COLUMNS, TILE):
     def forward_epilogue(params, buffer, i, j, height, width, to):
         biases, out, start, pitch, key, threshold, keep = to
         fetch(params, biases + j, 0, height, width, buffer, 1)
-        for e in range(TILE):
-            buffer[e] = activate(add(buffer[e], buffer[TILE + e]))
+        scale = T(1.0 / keep)
         if threshold != 0:
-            scale = T(1.0 / keep)
             for r in range(ROWS):
                 line = (i + r) * pitch + j
                 for q in range(COLUMNS):
                     e = r * COLUMNS + q
-                    buffer[e] = drop(buffer[e], key, line + q, threshold, scale)
+                    buffer[e] = dropped_unit(buffer[e], buffer[TILE + e], key, line + q, threshold, scale)
+        else:
+            for e in range(TILE):
+                buffer[e] = unit(buffer[e], buffer[TILE + e], key, e, threshold, scale)
         put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
 
     return forward_epilogue
 
 
 @template
-def backward_epilogue(slope, fetch, put, T, COLUMNS, TILE):
+def backward_epilogue(delta, dropped_delta, fetch, put, T, COLUMNS, TILE):
     def backward_epilogue(params, buffer, i, j, height, width, to):
         h, h_start, out, start, pitch, key, threshold, keep = to
         fetch(h, h_start + i * pitch + j, pitch, height, width, buffer, 1)
+        scale, kept = T(1.0 / keep), T(keep)
         if threshold != 0:
-            scale, unscale = T(1.0 / keep), T(keep)
             for r in range(ROWS):
                 line = (i + r) * pitch + j
                 for q in range(COLUMNS):
                     e = r * COLUMNS + q
-                    d = mul(buffer[e], slope(mul(buffer[TILE + e], unscale)))
-                    buffer[e] = drop_delta(d, key, line + q, threshold, scale)
+                    buffer[e] = dropped_delta(buffer[e], buffer[TILE + e], key, line + q, threshold, scale, kept)
         else:
             for e in range(TILE):
-                buffer[e] = mul(buffer[e], slope(buffer[TILE + e]))
+                buffer[e] = delta(buffer[e], buffer[TILE + e], key, e, threshold, scale, kept)
         put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
 
     return backward_epilogue
@@ -114,7 +113,7 @@ def gradient_epilogue(fetch, put, TILE):
         if l2 != 0:
             fetch(params, corner, pitch, height, width, buffer, 1)
             for e in range(TILE):
-                buffer[e] = fma(l2, buffer[TILE + e], buffer[e])
+                buffer[e] = penalised(buffer[e], buffer[TILE + e], l2)
         if more:
             fetch(out, corner, pitch, height, width, buffer, 1)
             for e in range(TILE):
@@ -129,11 +128,10 @@ def update_element(update, OPTIONS):
     """Update element `i` by its gradient `sums[e]`."""
 
     def update_element(sums, e, params, states, i, l2, scalars):
-        p, g = peek(params, i, 1), peek(sums, e, 0)
-        g = fma(l2, p, g) if l2 != 0 else g
-        p, state = update(p, g, peek_each(states, i, 2), scalars, OPTIONS)
+        p = peek(params, i, 1)
+        p, state = update(p, penalised(peek(sums, e, 0), p, l2), peek_each(states, i, 2), scalars, OPTIONS)
         poke(params, i, p, 1)
-        poke_each(states, i, flush_each(state), 2)
+        poke_each(states, i, flushed(state), 2)
 
     return update_element
 
@@ -160,17 +158,6 @@ def update_epilogue(element, TESTED, STATES, SCALARS, COLUMNS):
                     element(buffer, r * COLUMNS + q, params, states, corner + r * pitch + q, l2, scalars)
 
     return update_epilogue
-
-
-def flush_each(values):
-    """Each value of a tuple, or 0 where it is subnormal."""
-    return tuple(flush_subnormal(value) for value in values)
-
-
-@overload(flush_each, inline="always")
-def _overload_flush_each(values):
-    parts = "".join(f"flush(values[{k}]), " for k in range(len(values)))
-    return eval(f"lambda values: ({parts})", {"flush": flush_subnormal})
 
 
 def operands(dtype: str) -> tuple[types.Type, ...]:
@@ -220,9 +207,10 @@ def _product(dtype: str, epilogue: Callable, across: bool = False, transposed: b
 @functools.cache
 def forward_product(dtype: str, activation: str) -> Linked:
     """The product of a layer with this activation; of the last layer with "identity"."""
-    made = tile(dtype)
+    made, value = tile(dtype), ACTIVATIONS[activation].value
     epilogue = forward_epilogue.bind(
-        activate=ACTIVATIONS[activation].value,
+        unit=inlined(hidden_unit.bind(activate=value, DROPOUT=False)),
+        dropped_unit=inlined(hidden_unit.bind(activate=value, DROPOUT=True)),
         fetch=made.fetch,
         put=made.put,
         T=np.dtype(dtype).type,
@@ -235,9 +223,10 @@ def forward_product(dtype: str, activation: str) -> Linked:
 @functools.cache
 def backward_product(dtype: str, activation: str) -> Linked:
     """The product that makes the deltas below a layer whose inputs have this activation."""
-    made = tile(dtype)
+    made, derivative = tile(dtype), ACTIVATIONS[activation].slope
     epilogue = backward_epilogue.bind(
-        slope=ACTIVATIONS[activation].slope,
+        delta=inlined(hidden_delta.bind(derivative=derivative, DROPOUT=False)),
+        dropped_delta=inlined(hidden_delta.bind(derivative=derivative, DROPOUT=True)),
         fetch=made.fetch,
         put=made.put,
         T=np.dtype(dtype).type,

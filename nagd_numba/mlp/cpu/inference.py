@@ -20,7 +20,6 @@ from ...kernels.linking import Interface, Linked, linked
 from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
 from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
-from ..losses import LOSSES
 from . import backprop, gemm, losses
 from .microkernel import ROWS, tile
 
@@ -233,8 +232,8 @@ def gradient_functions(dtype: str, activation: str, loss: str) -> tuple[Any, ...
 
 
 @functools.cache
-def forward_kernel(dtype: str, parallel: bool = False) -> Any:
-    """`kernel(params, X, sizes, out, forward_functions)`: the outputs of the last layer, without dropout.
+def forward_kernel(dtype: str, parallel: bool = False) -> Linked:
+    """`(params, X, sizes, out, forward_functions)`: the outputs of the last layer, without dropout.
 
     `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of labels: int64, one a row), `sizes` is
     int64.
@@ -250,8 +249,8 @@ def forward_kernel(dtype: str, parallel: bool = False) -> Any:
         run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
     else:
         run = one_after_another.bind(body=body.call)
-    signature = types.void(vector, matrix, _SIZES, written, _functions(2))
-    return kernel(forward.bind(run=subroutine(run)), signature)
+    interface = Interface(types.void(vector, matrix, _SIZES, written, _functions(2)))
+    return linked(forward.bind(run=subroutine(run)), interface, from_python=True)
 
 
 @functools.cache
@@ -294,8 +293,3 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
     grads = vector.copy(readonly=False)
     given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, _functions(6))
     return kernel(bound, _RESULT(*given))
-
-
-def takes_labels(loss: str) -> bool:
-    """Are the targets of a loss labels?"""
-    return LOSSES[loss].labels

@@ -7,13 +7,12 @@ which they are added is the caller's.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.jit import inlined, kernel
+from ...kernels.jit import inlined
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.mathfuncs import sigmoid
 from ...kernels.pointers import pointer, pointer_at
@@ -177,7 +176,8 @@ def targets_function(dtype: str, loss: str) -> Linked:
 
 
 @functools.cache
-def probability_kernel(dtype: str, loss: str) -> Any:
-    """`kernel(z)`: softmax of each row, or the sigmoid of each element, in place."""
+def probability_kernel(dtype: str, loss: str) -> Linked:
+    """`(z)`: softmax of each row, or the sigmoid of each element, in place."""
     made = softmax_rows.bind(T=np.dtype(dtype).type) if LOSSES[loss].labels else sigmoids.bind()
-    return kernel(made, types.void(types.Array(from_dtype(np.dtype(dtype)), 2, "C")))
+    interface = Interface(types.void(types.Array(from_dtype(np.dtype(dtype)), 2, "C")))
+    return linked(made, interface, from_python=True)

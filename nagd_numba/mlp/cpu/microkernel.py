@@ -17,7 +17,7 @@ Whatever else is to be done to the elements is plain code over the buffer: loops
 which LLVM vectorises without checks.  At the edges of a matrix a tile has fewer rows and columns: nothing outside is
 read or written, and what then lies in the rest of the buffer has no meaning.
 
-Every sum is a chain of `fma` from the first term to the last, in blocks of `BLOCK` terms whose sums are added in
+Every sum is a chain of `fma` from the first term to the last, in blocks of `..sums.BLOCK` terms whose sums are added in
 order.  It depends neither on the shape of a tile nor on which thread computes it, so equal inputs give equal bits on
 every processor.
 """
@@ -36,8 +36,6 @@ from numba.extending import intrinsic
 
 from ...kernels.jit import python_callable
 from ...kernels.rounding import add, fma
-
-BLOCK = 128  # terms summed in one chain: rounding errors grow with n/128 + 128 instead of n
 
 _settings: Any = config
 _LONG = ir.IntType(64)

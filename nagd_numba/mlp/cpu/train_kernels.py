@@ -41,14 +41,13 @@ from ...kernels.rounding import mul
 from ...kernels.rule import Rule
 from ...kernels.template import template
 from ..dropout import splitmix
+from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, SUMS, WEIGHT
 from . import backprop, losses, minibatch
 from .inference import aligned, penalty_function, scratch, widths
 from .microkernel import ROWS
 
 PART = 64  # rows evaluated at once
 
-LOSS, WEIGHT, PENALTY, ROWS_SEEN, HIT, ABSOLUTE, SQUARE = range(7)  # what `sums` adds up
-SUMS = 7
 _SHUFFLE = np.uint64(1 << 63)
 
 

@@ -22,10 +22,11 @@ from ..dataset import Data
 from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
+from ..sums import LOSS, SUMS
 from . import gemm, losses, minibatch, train_kernels
 from .inference import forward_functions
 from .microkernel import ROWS, tile
-from .train_kernels import PART, SUMS, Batches, Evaluation, Functions, Memory, Network, Samples
+from .train_kernels import PART, Batches, Evaluation, Functions, Memory, Network, Samples
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
 
@@ -255,7 +256,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
         kernel(evaluation, given, functions, len(parts))
     sums = results.sum(axis=0)
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums[train_kernels.LOSS] /= outputs
+    sums[LOSS] /= outputs
     return sums
 
 

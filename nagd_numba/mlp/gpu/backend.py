@@ -15,31 +15,34 @@ from ..dataset import Split, samples, split
 from ..plan import Plan
 from ..spec import NetworkSpec
 from . import tf32
-from .trainer import DeviceData, DeviceTrainer
+from .trainer import DeviceTrainer
+from .training_data import DeviceData
 
 
-class DevicePlace:
-    """Parameters and velocities on a device.  Samples may be there or on the host, from where they are copied once."""
+class DeviceBackend:
+    """Parameters and states on a device.  Samples may be there or on the host, from where they are copied once.
 
-    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool) -> None:
+    `vel` has the states of a rule one after the other: shape (states size,), or (networks, states size).
+    """
+
+    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         self.spec = spec
         name = "params2d" if many else "params"
         check = arguments.matrix if many else arguments.vector
         self.params = describe(name, params, write=True)
         check(spec, name, np.dtype(self.params.dtype), self.params.shape)
         given = [(name, self.params)]
+        shape = (*self.params.shape[:-1], states * spec.size)
         if vel is not None:
             given.append(("vel", describe("vel", vel, write=True)))
-            check(spec, "vel", np.dtype(given[1][1].dtype), given[1][1].shape)
-            if given[1][1].shape != self.params.shape:
-                raise ValueError(f"vel has shape {given[1][1].shape} and {name} {self.params.shape}; one is needed")
+            arguments.states(spec, np.dtype(given[1][1].dtype), given[1][1].shape, shape)
         device_array.no_overlap(given)
         self._driver = driver.current()
         self.device = device_array.one_device(given)
         tf32.check(spec.precision, self.device)
         self.networks = self.params.shape[0] if many else 0
         if vel is None:
-            fresh = self._driver.upload(np.zeros(self.params.shape, spec.dtype), self.device)
+            fresh = self._driver.upload(np.zeros(shape, spec.dtype), self.device)
             given.append(("vel", describe("vel", fresh, write=True)))
         self.vel = given[1][1]
         self._stream = streams.stream_of(None, params, self.device)

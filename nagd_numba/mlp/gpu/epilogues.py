@@ -1,107 +1,120 @@
-"""What is done to an element of a product on its way out: the CUDA side of `products.finish_...`.
+"""What a product does with each element of its result: the epilogues of `gemm.py`.
 
-There are two functions for each purpose: `bring(at, j, to)` reads what is needed beside the sum, as two numbers, and
-`finish(total, found, other, at, last_row, to)` writes element `at`, in column `j`.
+An epilogue is two functions: `prefetch(at, j, to)` reads what is needed beside the sum of element `at`, in column `j`,
+as a tuple, and `write(total, operands, at, last_row, to)` finishes the element.  `to` has pointers and scalars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import types
 
+from ...gpu.pointer_tuples import load_strided, store_strided
 from ...gpu.pointers import load, store
-from ...kernels.jit import merged
-from ...kernels.mathfuncs import flush_subnormal
-from ...kernels.rounding import add, fma, mul
+from ...kernels.jit import inlined
+from ...kernels.rounding import add
+from ...kernels.template import template
 from ..activations import ACTIVATIONS
-from ..dropout import drop, drop_delta
-
-# Bound below.
-activate: Any = None
-slope: Any = None
-update: Any = None
-OPTIONS: Any = None
-DROPOUT: Any = None
+from ..elements import flushed, hidden_delta, hidden_unit, penalised
 
 
-def bound(purpose: str, kind: Any, scalar: Any) -> tuple[Callable, Callable, types.Tuple]:
-    """`bring` and `finish` for a purpose, and the type of `to`."""
-    chosen = ACTIVATIONS[kind.activation]
-    pointer, word = types.CPointer(scalar), types.uint64
+class Epilogue(NamedTuple):
+    """The functions of an epilogue, how many operands it reads, and the type of `to`."""
+
+    prefetch: Any
+    write: Any
+    operands: int
+    to: types.Tuple
+
+
+def epilogue(purpose: str, kind: Any, scalar: types.Float) -> Epilogue:
+    """The epilogue of a product for a purpose and a `gemm.Kind`."""
+    pointer, word, long = types.CPointer(scalar), types.uint64, types.int64
     if purpose == "hidden":
-        finish = merged(hidden, activate=chosen.value, DROPOUT=kind.dropout)
-        return merged(bias), finish, types.Tuple((pointer, pointer, word, word, scalar))
+        unit = inlined(hidden_unit.bind(activate=ACTIVATIONS[kind.activation].value, DROPOUT=kind.dropout))
+        to = types.Tuple((pointer, pointer, word, word, scalar))
+        return Epilogue(inlined(first_by_column), inlined(write_hidden.bind(unit=unit)), 1, to)
     if purpose == "output":
-        return merged(bias), merged(output), types.Tuple((pointer, pointer))
+        return Epilogue(inlined(first_by_column), inlined(write_output), 1, types.Tuple((pointer, pointer)))
     if purpose == "delta":
-        finish = merged(delta, slope=chosen.slope, DROPOUT=kind.dropout)
-        return merged(below), finish, types.Tuple((pointer, pointer, word, word, scalar, scalar))
+        delta = inlined(hidden_delta.bind(derivative=ACTIVATIONS[kind.activation].slope, DROPOUT=kind.dropout))
+        to = types.Tuple((pointer, pointer, word, word, scalar, scalar))
+        return Epilogue(inlined(first_by_element), inlined(write_delta.bind(delta=delta)), 1, to)
     if purpose == "gradient":
-        to = types.Tuple((pointer, pointer, scalar, types.int64))
-        return merged(weight), merged(gradient), to
+        to = types.Tuple((pointer, pointer, scalar, long))
+        return Epilogue(inlined(weight_or_gradient), inlined(write_gradient), 1, to)
+    states = len(kind.rule.states)
     scalars = types.UniTuple(scalar, kind.rule.constant_count)
-    finish = merged(updated, update=kind.rule.update, OPTIONS=kind.options)
-    return merged(weight_and_velocity), finish, types.Tuple((pointer, pointer, scalar, scalars))
+    write = inlined(write_update.bind(update=kind.rule.update, OPTIONS=kind.options))
+    to = types.Tuple((pointer, pointer, long, scalar, scalars))
+    return Epilogue(inlined(weight_and_states.bind(STATES=states)), write, 1 + states, to)
 
 
-def bias(at, j, to):
-    value = load(to[0], j)
-    return value, value
+def first_by_column(at, j, to):
+    return (load(to[0], j),)
 
 
-def hidden(total, bias, _, at, last_row, to):
-    """`to`: biases, out, key and threshold of the dropout, its scale."""
-    value = activate(add(total, bias))
-    if DROPOUT:
-        value = drop(value, to[2], at, to[3], to[4])
-    store(to[1], at, value)
+def first_by_element(at, j, to):
+    return (load(to[0], at),)
 
 
-def output(total, bias, _, at, last_row, to):
+@template
+def write_hidden(unit):
+    def write_hidden(total, operands, at, last_row, to):
+        """`to`: biases, out, key and threshold of the dropout, its scale."""
+        store(to[1], at, unit(total, operands[0], to[2], at, to[3], to[4]))
+
+    return write_hidden
+
+
+def write_output(total, operands, at, last_row, to):
     """`to`: biases, out."""
-    store(to[1], at, add(total, bias))
+    store(to[1], at, add(total, operands[0]))
 
 
-def below(at, j, to):
-    value = load(to[0], at)
-    return value, value
+@template
+def write_delta(delta):
+    def write_delta(total, operands, at, last_row, to):
+        """`to`: activations of the layer, out, key and threshold of the dropout, its scale and the inverse."""
+        store(to[1], at, delta(total, operands[0], to[2], at, to[3], to[4], to[5]))
+
+    return write_delta
 
 
-def delta(total, h, _, at, last_row, to):
-    """`to`: activations of the layer, out, key and threshold of the dropout, its scale and the inverse."""
-    if DROPOUT:
-        value = drop_delta(mul(total, slope(mul(h, to[5]))), to[2], at, to[3], to[4])
-    else:
-        value = mul(total, slope(h))
-    store(to[1], at, value)
-
-
-def weight(at, j, to):
+def weight_or_gradient(at, j, to):
     params, out, _, more = to
-    value = load(out, at) if more != 0 else load(params, at)
-    return value, value
+    return (load(out, at) if more != 0 else load(params, at),)
 
 
-def gradient(total, found, _, at, last_row, to):
+def write_gradient(total, operands, at, last_row, to):
     """`to`: params, out, weight of the penalty, more.  The last row has the biases, which are not penalised."""
     _, out, decay, more = to
     if more != 0:
-        total = add(found, total)
-    elif decay != 0 and not last_row:
-        total = fma(decay, found, total)
+        total = add(operands[0], total)
+    elif not last_row:
+        total = penalised(total, operands[0], decay)
     store(out, at, total)
 
 
-def weight_and_velocity(at, j, to):
-    return load(to[0], at), load(to[1], at)
+@template
+def weight_and_states(STATES):
+    def weight_and_states(at, j, to):
+        params, vel, size, _, _ = to
+        return (load(params, at), *load_strided(vel, at, size, STATES))
+
+    return weight_and_states
 
 
-def updated(total, p, v, at, last_row, to):
-    """`to`: params, vel, weight of the penalty, the rule's scalars."""
-    params, vel, decay, scalars = to
-    g = fma(decay, p, total) if decay != 0 and not last_row else total
-    p, state = update(p, g, (v,), scalars, OPTIONS)
-    store(params, at, p)
-    store(vel, at, flush_subnormal(state[0]))
+@template
+def write_update(update, OPTIONS):
+    def write_update(total, operands, at, last_row, to):
+        """`to`: params, vel, from one state to the next, weight of the penalty, the rule's scalars."""
+        params, vel, size, decay, scalars = to
+        p = operands[0]
+        g = total if last_row else penalised(total, p, decay)
+        p, states = update(p, g, operands[1:], scalars, OPTIONS)
+        store(params, at, p)
+        store_strided(vel, at, size, flushed(states))
+
+    return write_update

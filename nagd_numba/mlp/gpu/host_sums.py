@@ -1,4 +1,4 @@
-"""What training on a device leaves behind for each row and step, and what `train_kernels.steps` makes of it."""
+"""The sums of an epoch, formed on the host from what its steps left in the device's memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cpu import train_kernels
+from .. import sums as slots
 
 
 class Records(NamedTuple):
@@ -23,7 +23,7 @@ class Records(NamedTuple):
 
 
 def group_weights(weights: np.ndarray | None, n: int, together: int) -> np.ndarray:
-    """The summed weights of every `together` rows (their number without weights), as `train_kernels.steps` has them."""
+    """The summed weights of every `together` rows (their number without weights), float64."""
     if weights is None:
         starts = np.arange(0, n, together)
         return np.minimum(together, n - starts).astype(np.float64)
@@ -42,31 +42,29 @@ def host_sums(
     first: int = 0,
     last: int | None = None,
 ) -> np.ndarray:
-    """The sums of `train_kernels.steps` over steps `first` to `last` of an epoch of n rows, to the last bit.
+    """The sums (`..sums`) of steps `first` to `last` of an epoch of n rows, with the bits of the CPU.
 
     `weights` are those of the rows, in the order of the epoch; `decays` has the weight of the penalty for each step.
     With `sums` they are added to those.
     """
-    out = np.zeros(train_kernels.SUMS) if sums is None else sums
+    out = np.zeros(slots.SUMS) if sums is None else sums
     last = -(-n // batch) if last is None else last
     rows = slice(first * batch, min(n, last * batch))
     losses = np.asarray(records.losses)[rows]
     if weights is not None:
         losses = losses * np.asarray(weights, np.float64)[rows]
     masses = group_weights(None if weights is None else weights[rows], rows.stop - rows.start, batch)
-    out[train_kernels.LOSS] = _chain(out[train_kernels.LOSS], loss_factor * _chains(losses, batch))
-    out[train_kernels.WEIGHT] = _chain(out[train_kernels.WEIGHT], masses)
-    out[train_kernels.ROWS_SEEN] += rows.stop - rows.start
+    out[slots.LOSS] = _chain(out[slots.LOSS], loss_factor * _chains(losses, batch))
+    out[slots.WEIGHT] = _chain(out[slots.WEIGHT], masses)
+    out[slots.ROWS_SEEN] += rows.stop - rows.start
     if records.measures is not None:
-        for column, slot in enumerate(
-            (train_kernels.HIT, train_kernels.ABSOLUTE, train_kernels.SQUARE)[: 1 if labels else 3]
-        ):
+        for column, slot in enumerate((slots.HIT, slots.ABSOLUTE, slots.SQUARE)[: 1 if labels else 3]):
             out[slot] = _chain(out[slot], np.asarray(records.measures).reshape(-1, 3)[rows, column])
     if records.squares is not None:
         decay = np.asarray(decays, np.float64)[first:last]
         some = decay != 0  # in other steps nobody wrote the squares
         penalties = masses[some] * (0.5 * decay[some] * np.asarray(records.squares)[first:last][some])
-        out[train_kernels.PENALTY] = _chain(out[train_kernels.PENALTY], penalties)
+        out[slots.PENALTY] = _chain(out[slots.PENALTY], penalties)
     return out
 
 

@@ -15,6 +15,7 @@ from ..losses import LOSSES
 from ..spec import NetworkSpec
 from . import losses, tf32
 from .passes import Network, Source, Space
+from .training_data import address_of
 
 KEPT = 4  # sizes of spare vectors
 SPARE = 2  # of one size
@@ -32,7 +33,7 @@ def predict_proba(spec: NetworkSpec, params: Any, X: Any) -> Any:
     call = _checked(spec, params, X)
     z = _forward(call)
     kernel = losses.probabilities_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
-    call.by_row(kernel, _address(z), *map(np.int64, z.shape))
+    call.by_row(kernel, address_of(z), *map(np.int64, z.shape))
     return z
 
 
@@ -43,7 +44,7 @@ def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
     out = driver.current().empty(call.rows if labels else (call.rows, spec.sizes[-1]), np.int64, call.device)
     z = _forward(call)
     kernel = losses.classes_kernel(spec.dtype_name, labels)
-    call.by_row(kernel, _address(z), _address(out), *map(np.int64, z.shape))
+    call.by_row(kernel, address_of(z), address_of(out), *map(np.int64, z.shape))
     return out
 
 
@@ -62,7 +63,7 @@ def value_and_grad(
     grads = driver.current().empty(spec.size, spec.dtype, call.device) if out is None else out
     with _Work(call) as work:
         value = work.value(dropout_seed)  # the host knows now that all targets are allowed
-        work.gradient(_address(grads) if out is None else call.out, dropout_seed)
+        work.gradient(address_of(grads) if out is None else call.out, dropout_seed)
     validation.tell_torch(grads)
     return value, grads
 
@@ -144,7 +145,7 @@ def _same_dtype(spec: NetworkSpec, name: str, x: DeviceMemory) -> None:
 def _forward(call: _Call) -> Any:
     z = driver.current().empty((call.rows, call.spec.sizes[-1]), call.spec.dtype, call.device)
     with _Work(call, targets=False) as work:
-        work.network.forward(call.stream, Source(call.X), call.rows, _address(z), None)
+        work.network.forward(call.stream, Source(call.X), call.rows, address_of(z), None)
     return z
 
 
@@ -161,7 +162,7 @@ class _Work:
             self.vectors = self._kept[self._key].pop()
         except (KeyError, IndexError):
             self.vectors = self._new(here, space, targets)
-        self.network = Network(spec, call.device, call.params, space, _address(self.vectors[0]))
+        self.network = Network(spec, call.device, call.params, space, address_of(self.vectors[0]))
 
     def _new(self, here: Any, space: Space, targets: bool) -> tuple[Any, ...]:
         """The space; and the results (losses, bad rows, the squares of the weights), targets, order, ranges."""
@@ -193,7 +194,7 @@ class _Work:
         """The passes up to the loss, which comes to the host; raises for targets that are not allowed."""
         call, network, rows = self.call, self.network, self.call.rows
         spec, stream = call.spec, call.stream
-        results, targets, order, ranges = map(_address, self.vectors[1:])
+        results, targets, order, ranges = map(address_of, self.vectors[1:])
         assert call.y is not None
         kind = _target_kind(spec, call.y)
         given = losses.targets_kernel(spec.dtype_name, call.y.dtype, kind)
@@ -218,7 +219,7 @@ class _Work:
         call, network = self.call, self.network
         network.backward(call.stream, call.rows, seed)
         decay = call.spec.dtype.type(call.spec.l2)
-        network.gradients(call.stream, Source(call.X), call.rows, out, decay, (np.int64(0),))
+        network.gradients(call.stream, Source(call.X), call.rows, out, decay, more=False)
 
 
 def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:
@@ -227,7 +228,3 @@ def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:
     if arguments.implies_one_hot(spec, np.dtype(y.dtype), y.shape):
         return losses.ONE_HOT
     return losses.BINARY if LOSSES[spec.loss].binary else losses.REAL
-
-
-def _address(array: Any) -> int:
-    return int(array.__cuda_array_interface__["data"][0])

@@ -2,108 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ...gpu import driver
-from ...gpu.device_array import DeviceMemory
 from ...kernels.jit import plain
 from ..dropout import splitmix
-from ..plan import Plan
-from ..spec import NetworkSpec
 from .passes import Network, Source, Space
+from .training_data import Epoch, Job, address_of
 
 
-class Results(NamedTuple):
-    """Addresses of `sums.Records` on the device; 0 where there is none."""
+class MultiLaunch:
+    """The steps of some networks, one network after the other."""
 
-    losses: int
-    measures: int = 0
-    squares: int = 0
+    def __init__(self, job: Job) -> None:
+        itemsize, states = job.spec.dtype.itemsize, len(job.plan.rule.states)
+        size = job.spec.size * itemsize
+        self.networks = [
+            NetworkSteps(job, m, job.params + m * size, job.vel + m * states * size) for m in range(job.networks)
+        ]
+
+    def of_epoch(self, epoch: Epoch) -> Callable[[int, int], None]:
+        """What starts steps `first` to `last` of an epoch."""
+
+        def start_steps(first: int, last: int) -> None:
+            for steps in self.networks:
+                steps.run(epoch, first, last)
+
+        return start_steps
 
 
-class Steps:
-    """The steps of `engine.steps`, to the last bit."""
+class NetworkSteps:
+    """The steps of network `m` of a job, at the addresses `params` and `vel`."""
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        plan: Plan,
-        params: int,
-        vel: int,
-        X: DeviceMemory,
-        y: DeviceMemory,
-        weights: DeviceMemory | None,
-        scale: float,
-        rows_per_batch: int,
-        device: int,
-        stream: Any,
-    ) -> None:
-        self.spec, self.plan, self.vel = spec, plan, vel
-        self.X, self.y, self.weights, self.scale = X, y, weights, scale
-        self.batch, self.device, self.stream = rows_per_batch, device, stream
-        self.fused = plan.accumulate == 1 and plan.clip == np.inf
+    def __init__(self, job: Job, m: int, params: int, vel: int) -> None:
+        spec, plan, device = job.spec, job.plan, job.data.device
+        self.job, self.m, self.vel = job, m, vel
+        self.fused = plan.accumulate == 1 and plan.clip == math.inf  # each gradient is given to the rule at once
+        rows = min(plan.batch, job.data.X.shape[0])
         here = driver.current()
-        space = Space(spec, rows_per_batch, grads=not self.fused)
+        space = Space(spec, rows, grads=not self.fused)
         self._memory = here.empty(space.size, spec.dtype, device)
-        self.network = Network(spec, device, params, space, _address(self._memory))
+        self.network = Network(spec, device, params, space, address_of(self._memory))
         self._ranges = here.upload(self.network.ranges(), device)
-        self._whole = _address(self._ranges) + 16 * len(self.network.layers)
+        self._whole = address_of(self._ranges) + 16 * len(self.network.layers)
 
-    def run(
-        self,
-        order: int,
-        n: int,
-        first: int,
-        last: int,
-        hyper: np.ndarray,
-        numbers: np.ndarray,
-        words: np.ndarray,
-        results: Results,
-        group_weights: np.ndarray | None = None,
-    ) -> None:
-        """Steps `first` to `last` of an epoch over the n rows at the address `order`; see `engine.steps`.
-
-        With weights, `group_weights` has the sum of the weights for each update: `sums.group_weights`.
-        """
-        spec, plan, network = self.spec, self.plan, self.network
-        scalar, rule = spec.dtype.type, (plan.rule, plan.options)
-        updates = range(first // plan.accumulate, (last - 1) // plan.accumulate + 1)
-        # All of them before the first launch: an unfit rate leaves the parameters alone.
-        scalars = {u: plan.rule.scalars(tuple(map(float, hyper[u])), spec.dtype, plan.options) for u in updates}
-        together = self.batch * plan.accumulate
-        outputs, clip = float(numbers[7]), float(numbers[2])
-        weights = 0 if self.weights is None else self.weights.pointer
+    def run(self, epoch: Epoch, first: int, last: int) -> None:
+        """Start steps `first` to `last` of an epoch."""
+        spec, plan, data, stream, network = self.job.spec, self.job.plan, self.job.data, self.job.stream, self.network
+        scalar, rule, n, table = spec.dtype.type, (plan.rule, plan.options), epoch.n, epoch.tables[self.m]
+        order = epoch.order + 8 * self.m * n
+        losses, squares = epoch.records.losses + 8 * self.m * n, epoch.records.squares + 8 * self.m * plan.steps(n)
+        measures = epoch.records.measures + 24 * self.m * n
+        weights = 0 if data.weights is None else data.weights.pointer
         for s in range(first, last):
-            begin, end = s * self.batch, min(n, (s + 1) * self.batch)
-            update, rows = s // plan.accumulate, end - begin
-            group_begin, group_end = update * together, min(n, (update + 1) * together)
-            samples = float(group_end - group_begin) if group_weights is None else float(group_weights[update])
-            samples = samples or 1.0  # every weight is 0, and so is the gradient
-            decay = float(numbers[0]) / samples if numbers[1] != 0 else float(numbers[0])
+            begin, end = s * plan.batch, min(n, (s + 1) * plan.batch)
+            rows, update, decay = end - begin, s // plan.accumulate, table.decays[s]
             key = None
             if spec.dropout > 0:
-                key = np.uint64(plain(splitmix)(int(words[0]), int(words[1]) + s))
-            rows_here = order + 8 * begin
-            x = Source(self.X.pointer, self.X.dtype, rows_here, self.scale)
-            network.forward(self.stream, x, rows, network.at(network.space.z), key)
+                key = np.uint64(plain(splitmix)(int(epoch.seeds[self.m]), epoch.first_step + s))
+            x = Source(data.X.pointer, data.X.dtype, order + 8 * begin, data.scale)
+            network.forward(stream, x, rows, network.at(network.space.z), key)
             network.losses(
-                *(self.stream, rows, self.y.pointer, rows_here, scalar(float(numbers[4]) / (samples * outputs))),
-                *(results.losses + 8 * begin, results.measures and results.measures + 24 * begin, weights),
+                *(stream, rows, data.y.pointer, order + 8 * begin, scalar(table.factors[s]), losses + 8 * begin),
+                *(measures + 24 * begin if plan.measure else 0, weights),
             )
-            network.backward(self.stream, rows, key)
+            network.backward(stream, rows, key)
             if decay != 0:
-                network.squares(self.stream, _address(self._ranges), results.squares + 8 * s)
+                network.squares(stream, address_of(self._ranges), squares + 8 * s)
+            constants = table.constants[update]
             if self.fused:
-                network.gradients(self.stream, x, rows, self.vel, scalar(decay), scalars[update], rule)
+                network.updates(stream, x, rows, self.vel, scalar(decay), rule, constants)
                 continue
-            more = begin > group_begin
+            more = s % plan.accumulate > 0
             added, grads = scalar(0 if more else decay), network.at(network.space.grads)
-            network.gradients(self.stream, x, rows, grads, added, (np.int64(more),))
-            if end == group_end:
-                network.apply(self.stream, rule, self.vel, self._whole, clip, scalars[update])
-
-
-def _address(array: Any) -> int:
-    return int(array.__cuda_array_interface__["data"][0])
+            network.gradients(stream, x, rows, grads, added, more)
+            if s + 1 == plan.steps(n) or (s + 1) % plan.accumulate == 0:
+                network.apply(stream, rule, self.vel, self._whole, plan.clip, constants)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +10,14 @@ import numpy as np
 from ...gpu import driver
 from ...gpu.compiler import Kernel
 from ...kernels.jit import plain
+from ...kernels.rule import Rule
 from ..dropout import layer_key
 from ..layout import layers
 from ..spec import NetworkSpec
-from . import gemm, reductions
+from . import gemm, losses, reductions
 from .gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
+
+RuleOptions = tuple[Rule, tuple[Any, ...]]
 
 TILES = (64, 32)  # the first that gives every multiprocessor a tile, or else the last
 
@@ -30,8 +33,8 @@ class Space:
         places = np.cumsum([0, *sizes]).tolist()
         count = len(hidden)
         self.hidden, self.deltas = places[:count], places[count : 2 * count + 1]  # the last delta is of the outputs
-        self.z, self.scratch, self.grads, self.shrink = places[2 * count + 1 : 2 * count + 5]
-        self.size = self.shrink + 4
+        self.z, self.scratch, self.grads, self.clip_factor = places[2 * count + 1 : 2 * count + 5]
+        self.size = self.clip_factor + 4
 
 
 class Launch(NamedTuple):
@@ -115,33 +118,39 @@ class Network:
             to = self.at(self.space.hidden[index - 1]), here, *self._dropout(key, index - 1)
             self.product(stream, DELTA, kind, above, self.weights(index), shape, *to)
 
-    def gradients(
-        self, stream: Any, x: Source, rows: int, target: int, decay: Any, last: Sequence[Any], rule: Any = None
-    ) -> None:
-        """Of every layer the gradient: to `target`, or with a rule to that, whose velocities are there.
+    def gradients(self, stream: Any, x: Source, rows: int, out: int, decay: Any, more: bool) -> None:
+        """The gradient of every layer with the penalty's, to the address `out`; with `more` added to what is there."""
+        for index, below, shape in self._weight_products(x, rows):
+            kind = self._kind(below.dtype)
+            to = self.weights(index), self.weights(index, out), decay, np.int64(more)
+            self.product(stream, GRADIENT, kind, below, self.at(self.space.deltas[index]), shape, *to)
 
-        `last` is whether to add to what is there, or the rule's scalars.
-        """
-        purpose = GRADIENT if rule is None else UPDATE
+    def updates(
+        self, stream: Any, x: Source, rows: int, vel: int, decay: Any, rule: RuleOptions, constants: Sequence[Any]
+    ) -> None:
+        """The same gradients, each given to the rule at once; its states are at the address `vel`."""
+        for index, below, shape in self._weight_products(x, rows):
+            kind = self._kind(below.dtype)._replace(rule=rule[0], options=rule[1])
+            to = self.weights(index), self.weights(index, vel), np.int64(self.spec.size), decay, *constants
+            self.product(stream, UPDATE, kind, below, self.at(self.space.deltas[index]), shape, *to)
+
+    def _weight_products(self, x: Source, rows: int) -> Iterator[tuple[int, Source, tuple[int, int, int]]]:
+        """For every layer what is below it, and the shape of the product that is its gradient."""
         for index, layer in enumerate(self.layers):
             below = x if index == 0 else Source(self.at(self.space.hidden[index - 1]))
-            shape = layer.inputs + 1, layer.outputs, rows
-            kind = self._kind(below.dtype)
-            if rule is not None:
-                kind = kind._replace(rule=rule[0], options=rule[1])
-            to = self.weights(index), self.weights(index, target), decay, *last
-            self.product(stream, purpose, kind, below, self.at(self.space.deltas[index]), shape, *to)
+            yield index, below, (layer.inputs + 1, layer.outputs, rows)
 
     def losses(
-        self, stream: Any, rows: int, y: int, order: int, factor: Any, losses: int, measures: int = 0, weights: int = 0
+        self, stream: Any, rows: int, y: int, order: int, factor: Any, out: int, measures: int = 0, weights: int = 0
     ) -> None:
-        """Losses and slopes of the rows, from the outputs in the space."""
+        """Losses of the rows, to the address `out`, and their derivatives, from the outputs in the space."""
         spec, space = self.spec, self.space
         kernel = losses.losses_kernel(spec.dtype_name, spec.loss, measures != 0, weights != 0)
         places = map(np.int64, (space.z, space.deltas[-1], space.scratch))
         self.start(
-            *(stream, kernel, -(-rows // losses.ROWS), losses.THREADS, self.address, *places, y, weights, order),
-            *(np.int64(rows), np.int64(spec.sizes[-1]), factor, losses, measures),
+            *(stream, kernel, -(-rows // losses.ROWS), losses.THREADS),
+            *(self.address, *places, y, weights, order),
+            *(np.int64(rows), np.int64(spec.sizes[-1]), factor, out, measures),
         )
 
     def squares(self, stream: Any, ranges: int, out: int) -> None:
@@ -150,22 +159,19 @@ class Network:
         count = np.int64(len(self.layers))
         self.start(stream, kernel, 1, reductions.THREADS, self.params, ranges, count, out, np.float64(0))
 
-    def apply(self, stream: Any, rule: Any, vel: int, whole: int, clip: float, scalars: Sequence[Any]) -> None:
+    def apply(
+        self, stream: Any, rule: RuleOptions, vel: int, whole: int, clip: float, constants: Sequence[Any]
+    ) -> None:
         """Give the gradient in the space to the rule; `whole` is the address of its range, from 0 to its size."""
-        spec, grads, shrink = self.spec, self.at(self.space.grads), self.at(self.space.shrink)
+        spec, grads, clip_factor = self.spec, self.at(self.space.grads), self.at(self.space.clip_factor)
         clipped = clip < np.inf
         if clipped:
             kernel = reductions.squares_kernel(spec.dtype_name, True)
-            self.start(stream, kernel, 1, reductions.THREADS, grads, whole, np.int64(1), shrink, np.float64(clip))
-        most = 8 * self.driver.multiprocessors(self.device)
-        self.start(
-            *(
-                stream,
-                reductions.apply_kernel(spec.dtype_name, *rule, clipped),
-                min(most, -(-spec.size // reductions.THREADS)),
-            ),
-            *(reductions.THREADS, self.params, grads, vel, shrink, np.int64(spec.size), *scalars),
-        )
+            self.start(stream, kernel, 1, reductions.THREADS, grads, whole, np.int64(1), clip_factor, np.float64(clip))
+        kernel, threads = reductions.apply_kernel(spec.dtype_name, *rule, clipped), reductions.THREADS
+        blocks = min(8 * self.driver.multiprocessors(self.device), -(-spec.size // threads))
+        arguments = self.params, grads, vel, clip_factor, np.int64(spec.size), *constants
+        self.start(stream, kernel, blocks, threads, *arguments)
 
     def ranges(self) -> np.ndarray:
         """First and last of each layer's weights, then of everything: for `squares` and `apply`."""

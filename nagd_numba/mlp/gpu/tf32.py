@@ -1,4 +1,4 @@
-"""TF32: how a product multiplies on tensor cores (`precision="tf32"`), in the place of its chains of `fma`.
+"""TF32: products multiplied on tensor cores (`precision="tf32"`) in place of chains of `fma`.
 
 Factors are rounded to TF32 (10 explicit bits of mantissa, to nearest, ties away from 0) on their way to shared memory,
 once; from there each warp makes 32 x 16 results, 16 x 8 at once, by `mma.sync.m16n8k8`.  A lane of it holds
@@ -37,6 +37,7 @@ from numba.extending import intrinsic
 
 from ...gpu import driver
 from ...gpu.pointers import data_of, quotient
+from ...kernels.template import template
 
 OLDEST = (8, 0)  # the first compute capability that has it
 ROWS, COLUMNS, TERMS = 32, 16, 8  # of a warp's results; terms of one instruction
@@ -47,10 +48,6 @@ _MULTIPLY = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, "
     "{$10, $11, $12, $13};"
 )
-
-# Bound by `products.kernel`.
-TILE: Any = None
-PITCH: Any = None
 
 
 def check(precision: str, device: int) -> None:
@@ -65,13 +62,17 @@ def check(precision: str, device: int) -> None:
         )
 
 
-def square(thread):
-    """First row and column of the results of this thread; where its factors begin, each in its part of the stage."""
-    warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
-    row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
-    column = warp % (TILE // COLUMNS) * COLUMNS
-    term = lane % 4 * 2 * PITCH
-    return row, column + lane % 4 * 4, term + row, term + column + lane // 4 * 2
+@template
+def square(TILE, PITCH):
+    def square(thread):
+        """First row and column of this thread's results; where its factors begin, in each operand's shared memory."""
+        warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
+        row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
+        column = warp % (TILE // COLUMNS) * COLUMNS
+        term = lane % 4 * 2 * PITCH
+        return row, column + lane % 4 * 4, term + row, term + column + lane // 4 * 2
+
+    return square
 
 
 @intrinsic
@@ -89,7 +90,7 @@ def store_rounded(typingctx, pointer, at, value):
 
 @intrinsic(prefer_literal=True)
 def multiply(typingctx, stage, left, right, pitch, depth, sums):
-    """Add `depth` terms to the sums of all lanes of the warp: what `products._multiply` does for a thread."""
+    """Add `depth` terms to the sums of all lanes of the warp: what `gemm.multiply_add` does for a thread."""
 
     def build(context, builder, signature, operands):
         memory, left_at, right_at, _, _, array = operands

@@ -21,7 +21,8 @@ from nagd_numba.kernels.jit import cpu_kernel
 from nagd_numba.kernels.pointers import pointer
 from nagd_numba.kernels.rounding import add, fma
 from nagd_numba.mlp.cpu import specialize
-from nagd_numba.mlp.cpu.microkernel import BLOCK, ROWS
+from nagd_numba.mlp.cpu.microkernel import ROWS
+from nagd_numba.mlp.sums import BLOCK
 from tests.helpers import oracles
 from tests.helpers.backends import JIT_OFF
 

@@ -1,0 +1,67 @@
+"""Launches of the persistent kernel: many steps of all networks in one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ...gpu import driver
+from . import persistent
+from .training_data import Buffers, Epoch, Job, address_of
+
+
+class PersistentLaunch:
+    """The steps of some networks, each in a thread block of its own."""
+
+    def __init__(self, job: Job) -> None:
+        spec, plan, data = job.spec, job.plan, job.data
+        here = driver.current()
+        shared = shared_bytes(job)
+        kernel = persistent.kernel(
+            *(spec.dtype_name, data.X.dtype, spec.activation, spec.loss, spec.dropout > 0),
+            *(data.weights is not None, plan.measure, plan.rule, plan.options),
+        )
+        self.job, self._driver = job, here
+        self._loaded = here.load(kernel, data.device, shared)
+        self._configuration = here.configuration(job.networks, persistent.THREADS, shared)
+        self._sizes = here.upload(np.array(spec.sizes, np.int64), data.device)
+        self._buffers = Buffers(data.device, job.stream)
+
+    def of_epoch(self, epoch: Epoch) -> Callable[[int, int], None]:
+        """What starts steps `first` to `last` of an epoch."""
+        job, spec, data = self.job, self.job.spec, self.job.data
+        scalar = spec.dtype.type
+        rates = self._buffers.upload("rates", np.stack([table.rows() for table in epoch.tables]))
+        seeds = self._buffers.upload("seeds", epoch.seeds)
+        before = (
+            *(job.params, job.vel, np.int64(spec.size)),
+            *(data.X.pointer, data.y.pointer, 0 if data.weights is None else data.weights.pointer, scalar(data.scale)),
+            *(epoch.order, np.int64(epoch.n)),
+        )
+        after = (
+            *(np.int64(job.plan.batch), address_of(self._sizes), np.int64(len(spec.sizes) - 1)),
+            *(rates, seeds, np.uint64(epoch.first_step)),
+            *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), spec.threshold, *epoch.records),
+        )
+
+        def start_steps(first: int, last: int) -> None:
+            where = self._loaded, data.device, job.stream, self._configuration
+            self._driver.launch(*where, *before, np.int64(first), np.int64(last), *after)
+
+        return start_steps
+
+
+def fits(job: Job) -> bool:
+    """Can the persistent kernel train these networks?"""
+    plan = job.plan
+    exact = job.spec.precision != "tf32" and plan.accumulate == 1 and plan.clip == math.inf
+    return exact and shared_bytes(job) <= driver.current().shared_limit(job.data.device)
+
+
+def shared_bytes(job: Job) -> int:
+    """The shared memory of a thread block."""
+    rows = min(job.plan.batch, job.data.X.shape[0])
+    elements = persistent.SharedMemory.of(job.spec.sizes, rows, len(job.plan.rule.states)).total
+    return elements * job.spec.dtype.itemsize

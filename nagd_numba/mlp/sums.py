@@ -1,0 +1,7 @@
+"""In which order the products sum, and what the steps of an epoch add up: the same on every device."""
+
+from __future__ import annotations
+
+BLOCK = 128  # terms of one chain of fma: rounding errors grow with n/128 + 128 instead of n
+LOSS, WEIGHT, PENALTY, ROWS_SEEN, HIT, ABSOLUTE, SQUARE = range(7)  # the elements of an epoch's sums
+SUMS = 7
