@@ -40,9 +40,8 @@ def widths(sizes, layers):
 @inlined
 def aligned(size, dtype):
     """`size` elements that begin at a line of the cache."""
-    itemsize = np.dtype(dtype).itemsize
-    block = np.empty(size + 64 // itemsize, dtype)
-    start = -address(block) % 64 // itemsize
+    block = np.empty(size + 16, dtype)  # 64 bytes or more too many
+    start = -address(block) % 64 // block.itemsize
     return block[start : start + size]
 
 
@@ -118,7 +117,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LAB
             )
             targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
             loss_function(
-                functions[3], pointer(z), targets, pointer(delta), pointer(sums), part, outputs, T(1)
+                functions[3], pointer(z), targets, pointer(delta), pointer(sums), 0, part, outputs, T(1)
             )
             for i in range(part):
                 total += sums[i]
@@ -154,7 +153,7 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
         count = rows if LABELS else rows * outputs
         loss_function(
             *(functions[3], pointer(z), as_integer(pointer(y)), shifted(d, rows * width)),
-            *(pointer(sums), rows, outputs, T(1.0 / count)),
+            *(pointer(sums), 0, rows, outputs, T(1.0 / count)),
         )
         loss = 0.0
         for i in range(rows):

@@ -22,9 +22,9 @@ from ..losses import LOSSES, softmax_loss, softmax_slope, softmax_term
 
 
 @inlined
-def shift_rows(z, rows, outputs):
+def shift_rows(z, first, last, outputs):
     """Subtract from each row its largest element."""
-    for i in range(rows):
+    for i in range(first, last):
         row = i * outputs
         largest = z[row]
         for j in range(1, outputs):
@@ -34,21 +34,21 @@ def shift_rows(z, rows, outputs):
 
 
 @inlined
-def exponentials(z, out, size):
-    """`out = e^z`, in one long loop."""
-    for i in range(size):
+def exponentials(z, out, first, last):
+    """`out = e^z`, in one long loop over elements `first` to below `last`."""
+    for i in range(first, last):
         out[i] = softmax_term(z[i], type(z[i])(0))
 
 
 @template
 def cross_entropy(T):
-    """Each row's `-log softmax(z)[y]`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
+    """The `-log softmax(z)[y]` of rows `first` to below `last`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
 
-    def cross_entropy(z, targets, delta, losses, rows, outputs, factor):
+    def cross_entropy(z, targets, delta, losses, first, last, outputs, factor):
         y = pointer_at(targets, np.int64)
-        shift_rows(z, rows, outputs)
-        exponentials(z, delta, rows * outputs)
-        for i in range(rows):
+        shift_rows(z, first, last, outputs)
+        exponentials(z, delta, first * outputs, last * outputs)
+        for i in range(first, last):
             row = i * outputs
             label = row + y[i]
             terms = T(0)
@@ -66,14 +66,14 @@ def cross_entropy(T):
 
 @template
 def element_loss(value, slope, T):
-    """Each row's sum of a loss of elements, and its derivative times `factor` in `delta`; `z` is overwritten."""
+    """The sums of a loss of elements in rows `first` to below `last`, and its derivative times `factor` in `delta`; `z` is overwritten."""
 
-    def element_loss(z, targets, delta, losses, rows, outputs, factor):
+    def element_loss(z, targets, delta, losses, first, last, outputs, factor):
         t = pointer_at(targets, T)
-        for i in range(rows * outputs):
+        for i in range(first * outputs, last * outputs):
             delta[i] = mul(slope(z[i], t[i]), factor)
             z[i] = value(z[i], t[i])
-        for i in range(rows):
+        for i in range(first, last):
             total = 0.0
             for j in range(outputs):
                 total += np.float64(z[i * outputs + j])
@@ -89,8 +89,8 @@ def softmax_rows(T):
     def softmax_rows(matrix):
         rows, outputs = matrix.shape
         z = pointer(matrix)
-        shift_rows(z, rows, outputs)
-        exponentials(z, z, rows * outputs)
+        shift_rows(z, 0, rows, outputs)
+        exponentials(z, z, 0, rows * outputs)
         for i in range(rows):
             row = i * outputs
             terms = T(0)
@@ -144,11 +144,11 @@ def elements_allowed(BINARY):
 
 @functools.cache
 def interface(dtype: str) -> Interface:
-    """z, the address of the targets (int64 labels, or of the dtype), delta, losses, rows, outputs, factor."""
+    """z, the address of the targets (int64 labels, or of the dtype), delta, losses, first, last row, outputs, factor."""
     kind = from_dtype(np.dtype(dtype))
     x = types.CPointer(kind)
     losses = types.CPointer(types.float64)
-    return Interface(types.void(x, types.int64, x, losses, types.int64, types.int64, kind))
+    return Interface(types.void(x, types.int64, x, losses, types.int64, types.int64, types.int64, kind))
 
 
 @functools.cache

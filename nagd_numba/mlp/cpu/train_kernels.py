@@ -380,7 +380,7 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
             (np.uint64(0), np.uint64(0), 1.0),
         )
         measure(functions.measure, pointer(z), wanted, pointer(measures), 0, rows, outputs)
-        loss(functions.loss, pointer(z), wanted, pointer(deltas), pointer(sums), rows, outputs, T(1))
+        loss(functions.loss, pointer(z), wanted, pointer(deltas), pointer(sums), 0, rows, outputs, T(1))
         result = shifted(pointer_at(evaluation.results, np.float64), part * SUMS)
         for i in range(rows):
             weight = 1.0
