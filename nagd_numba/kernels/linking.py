@@ -148,6 +148,13 @@ class Linked:
         self.for_users = interface.dynamic_caller(self.address, function)
 
 
+def address_of(compiled: Any, interface: Interface) -> int:
+    """The address of an `@njit` function, compiled for the interface; it must be kept as long as it is called."""
+    compiled.compile(interface.signature)
+    made = compiled.overloads[interface.signature.args]
+    return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+
+
 def linked(
     function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False
 ) -> Linked:

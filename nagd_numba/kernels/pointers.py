@@ -212,7 +212,10 @@ def restorer(kind: Any) -> Any:
         def build(context, builder, signature, operands):
             model = context.data_model_manager[kind]
             slot = builder.inttoptr(operands[0], model.get_data_type().as_pointer())
-            return model.from_data(builder, builder.load(slot))
+            value = model.from_data(builder, builder.load(slot))
+            if context.enable_nrt:  # the copy that was put there keeps its own count
+                context.nrt.incref(builder, kind, value)
+            return value
 
         return kind(types.int64), build
 

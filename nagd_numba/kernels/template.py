@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -25,6 +26,7 @@ class Template:
 
     def __init__(self, make: Callable[..., FunctionType]) -> None:
         self._make = make
+        self.slots = tuple(inspect.signature(make).parameters)
         functools.update_wrapper(self, make)
 
     def bind(self, name: str | None = None, **slots: Any) -> FunctionType:

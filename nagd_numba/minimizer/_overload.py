@@ -12,7 +12,7 @@ from numba.extending import overload
 from . import algorithm
 from .minimize import minimize
 from .objective import COUNTS, NFEV, NIT, NJEV
-from .specialize import APART, DIFFERENCES, TOGETHER, Functions, compiled
+from .specialize import APART, DIFFERENCES, TOGETHER, Functions, compiled_solver
 
 
 class Result(NamedTuple):
@@ -70,7 +70,7 @@ def _minimize(
         raise TypingError("nagd_numba.minimize: method 'momentum' has no proximal form")
     if callable(functions.prox) and tracks:
         raise TypingError("nagd_numba.minimize: restart='function' needs the penalty of prox: call it from Python")
-    solve = compiled(functions).solve
+    solve = compiled_solver(functions)
     nonnegative = functions.prox == "nonneg"
 
     def compiled_minimize(

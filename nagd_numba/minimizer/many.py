@@ -100,10 +100,10 @@ def minimize_many(
             pace.took("problems", count, time.perf_counter() - start)
             done += count
     else:
-        made = interpreted(functions)
+        solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
             own = row(columns, m) + common
-            statuses[m] = made.solve(X[m], G[m], *np.empty((2, n)), numbers[m], counts[m], *fixed, own)
+            statuses[m] = solve(X[m], G[m], *np.empty((2, n)), numbers[m], counts[m], *fixed, own)
     return _result(X, G, numbers, counts, statuses, wanted)
 
 

@@ -195,7 +195,7 @@ def _run(
     y, z, g = (array_backends.duplicate(x) for _ in range(3))
     numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
     fixed = wanted.settings, wanted.first, wanted.second
-    made.start(x, y, z, g, numbers, counts, *fixed, args)
+    made.start(x, y, z, g, numbers, counts, *fixed, 0, args)
     pace = Pace(("steps",), guess=CALL_SECONDS)
     status = algorithm.RUNNING
     while status == algorithm.RUNNING:
@@ -213,7 +213,7 @@ def _run(
         pace.took("steps", steps, time.perf_counter() - start)
         if tell is not None and counts[NIT] > before and tell(x, float(numbers[algorithm.TOTAL])):
             status = algorithm.CALLBACK if status == algorithm.RUNNING else status
-    status = made.conclude(x, g, numbers, counts, status, wanted.first, wanted.second, args)
+    status = made.conclude(x, y, z, g, numbers, counts, *fixed, status, args)
     return described(x, g, numbers, counts, status, wanted)
 
 

@@ -6,12 +6,7 @@ perhaps 0 instead); `value(x, counts, args)` returns the value.
 
 from __future__ import annotations
 
-from typing import Any
-
-# Bound to the user's functions.
-fun: Any = None
-jac: Any = None
-take: Any = None  # one of those below
+from ..kernels.template import template
 
 NIT, NFEV, NJEV, RESTARTS, STALLED = range(5)  # what `counts` counts
 COUNTS = 5
@@ -35,53 +30,76 @@ def take_array(to, x):
     to[:] = x
 
 
-def evaluate_together(x, g, counts, wanted, args):
+@template
+def evaluate_together(fun, take):
     """`jac=True`: `fun` returns both."""
-    f, gradient = fun(x, *args)
-    take(g, gradient)
-    counts[NFEV] += 1
-    counts[NJEV] += 1
-    return f
+
+    def evaluate_together(x, g, counts, wanted, args):
+        f, gradient = fun(x, *args)
+        take(g, gradient)
+        counts[NFEV] += 1
+        counts[NJEV] += 1
+        return f
+
+    return evaluate_together
 
 
-def value_together(x, counts, args):
-    counts[NFEV] += 1
-    counts[NJEV] += 1
-    return fun(x, *args)[0]
+@template
+def value_together(fun):
+    def value_together(x, counts, args):
+        counts[NFEV] += 1
+        counts[NJEV] += 1
+        return fun(x, *args)[0]
+
+    return value_together
 
 
-def evaluate_apart(x, g, counts, wanted, args):
+@template
+def evaluate_apart(fun, jac, take):
     """`jac` is a function of its own."""
-    gradient = jac(x, *args)
-    take(g, gradient)
-    counts[NJEV] += 1
-    f = 0.0
-    if wanted:
-        f += fun(x, *args)
-        counts[NFEV] += 1
-    return f
+
+    def evaluate_apart(x, g, counts, wanted, args):
+        gradient = jac(x, *args)
+        take(g, gradient)
+        counts[NJEV] += 1
+        f = 0.0
+        if wanted:
+            f += fun(x, *args)
+            counts[NFEV] += 1
+        return f
+
+    return evaluate_apart
 
 
-def evaluate_differences(x, g, counts, wanted, args):
+@template
+def evaluate_differences(fun):
     """No `jac`: central differences, `(f(x + h e_i) - f(x - h e_i)) / 2h`; `x` is as it was afterwards."""
-    for i in range(x.size):
-        middle = x[i]
-        h = DIFFERENCE * max(1.0, abs(middle))
-        x[i] = above = middle + h
-        rise = 0.0 + fun(x, *args)
-        x[i] = below = middle - h
-        rise -= fun(x, *args)
-        x[i] = middle
-        g[i] = rise / (above - below)
-    counts[NFEV] += 2 * x.size
-    counts[NJEV] += 1
-    f = 0.0
-    if wanted:
-        f += fun(x, *args)
+
+    def evaluate_differences(x, g, counts, wanted, args):
+        for i in range(x.size):
+            middle = x[i]
+            h = DIFFERENCE * max(1.0, abs(middle))
+            x[i] = above = middle + h
+            rise = 0.0 + fun(x, *args)
+            x[i] = below = middle - h
+            rise -= fun(x, *args)
+            x[i] = middle
+            g[i] = rise / (above - below)
+        counts[NFEV] += 2 * x.size
+        counts[NJEV] += 1
+        f = 0.0
+        if wanted:
+            f += fun(x, *args)
+            counts[NFEV] += 1
+        return f
+
+    return evaluate_differences
+
+
+@template
+def value_alone(fun):
+    def value_alone(x, counts, args):
         counts[NFEV] += 1
-    return f
+        return 0.0 + fun(x, *args)
 
-
-def value_alone(x, counts, args):
-    counts[NFEV] += 1
-    return 0.0 + fun(x, *args)
+    return value_alone

@@ -20,12 +20,8 @@ from typing import Any
 
 from numba import types
 
-from ..kernels.jit import cpu_kernel
-
-# Bound for a user's own map.
-own: Any = None
-own_penalty: Any = None
-take: Any = None
+from ..kernels.linking import Interface, Linked, linked
+from ..kernels.template import template
 
 NAMES = ("l1", "box", "nonneg")
 
@@ -47,8 +43,12 @@ def clip(z, step, first, second):
         z[i] = min(max(z[i], first[i]), second[i])
 
 
-def users(z, step, first, second):
-    take(z, own(z, step))
+@template
+def users(own, take):
+    def users(z, step, first, second):
+        take(z, own(z, step))
+
+    return users
 
 
 def no_penalty(x, first, second):
@@ -62,8 +62,22 @@ def weighted_l1(x, first, second):
     return total
 
 
-def users_penalty(x, first, second):
-    return own_penalty(x)
+@template
+def users_penalty(own):
+    def users_penalty(x, first, second):
+        return own(x)
+
+    return users_penalty
+
+
+def chosen(name: Any, own_penalty: Any, take: Callable) -> tuple[Callable, Callable]:
+    """The map and the penalty of a name, or of the user's functions."""
+    map_: Callable = {None: nothing, "l1": soft_threshold, "box": clip, "nonneg": clip}[None if callable(name) else name]
+    if callable(name):
+        map_ = users.bind(own=name, take=take)
+    if own_penalty is not None:
+        return map_, users_penalty.bind(own=own_penalty)
+    return map_, weighted_l1 if name == "l1" else no_penalty
 
 
 _vector = types.float64[::1]
@@ -75,6 +89,11 @@ SIGNATURES: dict[Callable, Any] = {
 
 
 @functools.cache
+def compiled(function: Callable) -> Linked:
+    """One of our own maps or penalties, compiled; kept on disk."""
+    return linked(function, Interface(SIGNATURES[function]), from_python=True)
+
+
 def kernels() -> dict[Callable, Callable]:
-    """For loops that run in Python; kept on disk."""
-    return {f: cpu_kernel(f, f"minimize_{f.__name__}", signature) for f, signature in SIGNATURES.items()}
+    """Our own, for loops that run in Python."""
+    return {function: compiled(function).kernel for function in SIGNATURES}

@@ -1,4 +1,9 @@
-"""The loop bound to the user's functions: compiled, or in Python."""
+"""The algorithm bound to the user's functions: compiled, or in Python.
+
+Compiled, the algorithm does not contain the user's functions: it is compiled once, kept on disk, and calls them at
+their addresses (`Calls`), with the user's `args` behind an address too.  For each set of functions only what evaluates
+them is compiled, and an entry that takes the arguments.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,23 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import types
+import numpy as np
+from numba import carray, prange, typeof, types
+from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import is_jitted, overload
+from numba.extending import intrinsic, is_jitted, overload
 
-from ..kernels.jit import bind, callee, over_users
+from ..kernels.jit import over_user_functions, subroutine
+from ..kernels.linking import Interface, Linked, address_of, linked
+from ..kernels.pointers import pointer, restorer
+from ..kernels.template import template
 from . import algorithm, objective, prox, vectors
 
 TOGETHER, APART, DIFFERENCES = "together", "apart", "differences"  # where the gradient comes from
 
 
 class Functions(NamedTuple):
-    """The user's functions, and the names of what is ours: what makes a loop."""
+    """The user's functions, and the names of what is ours: what the algorithm is bound to."""
 
     fun: Callable
     jac: Callable | None  # for APART
@@ -32,72 +42,245 @@ class Functions(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """`algorithm.start`, `algorithm.advance`, `algorithm.conclude`, and all of them as `algorithm.solve`, for some functions."""
+    """`algorithm.start`, `advance` and `conclude` for some functions."""
 
     start: Callable
     advance: Callable
     conclude: Callable
-    solve: Callable
 
 
-def _templates(functions: Functions) -> tuple[dict[str, Callable], dict[str, Any]]:
-    """The parts of the loop that depend on the functions, and what these are bound to."""
-    forms = {
-        TOGETHER: (objective.evaluate_together, objective.value_together),
-        APART: (objective.evaluate_apart, objective.value_alone),
-        DIFFERENCES: (objective.evaluate_differences, objective.value_alone),
+class Calls(NamedTuple):
+    """What the compiled algorithm calls: addresses, 0 for no map or no penalty; `context` is where `args` are."""
+
+    evaluate: int
+    value: int
+    prox: int
+    penalty: int
+    context: int
+
+
+def _objective(functions: Functions, take: Callable) -> tuple[Any, Any]:
+    """`evaluate` and `value` for where the gradient comes from."""
+    fun = functions.fun
+    if functions.form == TOGETHER:
+        return objective.evaluate_together.bind(fun=fun, take=take), objective.value_together.bind(fun=fun)
+    value = objective.value_alone.bind(fun=fun)
+    if functions.form == APART:
+        return objective.evaluate_apart.bind(fun=fun, jac=functions.jac, take=take), value
+    return objective.evaluate_differences.bind(fun=fun), value
+
+
+def _parts(make: Callable, slots: dict[str, Any]) -> dict[str, Any]:
+    """`start`, `advance` and `conclude`, each with the slots that it has."""
+    templates = (algorithm.start, algorithm.advance, algorithm.conclude)
+    return {made.__name__: make(made.bind(**{slot: slots[slot] for slot in made.slots})) for made in templates}
+
+
+def interpreted(functions: Functions) -> Loop:
+    """The algorithm as Python.  Its vectors are float64 and contiguous, as its kernels need them."""
+    return bound_in_python(functions, vectors.kernels(), prox.kernels())
+
+
+def bound_in_python(functions: Functions, operations: dict[str, Callable], maps: dict[Callable, Callable]) -> Loop:
+    """The algorithm with these operations on vectors, and `maps` in the place of our own proximal maps."""
+    evaluate, value = _objective(functions, objective.take_array)
+    map_, penalty = prox.chosen(functions.prox, functions.penalty, objective.take_array)
+    map_, penalty = maps.get(map_, map_), maps.get(penalty, penalty)
+    slots = {
+        "evaluate": evaluate,
+        "value": value,
+        "prox": lambda z, step, first, second, args: map_(z, step, first, second),
+        "penalty": lambda x, first, second, args: penalty(x, first, second),
+        "proximal": lambda args: functions.prox is not None,
+        **operations,
     }
-    maps = {
-        None: (prox.nothing, prox.no_penalty),
-        "l1": (prox.soft_threshold, prox.weighted_l1),
-        "box": (prox.clip, prox.no_penalty),
-        "nonneg": (prox.clip, prox.no_penalty),
+    return Loop(**_parts(lambda function: function, slots))
+
+
+_vector, _real, _whole = types.float64[::1], types.float64, types.int64
+_x, _counts = types.CPointer(types.float64), types.CPointer(types.int64)
+_settings = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0))
+_calls = typeof(Calls(0, 0, 0, 0, 0))
+
+EVALUATE = Interface(_real(_x, _x, _whole, _counts, types.boolean, _whole))
+VALUE = Interface(_real(_x, _whole, _counts, _whole))
+PROX = Interface(types.void(_vector, _real, _vector, _vector))
+PENALTY = Interface(_real(_vector, _vector, _vector))
+# Of `start`, `advance` and `conclude`, and of `solve`.
+PART = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector, _whole, _calls))
+SOLVE = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector, _calls))
+
+
+@subroutine
+def _evaluate(x, g, counts, wanted, calls):
+    return EVALUATE_CALL(calls.evaluate, pointer(x), pointer(g), x.size, pointer(counts), wanted, calls.context)
+
+
+@subroutine
+def _value(x, counts, calls):
+    return VALUE_CALL(calls.value, pointer(x), x.size, pointer(counts), calls.context)
+
+
+@subroutine
+def _prox(z, step, first, second, calls):
+    if calls.prox != 0:
+        PROX_CALL(calls.prox, z, step, first, second)
+
+
+@subroutine
+def _penalty(x, first, second, calls):
+    return PENALTY_CALL(calls.penalty, x, first, second) if calls.penalty != 0 else 0.0
+
+
+@subroutine
+def _proximal(calls):
+    return calls.prox != 0
+
+
+EVALUATE_CALL, VALUE_CALL, PROX_CALL, PENALTY_CALL = EVALUATE.call, VALUE.call, PROX.call, PENALTY.call
+
+
+@functools.cache
+def compiled_parts() -> dict[str, Linked]:
+    """The algorithm, compiled once for all functions."""
+    slots = {
+        "evaluate": _evaluate,
+        "value": _value,
+        "prox": _prox,
+        "penalty": _penalty,
+        "proximal": _proximal,
+        **vectors.subroutines(),
     }
-    map_, penalty = (prox.users, prox.no_penalty) if callable(functions.prox) else maps[functions.prox]
-    if functions.penalty is not None:
-        penalty = prox.users_penalty
-    evaluate, value = forms[functions.form]
-    own = {"fun": functions.fun, "jac": functions.jac, "own": functions.prox, "own_penalty": functions.penalty}
-    return {"evaluate": evaluate, "value": value, "prox": map_, "penalty": penalty}, own
+    return _parts(lambda function: linked(function, PART), slots)
+
+
+@functools.cache
+def compiled_solve() -> Linked:
+    """All of it in one call."""
+    parts = {name: part.call for name, part in compiled_parts().items()}
+    return linked(algorithm.solve.bind(**parts), SOLVE)
+
+
+@template
+def evaluate_at(evaluate, restore):
+    def evaluate_at(x, g, n, counts, wanted, context):
+        return evaluate(carray(x, n), carray(g, n), carray(counts, objective.COUNTS), wanted, restore(context))
+
+    return evaluate_at
+
+
+@template
+def value_at(value, restore):
+    def value_at(x, n, counts, context):
+        return value(carray(x, n), carray(counts, objective.COUNTS), restore(context))
+
+    return value_at
+
+
+def _map_address(function: Callable, interface: Interface) -> int:
+    """The address of a map or a penalty; 0 for those that do nothing."""
+    if function in (prox.nothing, prox.no_penalty):
+        return 0
+    if function in prox.SIGNATURES:
+        return int(prox.compiled(function).address)
+    return address_of(over_user_functions(function), interface)
+
+
+class _Calls:
+    """`calls(args)` for compiled code: `Calls` for some functions, compiled for the type of `args` when first typed."""
+
+    def __init__(self, functions: Functions) -> None:
+        take = subroutine(objective.take_elements)
+        self.evaluate, self.value = map(over_user_functions, _objective(functions, take))
+        chosen = prox.chosen(functions.prox, functions.penalty, take)
+        self.maps = [_map_address(made, interface) for made, interface in zip(chosen, (PROX, PENALTY), strict=True)]
+        self._made: dict[Any, Any] = {}
+
+        def calls(typingctx, args):
+            addresses = self._addresses(args)
+
+            def build(context, builder, signature, operands):
+                parts = [
+                    builder.ptrtoint(context.add_dynamic_addr(builder, made, info="a user's function"), size)
+                    if made
+                    else size(0)
+                    for made in addresses
+                ]
+                slot = cgutils.alloca_once(builder, context.get_data_type(args))
+                builder.store(context.data_model_manager[args].as_data(builder, operands[0]), slot)
+                parts.append(builder.ptrtoint(slot, size))
+                return context.make_tuple(builder, _calls, parts)
+
+            size = cgutils.intp_t
+            return _calls(args), build
+
+        self.intrinsic: Any = intrinsic(calls)
+
+    def _addresses(self, args: types.Type) -> list[int]:
+        if args not in self._made:
+            restore = restorer(args)
+            evaluate = evaluate_at.bind(evaluate=self.evaluate, restore=restore)
+            value = value_at.bind(value=self.value, restore=restore)
+            kept = over_user_functions(evaluate), over_user_functions(value)
+            self._made[args] = kept, [address_of(kept[0], EVALUATE), address_of(kept[1], VALUE)]
+        return [*self._made[args][1], *self.maps]
+
+
+@template
+def entry(part, calls):
+    """From Python: one of the parts of the algorithm, at its address."""
+
+    def entry(address, x, y, z, g, numbers, counts, settings, first, second, number, args):
+        return part(address, x, y, z, g, numbers, counts, settings, first, second, number, calls(args))
+
+    return entry
+
+
+@template
+def solve_with(solve, calls):
+    def solve_with(x, g, z, y, numbers, counts, settings, first, second, args):
+        return solve(x, g, z, y, numbers, counts, settings, first, second, calls(args))
+
+    return solve_with
 
 
 # Bounded: a user who makes functions in a loop would fill the memory.
 @functools.lru_cache(maxsize=128)
 def compiled(functions: Functions) -> Loop:
     """For functions that are compiled themselves.  What it is compiled for is kept while it is."""
-    templates, own = _templates(functions)
-    own["take"] = callee(objective.take_elements)
-    bound = {name: over_users(template, **own) for name, template in templates.items()}
-    return _loop(over_users, {**bound, **vectors.inside()}, functions)
+    run = over_user_functions(entry.bind(part=PART.call, calls=_calls_of(functions).intrinsic))
+    return Loop(**{name: functools.partial(run, part.address) for name, part in compiled_parts().items()})
+
+
+@functools.lru_cache(maxsize=128)
+def compiled_solver(functions: Functions) -> Callable:
+    """`algorithm.solve` for such functions, for compiled code."""
+    solve = solve_with.bind(solve=compiled_solve().for_users, calls=_calls_of(functions).intrinsic)
+    return over_user_functions(solve)
+
+
+@functools.lru_cache(maxsize=128)
+def _calls_of(functions: Functions) -> _Calls:
+    return _Calls(functions)
+
+
+@template
+def solve_rows(solve):
+    """The problems `begin` to `end`, each in its row, with its row of each array in `columns`."""
+
+    def solve_rows(X, G, numbers, counts, statuses, settings, first, second, begin, end, columns, common):
+        for m in prange(begin, end):
+            y, z = np.empty(X.shape[1]), np.empty(X.shape[1])
+            own = row(columns, m) + common
+            statuses[m] = solve(X[m], G[m], z, y, numbers[m], counts[m], settings, first, second, own)
+
+    return solve_rows
 
 
 @functools.lru_cache(maxsize=128)
 def rows(functions: Functions, parallel: bool) -> Callable:
-    """`algorithm.solve_rows`."""
-    return over_users(algorithm.solve_rows, parallel, solve=compiled(functions).solve, row=row)
-
-
-def interpreted(functions: Functions) -> Loop:
-    """The same text as Python.  Its vectors are float64 and contiguous, as its kernels need them."""
-    return bound_in_python(functions, vectors.kernels(), prox.kernels())
-
-
-def bound_in_python(functions: Functions, operations: dict[str, Callable], maps: dict[Callable, Callable]) -> Loop:
-    """The text with these operations on vectors, and `maps` in the place of our own proximal maps."""
-    templates, own = _templates(functions)
-    own["take"] = objective.take_array
-    bound = {name: maps.get(f) or _in_python(f, **own) for name, f in templates.items()}
-    return _loop(_in_python, {**bound, **operations}, functions)
-
-
-def _loop(make: Callable, names: dict[str, Any], functions: Functions) -> Loop:
-    names["PROXIMAL"] = functions.prox is not None
-    parts = {f.__name__: make(f, **names) for f in (algorithm.start, algorithm.advance, algorithm.conclude)}
-    return Loop(**parts, solve=make(algorithm.solve, **parts))
-
-
-def _in_python(function: Callable, **bindings: Any) -> Callable:
-    return bind(function, function.__name__, bindings)
+    """`solve_rows`."""
+    return over_user_functions(solve_rows.bind(solve=compiled_solver(functions)), parallel)
 
 
 def row(columns, m):

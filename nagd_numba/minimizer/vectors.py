@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import types
 
-from ..kernels.jit import callee, cpu_kernel
+from ..kernels.jit import kernel, subroutine
 
 
 def copy(to, x):
@@ -91,12 +91,12 @@ SIGNATURES: dict[Callable, Any] = {
 
 
 @functools.cache
-def inside() -> dict[str, Callable]:
-    """For compiled loops."""
-    return {function.__name__: callee(function) for function in SIGNATURES}
+def subroutines() -> dict[str, Callable]:
+    """For the compiled algorithm."""
+    return {function.__name__: subroutine(function) for function in SIGNATURES}
 
 
 @functools.cache
 def kernels() -> dict[str, Callable]:
-    """For loops that run in Python; kept on disk."""
-    return {f.__name__: cpu_kernel(f, f"minimize_{f.__name__}", signature) for f, signature in SIGNATURES.items()}
+    """For the algorithm in Python; kept on disk."""
+    return {function.__name__: kernel(function, signature) for function, signature in SIGNATURES.items()}
