@@ -33,8 +33,7 @@ OPTIONS: Any = None
 BRANCH: Any = None
 LOW: Any = None
 BELOW: Any = None
-GRADS: Any = None
-STATES: Any = None
+SHAPES: Any = None
 OVERLAP: Any = None
 HYPER: Any = None
 RANGE: Any = None
@@ -65,7 +64,7 @@ def _overload_step(optimizer: Optimizer) -> None:
             hyper = _hyper(optimizer, fixed)
         source = (
             f"def {step.__name__}{signature}:\n"
-            f"    check(params.shape, grads.shape, ({''.join(f'{x}.shape, ' for x in rule.states)}))\n"
+            f"    check(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
             f"    run(vector(params), vector(grads), states, {hyper})\n"
             f"    return params\n"
@@ -173,8 +172,9 @@ def compiled_loop(rule: Rule, options: tuple[Any, ...], contiguous: bool) -> Cal
 
 @functools.cache
 def _shape_check(name: str, rule: Rule) -> Callable[..., Any]:
-    message = f"{name}: {{}} must have the shape of params"
-    return callee(_check_shapes, GRADS=message.format("grads"), STATES=tuple(map(message.format, rule.states)))
+    return callee(
+        _check_shapes, SHAPES=tuple(f"{name}: {x} must have the shape of params" for x in ("grads", *rule.states))
+    )
 
 
 @functools.cache
@@ -208,12 +208,10 @@ def _ranges(rule: Rule) -> dict[str, Any]:
     return {name: bound[name] for name in ("LOW", "BELOW")}
 
 
-def _check_shapes(params, grads, states):
-    if grads != params:
-        raise ValueError(GRADS)
-    for k in range(len(states)):
-        if states[k] != params:
-            raise ValueError(STATES[k])
+def _check_shapes(params, others):
+    for k in range(len(others)):
+        if others[k] != params:
+            raise ValueError(SHAPES[k])
 
 
 def _run(params, grads, states, hyper):
