@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
         given = item.callspec.params if hasattr(item, "callspec") else {}
         compiled = "backend" in given and given["backend"].name in ("parallel", "strided", "njit", "prange")
         if compiled and given.get("dtype") is np.float64 and item.get_closest_marker("float64_once"):
-            item.add_marker(pytest.mark.ci)
+            item.add_marker(pytest.mark.slow)
     if PASSED and Path(PASSED).exists():
         before = set(Path(PASSED).read_text(encoding="utf-8").splitlines())
         done = [item for item in items if item.nodeid in before]

@@ -87,8 +87,11 @@ def step_number(t: Any, function: str) -> float:
 
 def choice_number(optimizer: Optimizer, name: str, x: Any) -> float:
     """A choice that is a hyper-parameter of the rule, as its number."""
-    with validation.prefixed(optimizer.name):
-        return float(optimizer.choice(name, x))
+    try:
+        return optimizer.numbers[name][x]
+    except (KeyError, TypeError):
+        with validation.prefixed(optimizer.name):
+            return float(optimizer.choice(name, x))
 
 
 def rule_constants(optimizer: Optimizer, dtype: Any, **settings: Any) -> tuple[Any, ...]:

@@ -50,7 +50,7 @@ def _overload_step(optimizer: Optimizer) -> None:
             hyper = _hyper(optimizer, fixed)
         source = (
             f"def {step.__name__}{signature}:\n"
-            f"    check(params.shape, grads.shape, ({''.join(f'{x}.shape, ' for x in rule.states)}))\n"
+            f"    check(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
             f"    run(vector(params), vector(grads), states, {hyper})\n"
             f"    return params\n"
@@ -150,9 +150,8 @@ def _typing_errors(name: str) -> Iterator[None]:
 
 @functools.cache
 def _shape_check(name: str, rule: Rule) -> Callable[..., Any]:
-    message = f"{name}: {{}} must have the shape of params"
-    states = tuple(map(message.format, rule.states))
-    return subroutine(check_shapes.bind(GRADS=message.format("grads"), STATES=states))
+    messages = tuple(f"{name}: {x} must have the shape of params" for x in ("grads", *rule.states))
+    return subroutine(check_shapes.bind(SHAPES=messages))
 
 
 @functools.cache
@@ -182,13 +181,11 @@ def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
 
 
 @template
-def check_shapes(GRADS, STATES):
-    def check_shapes(params, grads, states):
-        if grads != params:
-            raise ValueError(GRADS)
-        for k in range(len(states)):
-            if states[k] != params:
-                raise ValueError(STATES[k])
+def check_shapes(SHAPES):
+    def check_shapes(params, others):
+        for k in range(len(others)):
+            if others[k] != params:
+                raise ValueError(SHAPES[k])
 
     return check_shapes
 

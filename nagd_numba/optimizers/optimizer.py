@@ -121,6 +121,11 @@ class Optimizer:
                 made.append(checked.get(name, values[0]))
         return tuple(made)
 
+    @cached_property
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """The number of every name of every choice."""
+        return {name: {x: float(k) for k, x in enumerate(names)} for name, names in self.choices.items()}
+
     def choice(self, name: str, x: Any) -> int:
         """The number of a choice; raises for a name that is not one of its names."""
         return validation.choice(name, x, self.choices[name])

@@ -16,11 +16,10 @@ import pytest
 import nagd_numba
 from nagd_numba import MLP
 from nagd_numba.cli import sweep_report
-from nagd_numba.cli.config import Config
+from nagd_numba.cli.config import Config, SweepConfig
 from nagd_numba.cli.data import load_file, split
+from nagd_numba.cli.grid import Sweep
 from nagd_numba.cli.main import main
-from nagd_numba.cli.sweep import Sweep
-from nagd_numba.cli.sweep_config import SweepConfig
 
 
 @pytest.fixture(scope="module")
@@ -227,17 +226,18 @@ def test_colours_and_a_bar_on_a_terminal(capsys, clusters):
     ("arguments", "message"),
     [
         (["--lr", "0.1,fast"], "argument --lr: '0.1,fast'; numbers are needed"),
-        (["--lr", "0.1,0"], "--lr is 0.0; a number above 0"),
+        (["--lr", "0.1,0"], "--lr is 0.0; a finite number > 0"),
         (["--lr", "1e39"], "finite in float32"),
         (["--lr", "nan"], "--lr is nan"),
         (["--lr", "0.1,0.01,0.1"], "--lr is '0.1,0.01,0.1'; at least one number is needed, and each once"),
         (["--lr", ""], "argument --lr: ''"),
-        (["--momentum", "0.5,1"], "--momentum is 1.0; a number from 0 to below 1"),
+        (["--momentum", "0.5,1"], "--momentum is 1.0; a finite number >= 0 and < 1"),
         (["--momentum", "0.5,0.50"], "--momentum is '0.5,0.5'"),
         (["--seeds", "0"], "--seeds is 0; a whole number from 1"),
         (["--seeds", "x"], "argument --seeds: invalid int value"),
         (["--seed", "-1"], "--seed is -1"),
-        (["--optimizer", "gd"], "--optimizer is 'gd'"),
+        (["--optimizer", "sgd"], "--optimizer is 'sgd'"),
+        (["--optimizer", "rmsprop", "--momentum", "0.5"], "--momentum is given, and rmsprop has none"),
         (["--epochs", "0"], "--epochs is 0"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--hidden", "8,x"], "argument --hidden: '8,x'; widths are needed"),

@@ -27,9 +27,3 @@ def test_train_and_resume_to_the_same_bits(clusters, tmp_path, capsys):
             losses = file[f"{name}/history"][:, 1]
             assert losses[-1] < file[f"{name}/first_loss"]
         assert len({file[f"{name}/params"].tobytes() for name in adaptive}) == 2
-
-
-def test_train_on_a_device_is_refused_for_them(monkeypatch, capsys):
-    monkeypatch.setattr("nagd_numba.cli.main.train.why_no_cuda", lambda: None)
-    assert run("train", "--methods", "nag,adam", "--device", "cuda") == 2
-    assert "--device cuda: adam trains on the CPU only; take --device cpu" in capsys.readouterr().err

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from nagd_numba import MLP
+from nagd_numba import MLP, step
+from nagd_numba.mlp.dropout import splitmix
+
+TANH = {"activation": "tanh", "loss": "mse", "dtype": "float64"}
+BINARY = {"loss": "binary_cross_entropy"}
+EPS32 = float(np.finfo(np.float32).eps)
 
 
 def problem(sizes=(5, 7, 3), rows=50, seed=0, **options):
@@ -48,3 +53,39 @@ def changed(x, index, value):
     x = x.copy()
     x[index] = value
     return x
+
+
+def word(key, index):
+    return int(splitmix(np.uint64(key), index))
+
+
+def permutation(rows, seed, epoch):
+    """Fisher's and Yates's shuffle with the documented numbers."""
+    order = list(rows)
+    key = word(word(seed, 1 << 63), epoch)
+    for i in range(len(order) - 1, 0, -1):
+        k = ((word(key, i) >> 32) * (i + 1)) >> 32
+        order[i], order[k] = order[k], order[i]
+    return order
+
+
+def by_hand(
+    net, params, X, y, epochs=3, batch=16, lr=0.05, momentum=0.9, optimizer="nag", seed=0, shuffle=True, vel=None
+):
+    """The training of `fit` as a loop in Python; `lr` and `momentum` may be functions.  Returns the losses as well."""
+    params, vel = params.copy(), np.zeros_like(params) if vel is None else vel.copy()
+    rate = lr if callable(lr) else lambda t: lr
+    mu = (lambda t: 0.0) if optimizer == "gd" else momentum if callable(momentum) else lambda t: momentum
+    t, losses = 0, []
+    for epoch in range(epochs):
+        order = permutation(range(len(X)), seed, epoch) if shuffle else range(len(X))
+        total = 0.0
+        for first in range(0, len(X), batch):
+            rows = list(order[first : first + batch])
+            loss, grads = net.value_and_grad(params, X[rows], y[rows], dropout_seed=word(seed, t))
+            step(params, grads, vel, rate(t), mu(t), momentum_next=mu(t + 1), nesterov=optimizer != "momentum")
+            vel[abs(vel) < np.finfo(vel.dtype).smallest_normal] = 0
+            total += loss * len(rows)
+            t += 1
+        losses.append(total / len(X))
+    return params, vel, losses

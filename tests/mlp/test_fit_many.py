@@ -201,7 +201,7 @@ def test_tensors():
         (lambda a: {"batch_size": 0}, ValueError, "batch_size is 0"),
         (lambda a: {"accumulate": 0}, ValueError, "accumulate is 0"),
         (lambda a: {"clip": -1}, ValueError, "clip is -1"),
-        (lambda a: {"optimizer": "adam"}, ValueError, "optimizer is 'adam'"),
+        (lambda a: {"optimizer": "sgd"}, ValueError, "optimizer is 'sgd'"),
         (lambda a: {"metrics": "mse"}, ValueError, "metrics has 'mse'"),
         (lambda a: {"callback": 3}, TypeError, "callback is 3"),
         (lambda a: {"validation": 0.2, "seed": [1, 2, 3]}, ValueError, "seed differs; give"),

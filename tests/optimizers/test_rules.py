@@ -18,7 +18,23 @@ from tests.helpers.bits import assert_same_bits
 DTYPES = (np.float32, np.float64)
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+def way(backend, dtype, name):
+    """A backend, a dtype and a rule; for CI to repeat where two of the three are shown elsewhere, since each compiles.
+
+    Users' compiled functions have a test for every rule of their own, in `test_in_compiled_code.py`.
+    """
+    first = name == "nesterov" or (dtype is np.float32 and backend.name not in ("njit", "prange"))
+    marks = () if first or backend is BACKENDS[0] else pytest.mark.ci
+    return pytest.param(backend, dtype, RULES[name], marks=marks, id=f"{backend.name}-{dtype.__name__}-{name}")
+
+
+ways = pytest.mark.parametrize(
+    ("backend", "dtype", "rule"),
+    [way(backend, dtype, name) for backend in BACKENDS for dtype in DTYPES for name in RULES],
+    indirect=["backend"],
+)
 
 
 def covering(rule):
@@ -42,15 +58,14 @@ def made_states(rule, dtype, gradients, hyper):
 
 
 @st.composite
-def problems(draw, rule, dtype, longest=LONGEST):
-    """Random parameters, gradients, states, hyper-parameters and options for a rule."""
-    n = draw(st.integers(0, longest))
+def problems(draw, rule, dtype, variants=1):
+    """Random parameters, gradients, states, hyper-parameters and options (of the first variants) for a rule."""
+    n = draw(st.integers(0, LONGEST))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scale = 2.0 ** draw(st.integers(-20, 20))
     p, g, *before = ((rng.normal(size=n) * scale).astype(dtype) for _ in range(4))
     hyper = tuple(draw(values(rule.range_of(name))) for name in rule.hyper)
-    # The kernels for float64 differ in the type alone: one variant of them is enough.
-    options = draw(st.sampled_from(covering(rule) if dtype is np.float32 else [rule.defaults()]))
+    options = draw(st.sampled_from(covering(rule)[:variants]))
     return [p, g, *made_states(rule, dtype, before, tuple(rule.hyper.values()))], hyper, options
 
 
@@ -61,8 +76,7 @@ def reference(rule, arrays, hyper, options):
     return [p, *states]
 
 
-@rules
-@dtypes
+@ways
 @given(data=st.data())
 def test_backends_agree_to_the_last_bit(rule, dtype, backend, data):
     arrays, hyper, options = data.draw(problems(rule, dtype))
@@ -72,8 +86,17 @@ def test_backends_agree_to_the_last_bit(rule, dtype, backend, data):
     assert_same_bits([g], [arrays[1]])  # gradients are left alone
 
 
+@pytest.mark.ci
 @rules
-@dtypes
+@given(data=st.data())
+def test_backends_agree_with_every_option(rule, backend, data):
+    arrays, hyper, options = data.draw(problems(rule, np.float32, variants=None))
+    p, g, *states = (x.copy() for x in arrays)
+    backend.run(rule, p, g, states, hyper, options)
+    assert_same_bits([p, *states], reference(rule, arrays, hyper, options))
+
+
+@ways
 @given(data=st.data())
 def test_permuting_elements_permutes_the_result(rule, dtype, backend, data):
     arrays, hyper, options = data.draw(problems(rule, dtype))
@@ -83,8 +106,7 @@ def test_permuting_elements_permutes_the_result(rule, dtype, backend, data):
     assert_same_bits([p, *states], [x[order] for x in reference(rule, arrays, hyper, options)])
 
 
-@rules
-@dtypes
+@ways
 @given(data=st.data())
 def test_chunks_and_alignment_change_nothing(rule, dtype, backend, data):
     arrays, hyper, options = data.draw(problems(rule, dtype))
@@ -101,8 +123,7 @@ def test_chunks_and_alignment_change_nothing(rule, dtype, backend, data):
     assert_same_bits([shifted[0], *shifted[2:]], expected)
 
 
-@rules
-@dtypes
+@ways
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_bad_element_stays_alone(rule, dtype, backend, poison):
     rng = np.random.default_rng(1)
@@ -180,7 +201,10 @@ def test_kernels_refuse_overlap_and_lengths(rule):
     assert (p != 1).any()
 
 
-@rules
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(r, id=name, marks=() if name in ("nesterov", "adam") else pytest.mark.ci) for name, r in RULES.items()],
+)
 @pytest.mark.skipif(JIT_OFF, reason="reads the machine code that the JIT makes")
 @pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2", False), reason="looks for AVX2 instructions")
 def test_loops_are_vectorised(rule, monkeypatch):

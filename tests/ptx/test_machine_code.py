@@ -38,7 +38,7 @@ def test_networks_kernels_are_not_worse_than_the_table(name):
 
 
 def test_a_network_can_be_trained_on_the_oldest_architecture():
-    entry = next(entry for name, entry in network().items() if name.startswith("mlp_resident"))
+    entry = next(entry for name, entry in network().items() if name.startswith("mlp_persistent"))
     assert machine_code.read(entry.make().image(machine_code.OLDEST)).spills == 0
 
 

@@ -42,7 +42,7 @@ class DeviceBackend:
         tf32.check(spec.precision, self.device)
         self.networks = self.params.shape[0] if many else 0
         if vel is None:
-            fresh = self._driver.upload(np.zeros(shape, spec.dtype), self.device)
+            fresh = self._driver.upload(np.zeros(shape if states else 1, spec.dtype), self.device)
             given.append(("vel", describe("vel", fresh, write=True)))
         self.vel = given[1][1]
         self._stream = streams.stream_of(None, params, self.device)

@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 import nagd_numba
 from nagd_numba import MLP
+from nagd_numba.cli.comparison import compare
 from nagd_numba.cli.config import Config
 from nagd_numba.cli.data.samples import Samples
 from nagd_numba.cli.data.split import split
-from nagd_numba.cli.train import compare
 from nagd_numba.mlp.gpu import persistent
+from nagd_numba.mlp.rates import rule_of
 from tests.helpers import driverless, fake_driver
 
-FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: the resident path, the general one
-paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["resident", "general"])
+FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: for the persistent kernel, or too few for it
+paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["persistent", "multi_launch"])
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,8 @@ def problem(sizes, rows, loss="cross_entropy", dtype="float32", inputs="float32"
 
 def assert_same_course(limit, net, X, y, order="forward", **keywords):
     """Train on the CPU and in the emulator; returns the names of the launched kernels."""
-    host, velocity = net.init(0), np.zeros(net.size, net.dtype)
+    states = len(rule_of(keywords.get("optimizer", "nag"))[0].states)
+    host, velocity = net.init(0), np.zeros(states * net.size, net.dtype)
     with fake_driver.installed(shared_limit=limit, order=order) as gpu:
         params, vel = gpu.array(host), gpu.array(velocity)
         there = net.fit(params, gpu.array(X), gpu.array(y), vel=vel, **keywords)
@@ -86,11 +88,31 @@ def test_everything_that_fit_offers(limit, model, inputs, keywords):
 @pytest.mark.parametrize(
     "keywords", [pytest.param({"accumulate": 3}, marks=pytest.mark.slow), {"clip": 0.5, "accumulate": 2}]
 )
-def test_clipping_and_accumulation_take_the_general_path(keywords):
+def test_clipping_and_accumulation_take_several_launches_a_step(keywords):
     net = MLP([6, 20, 5], l2=0.01)
     X, y = problem(net.sizes, 50)
     launched = assert_same_course(FITS, net, X, y, epochs=2, batch_size=8, **keywords)
-    assert not any("resident" in name for name in launched)
+    assert not any("persistent" in name for name in launched)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "limit", "keywords"),
+    [
+        ("adam", FITS, {}),
+        ("nadam", TOO_LARGE, {}),
+        ("adamw", FITS, {"clip": 0.5}),
+        pytest.param("adam", TOO_LARGE, {"accumulate": 2}, marks=pytest.mark.ci),
+        pytest.param("adamw", TOO_LARGE, {}, marks=pytest.mark.ci),
+        pytest.param("nadam", FITS, {}, marks=pytest.mark.ci),
+        pytest.param("lion", FITS, {}, marks=pytest.mark.ci),
+        pytest.param("rmsprop", FITS, {}, marks=pytest.mark.ci),
+        pytest.param("adagrad", TOO_LARGE, {}, marks=pytest.mark.ci),
+    ],
+)
+def test_optimizers(optimizer, limit, keywords):
+    net = MLP([6, 20, 5], dropout=0.3, l2=0.01)
+    X, y = problem(net.sizes, 50)
+    assert_same_course(limit, net, X, y, epochs=2, batch_size=8, lr=0.01, optimizer=optimizer, **keywords)
 
 
 def test_sums_longer_than_a_block():
@@ -100,13 +122,13 @@ def test_sums_longer_than_a_block():
     assert_same_course(FITS, net, X, y, epochs=1, batch_size=140)
 
 
-def test_the_resident_kernel_is_one_launch_for_many_steps():
+def test_the_persistent_kernel_is_one_launch_for_many_steps():
     net = MLP([5, 16, 3])
     X, y = problem(net.sizes, 64)
     with fake_driver.installed() as gpu:
         net.fit(gpu.array(net.init(0)), X, y, epochs=2, batch_size=4)
         assert len(gpu.launches) <= 2 * 2
-        assert all("resident" in launch[0] for launch in gpu.launches)
+        assert all("persistent" in launch[0] for launch in gpu.launches)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32])
@@ -115,7 +137,7 @@ def test_the_plan_of_the_shared_memory_is_exact(rows):
     net = MLP([6, 9, 4], l2=0.1)
     X, y = problem(net.sizes, rows)
     assert_same_course(FITS, net, X, y, epochs=1, batch_size=rows)
-    elements = persistent.Plan.of(net.sizes, rows).total
+    elements = persistent.SharedMemory.of(net.sizes, rows, states=1).total
     assert elements * 4 < FITS
 
 

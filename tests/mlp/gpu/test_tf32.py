@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import nagd_numba
 from nagd_numba import MLP
 from nagd_numba.cli.main import main
-from nagd_numba.io.model_file import load_model
 from nagd_numba.kernels.jit import bind
 from nagd_numba.mlp.gpu import gemm, tf32
 from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
+from nagd_numba.model_file import load_model
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers import driverless
 from tests.helpers.backends import JIT_OFF

@@ -10,7 +10,10 @@ from nagd_numba import MLP
 from nagd_numba.gpu import device_array
 from nagd_numba.mlp.cpu.trainer import Trainer
 from nagd_numba.mlp.dataset import Data
-from nagd_numba.mlp.gpu import host_sums, multi_launch
+from nagd_numba.mlp.gpu import host_sums
+from nagd_numba.mlp.gpu.multi_launch import MultiLaunch
+from nagd_numba.mlp.gpu.step_table import StepTable
+from nagd_numba.mlp.gpu.training_data import DeviceData, Epoch, Job, RecordAddresses
 from nagd_numba.mlp.losses import LOSSES
 from nagd_numba.mlp.plan import Normalization, Plan
 from tests.helpers import driverless
@@ -56,36 +59,28 @@ class Case:
         return params, vel, trainer.epoch(self.order, self.hyper, np.uint64(SEED), FIRST_STEP)
 
     def on_device(self, gpu, calls=1):
-        """The same, in so many calls."""
-        net, plan, data, n = self.net, self.plan, self.data, len(self.order)
+        """The same, one launch or more for each pass, in so many calls."""
+        spec, plan, data, n = self.net.spec, self.plan, self.data, len(self.order)
         params, vel, x, y, order = map(gpu.array, (self.params, self.vel, data.X, data.y, self.order))
-        weights = None if self.weights is None else device_array.describe("w", gpu.array(data.weights), False)
+        weights = device_array.describe("w", gpu.array(data.weights), False) if len(data.weights) else None
         X, t = (device_array.describe("data", array, False, None) for array in (x, y))
-        steps = multi_launch.Steps(
-            *(net.spec, plan, int(params.pointer), int(vel.pointer), X, t, weights, data.scale, plan.batch, 0, 0)
-        )
-        count = -(-n // plan.batch)
+        there = DeviceData(X, t, weights, data.weights, data.scale, 0)
+        steps = MultiLaunch(Job(spec, plan, int(params.pointer), int(vel.pointer), 1, there, 0))
         losses, measures = gpu.empty(n, np.float64, 0), gpu.empty((n, 3), np.float64, 0)
-        squares = gpu.empty(count, np.float64, 0)
-        outputs = 1 if self.labels else net.sizes[-1]
-        keep = 1 - net.dropout
-        numbers = np.array(
-            [net.l2, plan.normalization.l2_by_samples, plan.clip, keep, 1.0, 1.0 / outputs, data.scale, outputs]
-        )
-        words = np.array([SEED, FIRST_STEP, net.spec.threshold], np.uint64)
-        together = plan.batch * plan.accumulate
-        groups = host_sums.group_weights(self.weights, n, together)
-        places = multi_launch.Results(int(losses.pointer), int(measures.pointer), int(squares.pointer))
-        edges = np.linspace(0, count, calls + 1).astype(int).tolist()
+        squares = gpu.empty(plan.steps(n), np.float64, 0)
+        table = StepTable.of(spec, plan, n, self.weights, self.hyper)
+        records = RecordAddresses(*(int(x.pointer) for x in (losses, measures, squares)))
+        epoch = Epoch(int(order.pointer), n, [table], np.array([SEED], np.uint64), FIRST_STEP, records)
+        start_steps = steps.of_epoch(epoch)
+        edges = np.linspace(0, plan.steps(n), calls + 1).astype(int).tolist()
         for first, last in itertools.pairwise(edges):
-            steps.run(int(order.pointer), n, first, last, self.hyper, numbers, words, places, groups)
-        of_steps = np.repeat(groups, plan.accumulate)[:count]
-        decays = net.l2 / of_steps if plan.normalization.l2_by_samples else np.full(count, net.l2)
-        records = host_sums.Records(*map(gpu.download, (losses, measures, squares)))
+            start_steps(first, last)
+        found = host_sums.Records(*map(gpu.download, (losses, measures, squares)))
         total = None
         for first, last in itertools.pairwise(edges):
             total = host_sums.host_sums(
-                *(records, n, plan.batch, numbers[5], decays, self.labels, self.weights, total, first, last)
+                *(found, n, plan.batch, plan.normalization.loss_factor, table.decays, self.labels, self.weights),
+                *(total, first, last),
             )
         return gpu.download(params), gpu.download(vel), total
 

@@ -1,0 +1,102 @@
+"""Training with every method of the registry: `MLP.fit` and `fit_many`."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from nagd_numba import MLP, fit_many
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.mlp.dropout import splitmix
+from nagd_numba.optimizers.registry import METHODS, optimizer_of
+from tests.helpers.backends import JIT_OFF
+
+NET = MLP((5, 7, 3), dropout=0.25, l2=0.01)
+# Every number of states and hyper-parameters; the others differ from these in the rule alone.
+SOME = ("adam", "nadam", "lion", "adagrad")
+
+
+def data(rows=50):
+    random = np.random.default_rng(0)
+    return random.normal(size=(rows, 5)).astype(np.float32), random.integers(0, 3, rows)
+
+
+def stepping(name, lr, momentum):
+    """`step(p, g, states, t)`: the public step that a method stands for."""
+    method, optimizer = METHODS[name], optimizer_of(name)
+    names = inspect.signature(optimizer.step).parameters
+    keywords = {x: value for x, value in {**method.hyper, **method.options}.items() if x in names}
+    if method.momentum is not None:
+        keywords[method.momentum] = momentum
+
+    def step(p, g, states, t):
+        optimizer.step(p, g, *states, lr=lr, **keywords, **({"t": t} if "t" in names else {}))
+
+    return step
+
+
+def states_of(name, networks=()):
+    return np.zeros((*networks, len(optimizer_of(name).rule.states) * NET.size), np.float32)
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=() if x in SOME else pytest.mark.slow) for x in METHODS])
+def test_it_is_a_loop_of_value_and_grad_and_the_step(name):
+    X, y = data(11 if JIT_OFF else 50)
+    batches = -(-len(X) // 8)
+    params, vel = NET.init(1), states_of(name)
+    options = {"epochs": 2, "batch_size": 8, "lr": 0.01, "momentum": 0.8, "optimizer": name}
+    history = NET.fit(params, X, y, vel=vel, shuffle=False, **options)
+    step, p, states = stepping(name, 0.01, 0.8), NET.init(1), states_of(name).reshape(-1, NET.size)
+    for number in range(2 * batches):
+        rows = slice(number % batches * 8, number % batches * 8 + 8)
+        seed = int(splitmix(np.uint64(0), np.uint64(number)))
+        _, g = NET.value_and_grad(p, X[rows], y[rows], dropout_seed=seed)
+        step(p, g, states, number + 1)
+    np.testing.assert_array_equal(params, p)
+    np.testing.assert_array_equal(vel, states.reshape(-1))
+    assert history.last("lr") == 0.01
+    assert history.last("momentum") == (0.0 if METHODS[name].momentum is None else 0.8)
+
+
+@pytest.mark.parametrize("name", ["adam", pytest.param("lion", marks=pytest.mark.slow)])
+def test_many_networks_are_each_as_alone(name):
+    X, y = data(11 if JIT_OFF else 50)
+    options = {"epochs": 2, "batch_size": 8, "optimizer": name}
+    params, vel = np.stack([NET.init(1), NET.init(2)]), states_of(name, (2,))
+    fit_many(NET, params, X, y, vel=vel, lr=[0.01, 0.02], momentum=[0.8, 0.5], seed=[3, 4], **options)
+    for m, (lr, momentum, seed) in enumerate([(0.01, 0.8, 3), (0.02, 0.5, 4)]):
+        alone, states = NET.init(m + 1), states_of(name)
+        NET.fit(alone, X, y, vel=states, lr=lr, momentum=momentum, seed=seed, **options)
+        np.testing.assert_array_equal(params[m], alone)
+        np.testing.assert_array_equal(vel[m], states)
+
+
+def test_goes_on_to_the_same_bits():
+    X, y = data(11 if JIT_OFF else 50)
+    whole, parted = NET.init(1), NET.init(1)
+    states = np.zeros((2, 2 * NET.size), np.float32)
+    options = {"batch_size": 8, "lr": 0.01, "optimizer": "adam", "momentum": 0.8}
+    NET.fit(whole, X, y, epochs=3, vel=states[0], **options)
+    history = NET.fit(parted, X, y, epochs=1, vel=states[1], **options)
+    NET.fit(parted, X, y, epochs=3, vel=states[1], history=history, **options)
+    np.testing.assert_array_equal(whole, parted)
+    np.testing.assert_array_equal(*states)
+
+
+@pytest.mark.skipif(SIMULATOR, reason="the simulator has its own arrays")
+def test_refused_before_any_write():
+    X, y = data(11)
+    params = NET.init(1)
+    before = params.copy()
+    many = params[None]
+    for call, error, message in [
+        (lambda: NET.fit(params, X, y, optimizer="Adam"), ValueError, "optimizer is 'Adam'; .* did you mean 'adam'"),
+        (lambda: NET.fit(params, X, y, optimizer="adam", vel=before.copy()), ValueError, "vel has shape "),
+        (lambda: NET.fit(params, X, y, optimizer="adam", vel=np.zeros(2 * NET.size)), TypeError, "vel has .* float64"),
+        (lambda: NET.fit(params, X, y, optimizer="adam", momentum=1.0), ValueError, "momentum is 1.0; with adam it is"),
+        (lambda: fit_many(NET, many, X, y, optimizer="Adam"), ValueError, "optimizer is 'Adam'; one of"),
+        (lambda: fit_many(NET, many, X, y, optimizer="adam", vel=before[None].copy()), ValueError, "vel has shape "),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
+    np.testing.assert_array_equal(params, before)

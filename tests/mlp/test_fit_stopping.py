@@ -1,0 +1,218 @@
+"""`MLP.fit`: when it stops, and how it continues."""
+
+import functools
+import math
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nagd_numba.history import History
+from nagd_numba.mlp.stopping import Limits
+from nagd_numba.schedules import Adaptive, Cosine, Fista
+from tests.helpers.backends import JIT_OFF
+from tests.helpers.training import assert_same, fitted, problem
+
+pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled kernels")
+
+
+@functools.cache
+def noisy():
+    """A long training with a rate so high that the validation loss goes up and down."""
+    net, params, X, y = problem((5, 16, 3), 120)
+    options = {"batch_size": 8, "lr": 0.1, "validation": (X[:40], y[:40][::-1].copy())}
+    return (net, params, X, y), options, fitted(net, params, X, y, 30, **options)
+
+
+@pytest.mark.parametrize(("patience", "min_gain"), [(1, 0.0), (3, 0.0), (2, 0.01), (5, 0.05), (4, 10.0)])
+def test_patience(patience, min_gain):
+    problem_, options, (_, _, full) = noisy()
+    stop = None
+    for epoch in range(1, 31):
+        losses = full["validation_loss"][:epoch].tolist()
+        gains = [k for k in range(epoch) if losses[k] < min(losses[:k], default=math.inf) - min_gain]
+        if epoch - 1 - gains[-1] >= patience:
+            stop = epoch
+            break
+    got = fitted(*problem_, 30, patience=patience, min_gain=min_gain, **options)
+    assert got[2].epochs == (stop or 30)
+    assert got[2].stopped == ("patience" if stop else None)
+    assert_same(got, fitted(*problem_, got[2].epochs, **options))
+
+
+@given(
+    losses=st.lists(st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.5, 0.9]), min_size=1, max_size=12),
+    patience=st.integers(1, 4),
+    min_gain=st.sampled_from([0.0, 0.06, 0.25]),
+    pieces=st.integers(1, 3),
+)
+def test_patience_counts_epochs_without_gain(losses, patience, min_gain, pieces):
+    """For any losses, asked after every epoch or after some."""
+    limits, history = Limits(patience, min_gain, None, None), History()
+    for epoch, loss in enumerate(losses, 1):
+        history.append({"loss": loss})
+        if epoch % pieces == 0:
+            gained = [k for k in range(epoch) if losses[k] < min(losses[:k], default=math.inf) - min_gain]
+            expected = "patience" if epoch - 1 - gained[-1] >= patience else None
+            assert limits.reached(history, False, False) == expected
+
+
+def test_patience_without_validation_watches_the_training_loss():
+    net, params, X, y = problem()
+    history = fitted(net, params, X, y, 20, patience=4, lr=0.0, shuffle=False)[2]
+    assert (history.epochs, history.stopped) == (5, "patience")
+
+
+def test_target_loss():
+    problem_, options, (_, _, full) = noisy()
+    del options
+    net, params, X, y = problem_
+    full = fitted(net, params, X, y, 10)[2]
+    target = full["loss"][4]
+    history = fitted(net, params, X, y, 10, target_loss=target)[2]
+    assert (history.epochs, history.stopped) == (int(np.argmax(full["loss"] <= target)) + 1, "target_loss")
+
+
+def test_time_budget():
+    net, params, X, y = problem()
+    history = fitted(net, params, X, y, 10, time_budget=1e-9)[2]
+    assert (history.epochs, history.stopped) == (1, "time_budget")
+
+
+def test_the_end_of_the_rate():
+    net, params, X, y = problem()
+    history = fitted(net, params, X, y, 50, lr=Adaptive(1e-7, patience=2, tolerance=1.0))[2]
+    assert (history.epochs, history.stopped) == (4, "lr")
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_keep_best(validated):
+    problem_, options, _ = noisy()
+    options = {**options, "validation": options["validation"] if validated else None}
+    got, vel, history = fitted(*problem_, 30, keep="best", **options)
+    losses = history["validation_loss" if validated else "loss"]
+    best = int(losses.argmin()) + 1
+    assert best < 30 or not validated
+    assert got.tobytes() == fitted(*problem_, best, **options)[0].tobytes()
+    assert vel.tobytes() == fitted(*problem_, 30, **options)[1].tobytes()
+
+
+def test_a_callback_stops_it():
+    net, params, X, y = problem()
+    seen = []
+
+    def callback(history):
+        seen.append((history.epochs, len(history["loss"]), history.last("loss")))
+        return history.epochs == 2
+
+    got = fitted(net, params, X, y, 10, callback=callback)
+    assert (got[2].epochs, got[2].stopped) == (2, "callback")
+    assert [entry[:2] for entry in seen] == [(1, 1), (2, 2)]
+    assert_same(got, fitted(net, params, X, y, 2))
+
+
+def test_an_exception_of_a_callback():
+    net, params, X, y = problem()
+    history = History()
+
+    def callback(history):
+        if history.epochs == 2:
+            raise ZeroDivisionError
+
+    got, vel = params.copy(), np.zeros_like(params)
+    with pytest.raises(ZeroDivisionError):
+        net.fit(got, X, y, 10, 16, vel=vel, callback=callback, history=history)
+    assert_same((got, vel, history), fitted(net, params, X, y, 2))
+
+
+@pytest.mark.parametrize(
+    ("about", "options"),
+    [
+        ({}, {}),
+        ({}, {"optimizer": "gd"}),
+        ({}, {"shuffle": False, "validation": 0.3, "metrics": ["accuracy"]}),
+        ({}, {"lr": Cosine(0.1, 7, warmup=1), "momentum": Fista(), "accumulate": 3, "clip": 0.3}),
+        ({}, {"sample_weight": np.linspace(0, 1, 50)}),
+        ({"dropout": 0.4}, {"lr": Adaptive(0.1, patience=1, tolerance=0.2), "seed": 9}),
+    ],
+    ids=lambda options: ",".join(options) or "plain",
+)
+def test_a_training_continues_to_the_same_bits(about, options):
+    net, params, X, y = problem(**about)
+    whole = fitted(net, params, X, y, 7, **options)
+    params, vel, history = fitted(net, params, X, y, 2, **options)
+    history = History.from_dict(history.to_dict())
+    for epochs in (3, 3, 7):
+        before = history.seconds
+        assert net.fit(params, X, y, epochs, 16, vel=vel, history=history, **options) is history
+        assert history.seconds >= before
+    assert_same((params, vel, history), whole)
+    assert history.epochs == 7
+
+
+def test_a_continued_training_counts_the_epochs_before():
+    problem_, options, _ = noisy()
+    net, _, X, y = problem_
+    whole = fitted(*problem_, 30, patience=3, **options)
+    params, vel, history = fitted(*problem_, whole[2].epochs - 1, **options)
+    net.fit(params, X, y, 30, vel=vel, history=history, patience=3, **options)
+    assert_same((params, vel, history), whole)
+    assert history.stopped == "patience"
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_divergence(keep):
+    net, params, X, y = problem()
+    start = params.copy()
+    with pytest.warns(RuntimeWarning, match=r"diverged in epoch \d+: .*a smaller lr or clip= helps") as told:
+        history = net.fit(params, X, y, 50, 16, lr=1e30, keep=keep)
+    assert told[0].filename == __file__
+    assert history.stopped == "diverged"
+    assert history.epochs < 50
+    assert not math.isfinite(history.last("loss"))
+    assert np.isfinite(history["loss"][:-1]).all()
+    if keep == "best" and history.epochs > 1:
+        assert np.isfinite(params).all()
+        assert (params != start).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert net.fit(start, X, y, 50, 16, lr=1e30, clip=1e-30).stopped is None
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import numpy as np
+from nagd_numba import MLP
+random = np.random.default_rng(0)
+X, y = random.normal(size=(60_000, 64)).astype(np.float32), random.integers(0, 10, 60_000)
+net = MLP((64, 128, 10))
+params, vel = net.init(0), np.zeros(net.size, np.float32)
+net.fit(params.copy(), X[:64], y[:64], 1, 16, validation=(X[:9], y[:9]))  # compiles
+before, sent = params.copy(), []
+def interrupt():
+    sent.append(time.perf_counter())
+    signal.raise_signal(signal.SIGINT)
+threading.Timer(0.5, interrupt).start()
+try:
+    net.fit(params, X, y, 10_000, 16, lr=0.01, vel=vel, validation=(X, y))
+except KeyboardInterrupt:
+    waited = time.perf_counter() - sent[0]
+assert (params != before).any() and (vel != 0).any()
+assert np.isfinite(params).all() and np.isfinite(vel).all()
+params_now = params.copy()
+time.sleep(0.2)
+assert (params == params_now).all()
+print(waited)
+"""
+
+
+def test_interrupt():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) < 0.5 + 0.5 * (os.cpu_count() < 4)  # calls of about 0.1 s; others use the machine too
