@@ -1,19 +1,13 @@
-"""Whole-problem minimisation.
+"""Whole problems: `minimize`, `minimize_many`, `scipy_method`, `check_grad`.
 
-vectors     what an iteration does to vectors
-prox        proximal maps
-objective   the user's function and gradient, in the forms they come in
-loop        the iteration
-compiled    the loop over the user's functions
-settings    checks of everything but the functions
-adapt       checks of the functions
-front       `minimize`;  inside: the same in compiled code
-many        `minimize_many`
-protocol    `scipy_method`
-check       `check_grad`
+algorithm       the iteration, written once; `objective`, `prox`, `vectors` are its parts
+specialize      it bound to a user's functions, compiled or in Python
+user_functions  checks of the functions;  `settings`: checks of all else
+array_backends  vectors of PyTorch and CuPy that stay where they are
+minimize        the call from Python;  `_overload`: from `@njit` code;  `many`: many small problems
 """
 
-# registers `minimize` for compiled code
+from . import _overload as _overload  # registers `minimize` for compiled code
 from .check_grad import check_grad
 from .many import minimize_many
 from .minimize import minimize
