@@ -273,15 +273,21 @@ def whole(name: str, x: Any, least: int = 1, below: int | None = None) -> int:
 
 
 def number(
-    name: str, x: Any, least: float = 0.0, below: float = math.inf, above: bool = False, finite: bool = True
+    name: str,
+    x: Any,
+    low: float = 0.0,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+    finite: bool = True,
 ) -> float:
-    """`x` as a float of at least `least` (or above it) and less than `below`; raises for anything else."""
+    """`x` as a float from `low` to `high`, without an end that is open; raises for anything else."""
     value = real(name, x)
-    fits = (value > least if above else value >= least) and (value < below or (value == below and not finite))
-    if not fits:
-        limit = f" and < {below:g}" if below < math.inf else ""
+    inside = (low < value or (value == low and not low_open)) and (value < high or (value == high and not high_open))
+    if not inside or (finite and math.isinf(value)):
+        upper = f" and {'<' if high_open else '<='} {high:g}" if high < math.inf else ""
         kind = "finite number" if finite else "number"
-        raise ValueError(f"{name} is {value!r}; a {kind} {'>' if above else '>='} {least:g}{limit} is needed")
+        raise ValueError(f"{name} is {value!r}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
     return value
 
 

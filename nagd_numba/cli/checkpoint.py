@@ -12,16 +12,14 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..io import npz
+from .comparison import Best, Comparison, Epoch, Result, State, to_host
 from .config import Config
 from .data import Split
-
-if TYPE_CHECKING:
-    from .train import Comparison
 
 FORMAT = "nagd_numba.train 1"
 _EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")
@@ -29,8 +27,6 @@ _EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")
 
 def content(run: Comparison, source: dict[str, Any]) -> dict[str, Any]:
     """The state of a comparison as named arrays; `source` says where the data came from."""
-    from .train import to_host
-
     arrays: dict[str, Any] = {
         "training": FORMAT,
         "config": json.dumps(dataclasses.asdict(run.config)),
@@ -66,8 +62,6 @@ class Checkpoint:
 
     def restore(self, run: Comparison) -> None:
         """Put the state into a comparison of the same configuration and data."""
-        from .train import Best, Epoch, Result, State
-
         if str(self._content.get("data_digest")) != digest(run.data):
             raise ValueError(f"{self.path}: it was trained on other data than {run.data.name}")
         try:

@@ -1,8 +1,8 @@
-"""What `nagd-numba train` can be told, with the defaults, checked."""
+"""What `nagd-numba train` and `nagd-numba sweep` can be told, with the defaults, checked."""
 
 from __future__ import annotations
 
-import operator
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..optimizers.registry import METHODS
-from ..validation import choice
+from ..validation import choice, number, whole
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 LOSSES = ("cross_entropy", "mse", "binary_cross_entropy")
 DTYPES = ("float32", "float64")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "tf32")
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Config:
             choice("--methods", method, tuple(METHODS))
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"--methods is {','.join(self.methods)}; each method can be there once")
-        for name, low, high in (("epochs", 1, 10**6), ("batch_size", 1, 2**31), ("seed", 0, 2**63)):
-            _whole(name, getattr(self, name), low, high)
+        _option(whole, "epochs", self.epochs, 1, 10**6)
+        _option(whole, "batch_size", self.batch_size, 1, 2**31)
+        _option(whole, "seed", self.seed, 0, 2**63)
         for width in self.hidden:
-            _whole("hidden", width, 1, 10**6)
+            _option(whole, "hidden", width, 1, 10**6)
         choice("--dtype", self.dtype, DTYPES)
         choice("--activation", self.activation, ACTIVATIONS)
         choice("--loss", self.loss, LOSSES)
@@ -62,33 +64,44 @@ class Config:
                 f"--precision is tf32, --dtype {self.dtype} and --device {self.device}; tf32 is for float32 on cuda"
             )
         largest = float(np.finfo(self.dtype).max)
-        needed = f"a number above 0 (finite in {self.dtype})"
-        _number("lr", self.lr, lambda x: 0 < x <= largest, needed)
-        _number("adam_lr", self.adam_lr, lambda x: 0 < x <= largest, needed)
-        _number("momentum", self.momentum, lambda x: 0 <= x < 1, "a number from 0 to below 1")
-        _number("dropout", self.dropout, lambda x: 0 <= x < 1, "a number from 0 to below 1")
-        _number("l2", self.l2, lambda x: 0 <= x <= largest, f"a number from 0 on (finite in {self.dtype})")
-        _number("validation", self.validation, lambda x: 0 < x <= 0.5, "a share above 0, at most 0.5")
-        _number("target", self.target, lambda x: 0 < x <= 100, "a percentage above 0, at most 100")
+        _option(number, "lr", self.lr, high=largest, low_open=True)
+        _option(number, "adam_lr", self.adam_lr, high=largest, low_open=True)
+        _option(number, "momentum", self.momentum, high=1.0, high_open=True)
+        _option(number, "dropout", self.dropout, high=1.0, high_open=True)
+        _option(number, "l2", self.l2, high=largest)
+        _option(number, "validation", self.validation, high=0.5, low_open=True)
+        _option(number, "target", self.target, high=100.0, low_open=True)
 
 
-def _whole(name: str, x: Any, low: int, high: int) -> None:
+@dataclass(frozen=True)
+class SweepConfig:
+    """What to run: data, network, epochs and batches are those of `base`.  `ValueError` names the option."""
+
+    base: Config = dataclasses.field(default_factory=Config)
+    lrs: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    momenta: tuple[float, ...] = (0.0, 0.5, 0.9, 0.95, 0.99)
+    seeds: int = 3
+    optimizer: str = "nag"
+
+    def __post_init__(self) -> None:
+        lists: dict[str, Any] = {"lr": self.lrs, "momentum": self.momenta}
+        for name, values in lists.items():
+            for value in values:
+                dataclasses.replace(self.base, **{name: value})  # which checks it
+            if not values or len(set(values)) < len(values):
+                given = ",".join(f"{value:g}" for value in values)
+                raise ValueError(f"--{name} is {given!r}; at least one number is needed, and each once")
+        _option(whole, "seeds", self.seeds, 1, MOST_SEEDS + 1)
+        choice("--optimizer", self.optimizer, tuple(METHODS))
+        if METHODS[self.optimizer].momentum is None:
+            if self.momenta not in (SweepConfig.momenta, (0.0,)):
+                raise ValueError(f"--momentum is given, and {self.optimizer} has none; leave it out")
+            object.__setattr__(self, "momenta", (0.0,))
+
+
+def _option(check: Callable[..., Any], name: str, x: Any, *limits: Any, **more: Any) -> None:
+    """Check the value of an option; every error is a ValueError that begins with the option."""
     try:
-        right = not isinstance(x, bool) and low <= operator.index(x) < high
-    except TypeError:
-        right = False
-    if not right:
-        raise ValueError(f"{_flag(name)} is {x!r}; a whole number from {low} to below {high} is needed")
-
-
-def _number(name: str, x: Any, allowed: Callable[[Any], bool], need: str) -> None:
-    try:
-        right = allowed(x)  # NaN is never right
-    except TypeError:
-        right = False
-    if not right:
-        raise ValueError(f"{_flag(name)} is {x!r}; {need} is needed")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        check("--" + name.replace("_", "-"), x, *limits, **more)
+    except TypeError as error:
+        raise ValueError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import platform
@@ -17,6 +18,15 @@ from ..kernels.threading_layer import parallel_allowed
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")
 _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "neon", "sve", "sve2")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    lines = collect()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+    return 0
 
 
 def collect() -> list[tuple[str, str]]:

@@ -6,18 +6,22 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .sweep import Sweep
-    from .train import Comparison
+INTERRUPTED = 130  # the exit code
+
+
+class Run(Protocol):
+    """What is in work, and ends soon when `stop` is set."""
+
+    stop: bool
 
 
 class Interrupts:
     """Ctrl-C once: `KeyboardInterrupt`, and the run told to stop, should the exception be lost in a callback of C
     code.  From then on, and after `ignore`, it has no effect."""
 
-    run: Comparison | Sweep | None = None
+    run: Run | None = None
     done = False
 
     def __call__(self, *_: object) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..optimizers.registry import METHODS
-from .config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, PRECISIONS, Config
-from .sweep_config import SweepConfig
+from .config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, PRECISIONS, Config, SweepConfig
 
 WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
 SHARE: dict[str, Any] = {"type": float, "metavar": "X"}

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..history import History
 from ..io.atomic import replacing
-from .sweep import Cell, Sweep
-from .train_report import percent
+from .grid import Cell, Sweep
+from .output import percent
 
 # From the lowest to the highest value: light blue to dark blue, told apart by colour-blind readers and in grey as well.
 SCALE = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))

@@ -1,313 +1,167 @@
-"""The comparison of `nagd-numba train`: one network trained by several methods under equal conditions.
-
-Every method starts from the same parameters and sees the same batches in the same order with the same dropout; the
-learning rate is the same too, but for those of Adam's kind.  Nothing is printed here.
-
-    config = Config(epochs=5)
-    data = split(load_digits(), config.validation, config.seed, config.dtype)
-    results = compare(data, config)
-"""
+"""`nagd-numba train`: the options checked, the comparison run, and its results shown and written."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from ..gpu import driver
-from ..gpu.driver import why_no_cuda
-from ..kernels.jit import SIMULATOR
-from ..mlp import MLP
-from ..mlp.backends import backend_of
-from ..mlp.cpu.trainer import shuffled
-from ..mlp.dataset import Data
-from ..mlp.dataset import Split as Samples
-from ..mlp.dropout import splitmix
-from ..mlp.plan import Normalization, Plan
-from ..mlp.rates import ADAPTIVE, Rates, rule_of
-from ..schedules import Progress
+from ..io.atomic import check_replaceable
+from ..model_file import save_model
+from . import checkpoint, options, train_report
+from .checkpoint import Checkpoint
+from .comparison import Comparison
+from .compile_notice import compile_notice
 from .config import Config
-from .data import Split
-
-EVALUATION_ROWS = 4096  # at a time: bounds memory, and the wait for an interrupt
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What was reached after an epoch: full passes over both parts, without dropout."""
-
-    number: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
+from .data import load_digits, load_file, split
+from .interrupts import INTERRUPTED, catching_interrupts
+from .output import check_plot, console, tell
 
 
-@dataclass
-class Result:
-    """How one method fared.  `first_loss`, of the first batch before any step, is the same for all methods."""
-
-    method: str
-    history: list[Epoch] = field(default_factory=list)
-    first_loss: float = math.nan
-    seconds: float = 0.0
-
-    @property
-    def diverged(self) -> bool:
-        """Is the last loss no number?  The method stops there."""
-        return bool(self.history) and not math.isfinite(self.history[-1].train_loss)
-
-    @property
-    def best_accuracy(self) -> float:
-        return max((epoch.validation_accuracy for epoch in self.history), default=math.nan)
-
-    def epochs_to(self, target: float) -> int | None:
-        """The first epoch with a validation accuracy of `target` percent or more."""
-        reached = (epoch.number for epoch in self.history if 100 * epoch.validation_accuracy >= target)
-        return next(reached, None)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The parameters with the highest validation accuracy so far, then the lowest validation loss."""
-
-    method: str
-    epoch: Epoch
-    params: np.ndarray
-
-
-@dataclass
-class State:
-    """Where the training of one method stands at the end of an epoch: all that decides how it goes on."""
-
-    result: Result
-    params: Any
-    vel: Any
-
-
-class Comparison:
-    """One comparison: `run()` fills `results`, `states` and `best`, which are valid whenever it is interrupted.
-
-    Set `stop` (from a signal handler or another thread) to end a run after the kernel in work: it then raises
-    `KeyboardInterrupt`.  With `states` and `best` of an earlier run, `run()` continues it, to the same bits.  A signal
-    handler that raises must not do so while `committing` is true, or they would not belong together; `stop` will do.
-    """
-
-    def __init__(self, data: Split, config: Config) -> None:
-        self.data = data
-        self.config = config
-        self.device = resolve_device(config.device)
-        adaptive = [method for method in config.methods if method in ADAPTIVE]
-        if self.device == "cuda" and adaptive:
-            if config.device == "cuda":
-                raise ValueError(f"--device cuda: {adaptive[0]} trains on the CPU only; take --device cpu")
-            self.device = "cpu"
-        classes = len(data.preprocessing.classes)
-        self.model = MLP(
-            (data.X.shape[1], *config.hidden, classes),
-            activation=config.activation,
-            loss=config.loss,
-            dropout=config.dropout,
-            l2=config.l2,
-            dtype=config.dtype,
-            precision=config.precision,
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    with catching_interrupts() as interrupts:
+        try:
+            config, run = _set_up(args)
+        except (ValueError, OSError) as error:
+            return tell(f"nagd-numba train: error: {error}", 2)
+        except KeyboardInterrupt:
+            return tell("interrupted before training began; nothing to save", INTERRUPTED)
+        interrupts.run = run
+        out = console()
+        data = run.data
+        print(
+            f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
+            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}",
+            flush=True,
         )
-        if config.precision == "tf32":
-            _check_tf32(self.device)
-        self.states: dict[str, State] = {}
-        self.best: Best | None = None
-        self.stop = False
-        self.committing = False
-        self.place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
-        # Cross entropy takes labels; for the others there is one output a class as well.
-        one_hot = np.eye(classes, dtype=config.dtype)
-        self._targets = data.y if config.loss == "cross_entropy" else one_hot[data.y]
-        self._targets_validation = data.y_validation if config.loss == "cross_entropy" else one_hot[data.y_validation]
-        self._rows = np.arange(len(data.X))
-        self._order = self._rows.copy()
-
-    @property
-    def results(self) -> list[Result]:
-        """What each method reached so far, in the order of the methods."""
-        return [self.states[method].result for method in self.config.methods if method in self.states]
-
-    @property
-    def batches(self) -> int:
-        """Steps in an epoch."""
-        return -(-len(self.data.X) // self.config.batch_size)
-
-    def run(
-        self,
-        on_epoch: Callable[[Result, Epoch], None] | None = None,
-        on_batch: Callable[[Result, int], None] | None = None,
-    ) -> list[Result]:
-        """Train with each method; `on_epoch(result, epoch)` and `on_batch(result, steps so far)` follow it."""
-        train = self.place(self.data.X), self.place(self._targets)
-        validation = self.place(self.data.X_validation), self.place(self._targets_validation)
-        first_loss = self._prepare(*train)
-        for method in self.config.methods:
-            state = self.states.get(method)
-            if state is None:
-                params = self.place(self.model.init(self.config.seed))
-                state = State(Result(method, first_loss=first_loss), params, self._no_states(method))
-                self.states[method] = state
-            self._train(state, train, validation, on_epoch, on_batch)
-        return self.results
-
-    def _no_states(self, method: str) -> Any:
-        """What the rule of a method keeps beside the parameters, before the first step."""
-        return self.place(np.zeros(self.states_size(method), self.config.dtype))
-
-    def states_size(self, method: str) -> int:
-        return len(rule_of(method)[0].states) * self.model.size
-
-    def _prepare(self, X: Any, y: Any) -> float:
-        """Compile or load all kernels, so that no method pays for it; the loss of the first batch."""
-        config = self.config
-        params = self.place(self.model.init(config.seed))
-        for method in config.methods:
-            scratch = State(Result(method), self.place(to_host(params)), self._no_states(method))
-            self._epoch(scratch, (X, y), 0, None, batches=1)
-        self._shuffle(0)
-        rows = self._order[: config.batch_size]
-        first = self.place(self.data.X[rows]), self.place(self._targets[rows])
-        loss, _ = self.model.value_and_grad(params, *first, dropout_seed=self._dropout_seed(0))
-        self._validate(params, *first, labels=self.data.y[rows])
-        return loss
-
-    def _train(
-        self,
-        state: State,
-        train: tuple[Any, Any],
-        validation: tuple[Any, Any],
-        on_epoch: Callable[[Result, Epoch], None] | None,
-        on_batch: Callable[[Result, int], None] | None,
-    ) -> None:
-        result = state.result
-        start = time.perf_counter() - result.seconds
-        for number in range(len(result.history), self.config.epochs):
-            if result.diverged:
-                return
-            # A copy: what an interrupt leaves behind is the state at the end of the last epoch.
-            after = State(result, self.place(to_host(state.params)), self.place(to_host(state.vel)))
-            self._epoch(after, train, number, on_batch)
-            loss, accuracy = self._validate(after.params, *validation, labels=self.data.y_validation)
-            epoch = Epoch(number + 1, self._loss(after.params, *train), loss, accuracy)
-            self.committing = True
-            state.params, state.vel = after.params, after.vel
-            if self._is_best(epoch):
-                self.best = Best(result.method, epoch, to_host(state.params))
-            result.history.append(epoch)
-            result.seconds = time.perf_counter() - start
-            self.committing = False
-            self._check_stop()
-            if on_epoch is not None:
-                on_epoch(result, epoch)
-
-    def _epoch(
-        self,
-        state: State,
-        train: tuple[Any, Any],
-        number: int,
-        on_batch: Callable[[Result, int], None] | None,
-        batches: int | None = None,
-    ) -> None:
-        """Train over all batches of an epoch (counted from 0), or over the first ones only."""
-        self._shuffle(number)
-        method, first = state.result.method, number * self.batches
-
-        def done(steps: int) -> None:
-            if on_batch is not None:
-                on_batch(state.result, first + steps)
-            if self.stop:
-                raise KeyboardInterrupt
-
-        size = self.config.batch_size
-        order = self._order if batches is None else self._order[: batches * size]
-        rule, options = rule_of(method)
-        plan = Plan(min(size, len(self._rows)), Normalization.mean(self.model.spec), rule, options)
-        samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer = backend_of(self.model.spec, state.params, state.vel, states=len(rule.states)).trainer(samples, plan)
-        lr, momentum = self.config.lr, self.config.momentum
-        if method in ADAPTIVE:
-            lr, momentum = self.config.adam_lr, rule.hyper["beta1"]
-        rates = Rates(lr, momentum, method, self.model.dtype)
-        hyper = rates.of_epoch(first, Progress(self.batches, len(self._rows), []))
-        trainer.epoch(order, hyper, np.uint64(self.config.seed), first, done)
-
-    def _shuffle(self, epoch: int) -> None:
-        shuffled(self._order, self._rows, self.config.seed, epoch)
-
-    def _dropout_seed(self, step_number: int) -> int:
-        """That of `MLP.fit`: a function of the run's seed and the number of the step."""
-        return int(splitmix(np.uint64(self.config.seed), np.uint64(step_number)))
-
-    def _validate(self, params: Any, X: Any, y: Any, labels: np.ndarray) -> tuple[float, float]:
-        right = 0
-        for rows in _chunks(len(labels)):
-            right += int((to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
-            self._check_stop()
-        return self._loss(params, X, y), right / len(labels)
-
-    def _loss(self, params: Any, X: Any, y: Any) -> float:
-        total = 0.0
-        for rows in _chunks(len(X)):
-            total += self.model.loss(params, X[rows], y[rows]) * len(X[rows])
-            self._check_stop()
-        return total / len(X)
-
-    def _is_best(self, epoch: Epoch) -> bool:
-        if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.validation_loss)):
-            return False
-        if self.best is None:
-            return True
-        best = self.best.epoch
-        return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
-
-    def _check_stop(self) -> None:
-        if self.stop:
-            raise KeyboardInterrupt
+        interrupted = False
+        try:
+            with compile_notice(), train_report.progress(out, run) as callbacks:
+                run.run(_also_saving(args, run, callbacks.on_epoch), callbacks.on_batch)
+        except KeyboardInterrupt:
+            interrupted = True
+        interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
+        code = _finish(args, config, run, out, interrupted)
+    return INTERRUPTED if interrupted else code
 
 
-def compare(data: Split, config: Config, on_epoch: Callable[[Result, Epoch], None] | None = None) -> list[Result]:
-    """Run a comparison and return its results, in the order of `config.methods`."""
-    return Comparison(data, config).run(on_epoch)
+def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
+    """Check everything that can be checked before training."""
+    if args.resume is None:
+        saved = None
+        config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+    else:
+        try:
+            saved = Checkpoint(args.resume)
+        except OSError as error:
+            raise OSError(f"--resume {args.resume}: {(error.strerror or str(error)).lower()}") from error
+        config = _resumed(saved, args)
+        args.save = args.resume if args.save is None else args.save
+    if args.label is not None and args.data is None:
+        raise ValueError("--label is for a csv file given with --data")
+    if args.save is not None:
+        if not args.save.lower().endswith(".npz"):
+            raise ValueError(f"--save {args.save}: a name that ends in .npz is needed")
+        check_replaceable(args.save)
+    if args.plot is not None:
+        check_plot(args.plot)
+        check_replaceable(args.plot)
+    samples = load_digits() if args.data is None else load_file(args.data, args.label)
+    run = Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+    if saved is not None:
+        saved.restore(run)
+    return config, run
 
 
-def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` is CUDA where there is a GPU.  Raises `ValueError` with the reason where there is not."""
-    if device == "auto":
-        return "cpu" if SIMULATOR or why_no_cuda() is not None else "cuda"
-    if device == "cuda":
-        reason = why_no_cuda()
-        if reason is not None:
-            raise ValueError(f"--device cuda: {reason}")
-    return device
+def _resumed(saved: Checkpoint, args: argparse.Namespace) -> Config:
+    """The configuration of a training to continue; options that would change its course are refused."""
+    same = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    options.add_train(same)
+    given = vars(same.parse_args(args.given[args.given.index(args.name) + 1 :]))
+    free = ("epochs", "target", "device")
+    for field in dataclasses.fields(Config):
+        before = getattr(saved.config, field.name)
+        if field.name in given and field.name not in free and given[field.name] != before:
+            raise ValueError(
+                f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {before!r} in {args.resume}; "
+                f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
+            )
+    if args.data is None:
+        args.data = saved.source.get("data")
+        args.label = saved.source.get("label") if args.label is None else args.label
+    changes = {name: given[name] for name in free if name in given}
+    return dataclasses.replace(saved.config, **changes)
 
 
-def _check_tf32(device: str) -> None:
-    if device != "cuda":
-        raise ValueError("--precision tf32: products on tensor cores need --device cuda, and there is no GPU here")
-    from ..mlp.gpu import tf32
+def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool) -> int:
+    """Write and show what was reached."""
+    done = [result for result in run.results if result.history]
+    if interrupted:
+        last = done[-1] if done else None
+        reached = f"after epoch {last.history[-1].number} of {last.method}" if last else "before the first epoch ended"
+        print(f"Interrupted {reached}.")
+    code = 0
+    if args.save is not None:
+        code = max(code, _save(args, run))
+    if done:
+        out.print(train_report.table(done, run.best, config))
+    if args.plot is not None:
+        if done:
+            try:
+                train_report.plot(args.plot, done, config)
+                print(f"Plot: {args.plot}")
+            except OSError as error:
+                code = tell(f"nagd-numba train: error: --plot: {error}", 1)
+        else:
+            print("Nothing to plot.")
+    return code
 
+
+def _also_saving(args: argparse.Namespace, run: Comparison, on_epoch: Any) -> Any:
+    """`on_epoch`, and then the state of the training is saved, if it was not within the last half second."""
+    if args.save is None:
+        return on_epoch
+    last = -math.inf
+
+    def both(result: Any, epoch: Any) -> None:
+        nonlocal last
+        on_epoch(result, epoch)
+        if run.best is not None and time.monotonic() - last > 0.5:
+            with contextlib.suppress(OSError):  # told at the end, if it is still so
+                _write(args, run)
+            last = time.monotonic()
+
+    return both
+
+
+def _write(args: argparse.Namespace, run: Comparison) -> None:
+    best = run.best
+    assert best is not None
+    save_model(
+        args.save,
+        run.model,
+        best.params,
+        run.data.preprocessing,
+        method=best.method,
+        epoch=best.epoch.number,
+        accuracy=best.epoch.validation_accuracy,
+        training=checkpoint.content(run, {"data": args.data, "label": args.label}),
+    )
+
+
+def _save(args: argparse.Namespace, run: Comparison) -> int:
+    best = run.best
+    if best is None:
+        why = "no epoch ended" if not any(result.history for result in run.results) else "every method diverged"
+        print(f"Nothing to save: {why}.")
+        return 0
     try:
-        tf32.check("tf32", 0)
-    except ValueError as error:
-        raise ValueError(f"--precision tf32: {error}") from error
-
-
-def _on_cuda() -> Callable[[np.ndarray], Any]:
-    device = driver.current()
-    return lambda x: device.upload(x, 0)
-
-
-def to_host(x: Any) -> np.ndarray:
-    """A copy in host memory."""
-    return x.copy() if isinstance(x, np.ndarray) else driver.current().download(x)
-
-
-def _chunks(rows: int) -> list[slice]:
-    return [slice(start, start + EVALUATION_ROWS) for start in range(0, rows, EVALUATION_ROWS)]
+        _write(args, run)
+    except OSError as error:
+        return tell(f"nagd-numba train: error: --save: {error}", 1)
+    print(f"Best model: {args.save}")
+    return 0

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from ..io.atomic import replacing
 from ..optimizers.registry import METHODS
+from .comparison import Best, Comparison, Epoch, Result
 from .config import Config
-from .train import Best, Comparison, Epoch, Result
+from .output import percent, suffix
 
 # Told apart by colour-blind readers as well.
 PALETTE = ("#777777", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#b8ac00")
@@ -24,13 +25,6 @@ class Callbacks(NamedTuple):
 
     on_epoch: Callable[[Result, Epoch], None]
     on_batch: Callable[[Result, int], None] | None
-
-
-def console() -> Any:
-    """Standard output, for plain text: no markup, nothing coloured by guess."""
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
@@ -132,24 +126,6 @@ def _caption(results: Sequence[Result], best: Best | None, config: Config) -> st
     return "\n".join(lines)
 
 
-def percent(share: float) -> str:
-    """97.8 %"""
-    return f"{100 * share:.1f} %"
-
-
-def check_plot(path: str | Path) -> None:
-    """Raise `ValueError` where `plot` could not write this kind of file."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError(f"--plot needs matplotlib ({error}): pip install matplotlib") from error
-    supported = sorted(Figure().canvas.get_supported_filetypes())
-    if _suffix(path) not in supported:
-        raise ValueError(
-            f"--plot {path}: suffix {Path(path).suffix!r} is not supported; one of {', '.join(supported)} is needed"
-        )
-
-
 def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
     """Draw train loss and validation accuracy over the epochs."""
     from matplotlib.figure import Figure  # not pyplot: no window system is asked for
@@ -179,8 +155,4 @@ def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
     right.legend(loc="lower right")
     figure.suptitle(f"lr {config.lr:g}, momentum {config.momentum:g}, batches of {config.batch_size}")
     with replacing(path) as file:
-        figure.savefig(file, format=_suffix(path), dpi=150)
-
-
-def _suffix(path: str | Path) -> str:
-    return Path(path).suffix.lower().removeprefix(".")
+        figure.savefig(file, format=suffix(path), dpi=150)

@@ -94,7 +94,7 @@ class Kernel:
         return folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
 
 
-def device_function(function: FunctionType) -> Callable:
+def device_function(function: Callable) -> Callable:
     """Compile a function for the kernels that call it."""
     return njit(function)
 

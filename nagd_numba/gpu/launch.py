@@ -70,7 +70,7 @@ class Launch:
         self.ready = True
 
     def check(self, hyper: tuple[Any, ...]) -> None:
-        """Turn hyper-parameters into the kernel's constants; raises for unfit ones."""
+        """Turn hyper-parameters into the kernel's constants; raises for values out of range."""
         if hyper != self.hyper:
             named = dict(zip(self.rule.hyper, hyper, strict=True))
             values = validation.hyper_parameters(named, self.exact, self.rule.range_of)

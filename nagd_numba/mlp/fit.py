@@ -164,7 +164,7 @@ class Trainable:
         wanted = checked_metrics(spec, metrics)
         shuffle = flag("shuffle", shuffle)
         rates = Rates(lr, momentum, optimizer, spec.dtype)
-        largest = math.inf if clip is None else number("clip", clip, above=True, finite=False)
+        largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
         limits = Limits(patience, min_gain, target_loss, time_budget)
         parts = backend.split(X, y, sample_weight, validation, seed)
         past = History() if history is None else history

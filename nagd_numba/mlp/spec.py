@@ -37,7 +37,7 @@ class NetworkSpec:
         widths = layout.checked_sizes(sizes)
         validation.choice("activation", activation, tuple(ACTIVATIONS))
         validation.choice("loss", loss, tuple(LOSSES))
-        rate = validation.number("dropout", dropout, below=1.0)
+        rate = validation.number("dropout", dropout, high=1.0, high_open=True)
         kind = _float_type(dtype)
         arithmetic = _precision(precision, kind)
         (penalty,) = validation.hyper_parameters({"l2": l2}, kind)

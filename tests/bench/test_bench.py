@@ -184,7 +184,7 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
     monkeypatch.setattr(
         command, "SECTIONS", {"step": ("steps", lambda: step), "training": ("t", lambda: [({"batch": 1}, differs)])}
     )
-    from nagd_numba.cli.train_report import console
+    from nagd_numba.cli.output import console
 
     found = command.measure(console(), ("step", "training"), 100.0)
     assert [str(x) for x in found["sections"]["step"]] == ["n 10, float32", "n 1,000, float32"]

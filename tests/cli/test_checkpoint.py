@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
+from nagd_numba.cli.comparison import Comparison
 from nagd_numba.cli.config import Config
 from nagd_numba.cli.data import load_file, split
-from nagd_numba.cli.train import Comparison
-from nagd_numba.io.model_file import save_model
+from nagd_numba.model_file import save_model
 from tests.helpers.checkpoints import arrays, run, without_times, write_clusters
 
 

@@ -14,7 +14,7 @@ from nagd_numba.cli import train_report
 from nagd_numba.cli.data import load_digits, split
 from nagd_numba.cli.main import main
 from nagd_numba.gpu.driver import why_no_cuda
-from nagd_numba.io.model_file import load_model
+from nagd_numba.model_file import load_model
 
 SHORT = ("train", "--device", "cpu", "--epochs", "2")
 
@@ -173,7 +173,7 @@ def test_a_read_only_place_is_told_before_training(capsys, tmp_path):
 
 
 def test_an_error_while_saving(capsys, tmp_path, monkeypatch):
-    from nagd_numba.io import model_file
+    from nagd_numba import model_file
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -196,8 +196,8 @@ def test_cuda_without_a_gpu_says_what_was_looked_for(capsys):
 def test_bars_on_a_terminal(capsys):
     from rich.console import Console
 
+    from nagd_numba.cli.comparison import Comparison
     from nagd_numba.cli.config import Config
-    from nagd_numba.cli.train import Comparison
 
     config = Config(epochs=2, device="cpu", methods=("nag",))
     run = Comparison(split(load_digits(), 0.1, 0), config)

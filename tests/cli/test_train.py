@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nagd_numba import MLP
+from nagd_numba.cli.comparison import Comparison, compare, resolve_device
 from nagd_numba.cli.config import ACTIVATIONS, LOSSES, PRECISIONS, Config
 from nagd_numba.cli.data import Preprocessing, load_digits, split
 from nagd_numba.cli.data.samples import checked
-from nagd_numba.cli.train import Comparison, compare, resolve_device
 from nagd_numba.io.atomic import replacing
-from nagd_numba.io.model_file import load_model, save_model
+from nagd_numba.model_file import load_model, save_model
 
 
 def digits(config):
@@ -146,7 +146,7 @@ def test_interrupted_between_batches():
         ({"lr": 0.0}, "--lr is 0.0"),
         ({"lr": math.nan}, "--lr is nan"),
         ({"lr": "fast"}, "--lr is 'fast'"),
-        ({"lr": 1e39}, "finite in float32"),
+        ({"lr": 1e39}, "--lr is 1e+39; a finite number > 0 and <= 3.4"),
         ({"momentum": 1.0}, "--momentum is 1.0"),
         ({"dropout": 1.0}, "--dropout is 1.0"),
         ({"l2": -0.1}, "--l2 is -0.1"),
@@ -173,11 +173,11 @@ def test_config_errors_name_the_option(change, message):
 
 
 def test_choices_are_those_of_the_network():
-    from nagd_numba.mlp import activations, arguments, losses
+    from nagd_numba.mlp import activations, losses, spec
 
     assert tuple(activations.ACTIVATIONS) == ACTIVATIONS
     assert tuple(losses.LOSSES) == LOSSES
-    assert arguments.PRECISIONS == PRECISIONS
+    assert spec.PRECISIONS == PRECISIONS
 
 
 def test_auto_is_a_device():

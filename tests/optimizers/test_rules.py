@@ -203,7 +203,10 @@ def test_kernels_refuse_overlap_and_lengths(rule):
 
 @pytest.mark.parametrize(
     "rule",
-    [pytest.param(r, id=name, marks=() if name in ("nesterov", "adam") else pytest.mark.ci) for name, r in RULES.items()],
+    [
+        pytest.param(rule, id=name, marks=() if name in ("nesterov", "adam") else pytest.mark.ci)
+        for name, rule in RULES.items()
+    ],
 )
 @pytest.mark.skipif(JIT_OFF, reason="reads the machine code that the JIT makes")
 @pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2", False), reason="looks for AVX2 instructions")

@@ -6,19 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...model_file import Preprocessing
 from .samples import DataError, Samples
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What turns features into the network's inputs, `(X - mean) / scale`, and its outputs into `classes`."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    classes: np.ndarray
-
-    def __call__(self, X: np.ndarray, dtype: str = "float32") -> np.ndarray:
-        return np.ascontiguousarray((np.asarray(X, np.float64) - self.mean) / self.scale, dtype=dtype)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """The network on CUDA, with the bits of the CPU (but for TF32).
 
-products.py  the matrix products; finish.py: what is done to each element at their end
-tensor.py    their multiplication on tensor cores
-outputs.py   targets, losses, probabilities, classes; rowwise.py: the losses of a batch in one block
-norms.py     penalties, norms, updates whose gradient was finished before
-network.py   the launches of all passes
-run.py       the methods of MLP on device arrays
-general.py   training steps, for networks of any size: some launches a step
-resident.py  training steps in one multiprocessor: many steps a launch; block.py: its products
-sums.py      what training leaves on the device becomes the sums of the host
-trainer.py   drives the training; place.py: its data
+gemm.py               the tiled matrix product; epilogues.py: what it does with each element of its result
+tf32.py               the same product on tensor cores
+losses.py             kernels of the output layer: targets, losses, probabilities, classes
+reductions.py         sums of squares; updates of gradients that were finished before
+passes.py             the launches of the passes of a network
+inference.py          the methods of MLP on device arrays
+
+backend.py            parameters and states on a device, checked
+trainer.py            drives a training; training_data.py: what it works on
+step_table.py         what each step needs, worked out on the host before the first
+host_sums.py          what the steps leave in the device's memory becomes the sums of an epoch
+multi_launch.py       steps of networks of any size: a few launches a step
+persistent.py         steps in the shared memory of a thread block: many steps a launch; persistent_launch.py: its
+                      launches; block_gemm.py, block_epilogues.py, block_losses.py, block_memory.py: its parts
 """

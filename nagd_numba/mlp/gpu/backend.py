@@ -1,4 +1,4 @@
-"""Training in a device's memory: the counterpart of `..place.HostPlace`."""
+"""Training in a device's memory: the counterpart of `..backends.HostBackend`."""
 
 from __future__ import annotations
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cli.data import Preprocessing
-from ..mlp import MLP
-from . import npz
+from .io import npz
+from .mlp import MLP
 
 FORMAT = "nagd_numba.MLP 1"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What turns features into the network's inputs, `(X - mean) / scale`, and its outputs into `classes`."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    classes: np.ndarray
+
+    def __call__(self, X: np.ndarray, dtype: str = "float32") -> np.ndarray:
+        return np.ascontiguousarray((np.asarray(X, np.float64) - self.mean) / self.scale, dtype=dtype)
 
 
 def save_model(
