@@ -115,9 +115,22 @@ CASES = {
     "prange": PRANGE,
 }
 
+# What a layer cannot do by itself: GNU OpenMP cannot fork, workqueue takes no second caller.  The others in CI.
+FIRST = {
+    "omp": ("threads", "fork", "fork-before-first-use", "fork-pool", "prange"),
+    "workqueue": ("threads", "threads-beside-a-users-kernel"),
+    "tbb": ("threads-beside-a-users-kernel", "fork"),
+}
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-@pytest.mark.parametrize("case", CASES)
+
+@pytest.mark.parametrize(
+    ("case", "layer"),
+    [
+        pytest.param(case, layer, id=f"{case}-{layer}", marks=() if case in first else pytest.mark.ci)
+        for layer, first in FIRST.items()
+        for case in CASES
+    ],
+)
 def test_no_abort(case, layer):
     if "fork" in case and not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")

@@ -88,7 +88,16 @@ CALLERS = {name: caller_of(made) for name, made in OPTIMIZERS.items() if made.co
     "fista": Caller(fista_step, fista_element, fista_scalars),
 }
 callers = pytest.mark.parametrize("caller", CALLERS.values(), ids=CALLERS)
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+few_callers = pytest.mark.parametrize(
+    "caller",
+    [
+        pytest.param(caller, id=name, marks=() if name in ("nesterov", "adam") else pytest.mark.ci)
+        for name, caller in CALLERS.items()
+    ],
+)
+dtypes = pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)], ids=["float32", "float64"]
+)
 
 
 def test_no_rule_is_left_out():
@@ -111,25 +120,31 @@ def expected(caller, p, g, states):
 
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 @callers
-def test_inside_njit_and_in_a_prange(caller):
-    """One function of the user that is compiled with `parallel=True`: a plain call, then one for each row."""
+def test_inside_njit(caller):
+    p, g, states = arrays(caller, np.float32)
+    want = expected(caller, p, g, states)
+    njit(caller.step)(p, g, states)
+    assert_same_bits([p, *states], want)
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
+@few_callers
+def test_in_a_prange(caller):
+    """A step for each row."""
     step = njit(caller.step)
 
     @njit(parallel=True)
-    def user(p, g, states, rows, row_grads, row_states):
-        step(p, g, states)
+    def user(rows, row_grads, row_states):
         for k in prange(rows.shape[0]):
             if len(row_states) == 1:
                 step(rows[k], row_grads[k], (row_states[0][k],))
             else:
                 step(rows[k], row_grads[k], (row_states[0][k], row_states[-1][k]))
 
-    p, g, states = arrays(caller, np.float32)
     rows, row_grads, row_states = arrays(caller, np.float32, (9, N))
-    want, want_rows = expected(caller, p, g, states), expected(caller, rows, row_grads, row_states)
-    user(p, g, states, rows, row_grads, row_states)
-    assert_same_bits([p, *states], want)
-    assert_same_bits([rows, *row_states], want_rows)
+    want = expected(caller, rows, row_grads, row_states)
+    user(rows, row_grads, row_states)
+    assert_same_bits([rows, *row_states], want)
 
 
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
