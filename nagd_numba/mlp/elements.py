@@ -40,9 +40,9 @@ def hidden_delta(derivative, DROPOUT):
 
 
 @inlined
-def penalised(gradient, p, decay):
-    """The gradient of the loss with the penalty `decay/2 p^2`."""
-    return fma(decay, p, gradient) if decay != type(p)(0) else gradient
+def penalised(gradient, p, decay, is_weight):
+    """The gradient of the loss with the penalty `decay/2 p^2`, which biases do not have."""
+    return fma(decay, p, gradient) if decay != type(p)(0) and is_weight else gradient
 
 
 def flushed(states: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -50,7 +50,7 @@ def step_weight(update, OPTIONS, STATES):
     def step_weight(space, at, size, gradient, decay, scalars):
         """Update one parameter, whose states lie `size`, `2 size`, ... elements further."""
         p = load(space, at)
-        g = penalised(gradient, p, decay)
+        g = penalised(gradient, p, decay, True)
         p, states = update(p, g, load_strided(space, at + size, size, STATES), scalars, OPTIONS)
         store(space, at, p)
         store_strided(space, at + size, size, flushed(states))

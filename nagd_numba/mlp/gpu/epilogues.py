@@ -92,8 +92,8 @@ def write_gradient(total, operands, at, last_row, to):
     _, out, decay, more = to
     if more != 0:
         total = add(operands[0], total)
-    elif not last_row:
-        total = penalised(total, operands[0], decay)
+    else:
+        total = penalised(total, operands[0], decay, not last_row)
     store(out, at, total)
 
 
@@ -112,7 +112,7 @@ def write_update(update, OPTIONS):
         """`to`: params, vel, from one state to the next, weight of the penalty, the rule's scalars."""
         params, vel, size, decay, scalars = to
         p = operands[0]
-        g = total if last_row else penalised(total, p, decay)
+        g = penalised(total, p, decay, not last_row)
         p, states = update(p, g, operands[1:], scalars, OPTIONS)
         store(params, at, p)
         store_strided(vel, at, size, flushed(states))
