@@ -1,7 +1,7 @@
 """What a GPU provides to a kernel, as LLVM IR for the CPU: special registers, collectives, arithmetic, inline PTX.
 
 `define` writes the definition of one function that a kernel calls.  Collectives (barriers, shuffles, tensor cores)
-leave their operands in the slot of their thread and suspend it; the scheduler in `emulator.py` puts the results
+leave their operands in the slot of their thread and suspend it; the scheduler in `warp.py` puts the results
 there before it goes on.
 """
 
