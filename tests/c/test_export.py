@@ -41,7 +41,7 @@ STRICT = ("-O1", "-Wall", "-Wextra", "-pedantic", "-Werror")
 def keywords_of(made):
     """Calls in which every value of every option occurs; one of them with the defaults."""
     given = inspect.signature(made.step).parameters
-    kinds = {x: kind for x, kind in made.parameters.items() if x in given}
+    kinds = {x: made.parameters[x] for x in made.optimizer.settings}
     usual = {x: given[x].default for x in kinds}
     without = {x: 3 if kinds[x] == "whole" else 2.5 for x in kinds if usual[x] is inspect.Parameter.empty}
     calls = []
