@@ -180,7 +180,8 @@ class Fista(Schedule):
     """
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return _fista(1 << int(t.max(initial=0) + 1).bit_length())[t]
+        values: np.ndarray = _fista(1 << int(t.max(initial=0) + 1).bit_length())[t]
+        return values
 
 
 @functools.lru_cache(maxsize=2)
