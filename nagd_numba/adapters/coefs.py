@@ -49,4 +49,4 @@ def packed(coefs: Any, intercepts: Any, write: bool = False) -> tuple[tuple[int,
 def is_at(x: Any, place: np.ndarray) -> bool:
     """Does `x` lie where `place` does, element for element?"""
     start, other = x.__array_interface__["data"][0], place.__array_interface__["data"][0]
-    return start == other and x.dtype == place.dtype and x.flags.c_contiguous
+    return bool(start == other and x.dtype == place.dtype and x.flags.c_contiguous)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..mlp import MLP
-from ..mlp.cpu import train_kernels
 from ..mlp.cpu.trainer import Trainer
 from ..mlp.dataset import Data
+from ..mlp.epochs import train_epochs
 from ..mlp.plan import Normalization, Plan
+from ..mlp.sums import LOSS, PENALTY, WEIGHT
 from ..optimizers.nesterov import KERAS, NO_DECAY
 
 SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
@@ -43,57 +46,47 @@ class Descent:
         return f"Setting learning rate to {self.learning_rate:f}", False
 
 
-class Epochs:
-    """Calls make an epoch and return its mean loss, with scikit-learn's factors.
+def losses(
+    model: MLP,
+    flat: np.ndarray,
+    descent: Descent,
+    data: Data,
+    rows: int,
+    batch: int,
+    order: Callable[[int], np.ndarray],
+) -> Iterator[float]:
+    """Train without end, epoch after epoch, over the `rows` rows that `order(epoch)` gives; yields the mean losses.
 
     scikit-learn's gradient is that of the sum over the outputs (of half the squared error); the squared error it
     reports is the mean.
     """
+    squares = model.loss_name == "mse"
+    scaling = Normalization(
+        gradient_factor=0.5 if squares else 1.0,
+        gradient_divisor=1,
+        loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
+        l2_by_samples=True,
+    )
+    plan = Plan(batch, scaling, options=(KERAS, bool(descent.nesterov), NO_DECAY, False))
+    trainer = Trainer(model.spec, flat, descent.velocity, data, plan)
 
-    def __init__(
-        self,
-        model: MLP,
-        flat: np.ndarray,
-        descent: Descent,
-        X: np.ndarray,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        batch: int,
-    ) -> None:
-        squares, labels = model.loss_name == "mse", model.loss_name == "cross_entropy"
-        targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, model.dtype)
-        plan = Plan(
-            batch,
-            Normalization(
-                gradient_factor=0.5 if squares else 1.0,
-                gradient_divisor=1,
-                loss_factor=0.5 / model.sizes[-1] if squares else 1.0,
-                l2_by_samples=True,
-            ),
-            options=(KERAS, bool(descent.nesterov), NO_DECAY, False),
-        )
-        self.weights = np.zeros(0, model.dtype) if weights is None else weights.astype(model.dtype)
-        self.trainer = Trainer(model.spec, flat, descent.velocity, Data(X, targets, self.weights), plan)
-        self.descent, self.batch = descent, batch
-        self.rates = np.zeros((0, 4))
+    def hyper(count: int) -> np.ndarray:
+        rates = np.zeros((plan.updates(count), len(plan.rule.hyper)))
+        rates[:, 0], rates[:, 1:3] = descent.learning_rate, descent.momentum
+        return rates
 
-    def __call__(self, order: np.ndarray) -> float:
-        updates = self.trainer.plan.updates(len(order))
-        if len(self.rates) != updates:
-            self.rates = np.zeros((updates, 4))
-            self.rates[:, 1:3] = self.descent.momentum
-        self.rates[:, 0] = self.descent.learning_rate
-        if len(self.weights) == 0:
-            return mean_loss(self.trainer.epoch(order, self.rates, 0, 0))
-        # The mean loss of a batch counts by its rows, not by their weights: each batch's is needed.
+    if len(data.weights) == 0:
+        for epoch in train_epochs(trainer, itertools.count(), order, lambda _: hyper(rows)):
+            yield mean_loss(epoch.sums)
+    # The mean loss of a batch counts by its rows, not by their weights: each batch's is needed.
+    for number in itertools.count():
         total = 0.0
-        for first in range(0, len(order), self.batch):
-            part = order[first : first + self.batch]
-            if self.weights[part].sum() != 0:
-                total += len(part) * mean_loss(self.trainer.epoch(part, self.rates[:1], 0, 0))
-        return total / len(order)
+        parts = [part for part in np.split(order(number), range(batch, rows, batch)) if data.weights[part].sum() != 0]
+        for done in train_epochs(trainer, range(len(parts)), parts.__getitem__, lambda _: hyper(1)):
+            total += len(parts[done.number]) * mean_loss(done.sums)
+        yield total / rows
 
 
 def mean_loss(sums: np.ndarray) -> float:
     """The mean loss with the penalty."""
-    return float((sums[train_kernels.LOSS] + sums[train_kernels.PENALTY]) / sums[train_kernels.WEIGHT])
+    return float((sums[LOSS] + sums[PENALTY]) / sums[WEIGHT])

@@ -10,7 +10,7 @@ import operator
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
@@ -22,8 +22,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..mlp import MLP, layout
+from ..mlp.dataset import Data
 from .coefs import packed, views
-from .descent import Descent, Epochs
+from .descent import Descent, losses
 
 ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 LOSSES = {"softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "mse"}  # by output activation
@@ -34,7 +35,7 @@ class Perceptron(BaseEstimator):
     """The common part of the classifier and the regressor; see them for the parameters."""
 
     # solver and loss are checked in `_fit`, whose messages say what to use instead.
-    _parameter_constraints: dict = {  # noqa: RUF012 - the name and the form are scikit-learn's
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - the name and the form are scikit-learn's
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -123,7 +124,7 @@ class Perceptron(BaseEstimator):
     # Training.
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X and y, from new weights unless `warm_start` is set.
 
         Parameters
@@ -146,7 +147,7 @@ class Perceptron(BaseEstimator):
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         self._refuse()
         if incremental and self.early_stopping:
             raise ValueError(
@@ -262,15 +263,23 @@ class Perceptron(BaseEstimator):
                 f"batch_size is {batch} and there are {rows} samples to train on; it is clipped", stacklevel=5
             )
             batch = rows
-        epoch = Epochs(model, flat, descent, X, y, weights, batch)
+
+        def shuffled(_: int) -> np.ndarray:
+            nonlocal order
+            if self.shuffle:
+                permutation = np.arange(rows)
+                self._random_state.shuffle(permutation)
+                order = order[permutation]
+            return order
+
+        labels = model.loss_name == "cross_entropy"
+        targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, flat.dtype)
+        counted = np.zeros(0, flat.dtype) if weights is None else weights.astype(flat.dtype)
+        epochs = losses(model, flat, descent, Data(X, targets, counted), rows, batch, shuffled)
         try:
             self.n_iter_ = 0
             while self.n_iter_ < self.max_iter:
-                if self.shuffle:
-                    permutation = np.arange(rows)
-                    self._random_state.shuffle(permutation)
-                    order = order[permutation]
-                self.loss_ = epoch(order)
+                self.loss_ = next(epochs)
                 self.n_iter_ += 1
                 self.t_ += rows
                 self.loss_curve_.append(self.loss_)
@@ -351,7 +360,8 @@ class Perceptron(BaseEstimator):
 
 def computed(model: MLP, flat: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Probabilities, or the outputs for regression."""
-    return model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
+    found: np.ndarray = model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
+    return found
 
 
 def hidden_sizes(given: Any) -> tuple[int, ...]:

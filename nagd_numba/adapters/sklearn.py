@@ -8,7 +8,7 @@ is imported by this module only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NesterovMLPClassifier:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch, with the velocity and the learning rate of the call before.
 
         Parameters
@@ -182,7 +182,8 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """The logarithm of `predict_proba`."""
         found = self.predict_proba(X)
-        return np.log(found, out=found)
+        np.log(found, out=found)
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -226,7 +227,8 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         return score
 
     def _labels(self, found: np.ndarray) -> np.ndarray:
-        return self._label_binarizer.inverse_transform(found.ravel() if self.n_outputs_ == 1 else found)
+        labels: np.ndarray = self._label_binarizer.inverse_transform(found.ravel() if self.n_outputs_ == 1 else found)
+        return labels
 
 
 class NesterovMLPRegressor(RegressorMixin, Perceptron):
@@ -317,7 +319,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
         self.loss = loss
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NesterovMLPRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch, with the velocity and the learning rate of the call before; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import validation
-from .cpu import train_kernels
 from .cpu.trainer import evaluate
 from .dataset import Split
 from .losses import LOSSES
 from .spec import NetworkSpec
+from .sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
 
 METRICS = ("accuracy", "mae", "mse")
 
@@ -34,19 +34,15 @@ def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> di
     """Loss and metrics, from what the kernels sum up."""
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums = sums.tolist()
-    rows = sums[train_kernels.ROWS_SEEN]
+    rows = sums[ROWS_SEEN]
     hits = rows * outputs if LOSSES[spec.loss].binary else rows
-    values = {
-        "loss": (sums[train_kernels.LOSS] + sums[train_kernels.PENALTY]) / sums[train_kernels.WEIGHT]
-        if sums[train_kernels.WEIGHT]
-        else 0.0
-    }
+    values = {"loss": (sums[LOSS] + sums[PENALTY]) / sums[WEIGHT] if sums[WEIGHT] else 0.0}
     if not metrics:
         return values
     shares = {
-        "accuracy": sums[train_kernels.HIT] / hits,
-        "mae": sums[train_kernels.ABSOLUTE] / (rows * outputs),
-        "mse": sums[train_kernels.SQUARE] / (rows * outputs),
+        "accuracy": sums[HIT] / hits,
+        "mae": sums[ABSOLUTE] / (rows * outputs),
+        "mse": sums[SQUARE] / (rows * outputs),
     }
     return values | {name: float(shares[name]) for name in metrics}
 

@@ -156,8 +156,9 @@ class MLP(Trainable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "spec" not in state:  # pickled by version 0.1.0 or before
-            names = ("sizes", "activation", "loss_name", "dropout", "l2", "dtype")
-            state = {"spec": NetworkSpec(*(state[name] for name in names), state.get("precision", "float32"))}
+            given = {name: state[name] for name in ("sizes", "activation", "dropout", "l2", "dtype")}
+            spec = NetworkSpec(loss=state["loss_name"], precision=state.get("precision", "float32"), **given)
+            state = {"spec": spec}
         self.__dict__.update(state)
 
     def __repr__(self) -> str:

@@ -70,10 +70,10 @@ class NetworkSpec:
         return drop_threshold(self.dropout)
 
 
-def _float_type(dtype: Any) -> np.dtype:
+def _float_type(dtype: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:
-        kind = np.dtype(dtype)
+        kind: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise TypeError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed") from error
     if kind not in validation.DTYPES:
@@ -81,7 +81,7 @@ def _float_type(dtype: Any) -> np.dtype:
     return kind
 
 
-def _precision(name: str, dtype: np.dtype) -> str:
+def _precision(name: str, dtype: np.dtype[Any]) -> str:
     """ "float32", or for networks of that dtype "tf32"."""
     validation.choice("precision", name, PRECISIONS)
     if name == "tf32" and dtype != np.float32:
