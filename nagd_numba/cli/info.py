@@ -6,14 +6,13 @@ import argparse
 import importlib
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..bench import machine
 from ..gpu.driver import why_no_cuda
-from ..kernels import elementwise
-from ..kernels.jit import PACKAGE, SIMULATOR, plain
+from ..kernels import cache
+from ..kernels.jit import PACKAGE, SIMULATOR, fingerprint
 from ..kernels.threading_layer import parallel_allowed
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")
@@ -22,6 +21,9 @@ _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx5
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    if args.clear_cache:
+        print(f"{cache.clear() / 1e6:.1f} MB of compiled kernels removed from {cache.root()}")
+        return 0
     lines = collect()
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
@@ -76,17 +78,12 @@ def _threads() -> list[tuple[str, str]]:
 
 
 def _cache() -> str:
-    from numba.core.caching import FunctionCache
-
-    setting = os.environ.get("NAGD_NUMBA_CACHE")
-    if (setting or "1").lower() in ("0", "false", "off", "no"):
-        return f"off (NAGD_NUMBA_CACHE={setting})"
-    try:
-        place = Path(FunctionCache(plain(elementwise.contiguous)).cache_path)
-    except (RuntimeError, OSError):
-        return "off: numba finds no directory that it can write; NUMBA_CACHE_DIR names one"
-    files = [file.stat().st_size for file in place.glob("*.nb[ic]")]
-    return f"on, {place} ({len(files)} files, {sum(files) / 1e6:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off"
+    if not cache.enabled():
+        return f"off (NAGD_NUMBA_CACHE={os.environ['NAGD_NUMBA_CACHE']})"
+    if cache.folder(fingerprint()) is None:
+        return f"off: nothing can be written to {cache.root()}; NUMBA_CACHE_DIR names another place"
+    megabytes = cache.size(cache.root()) / 1e6
+    return f"on, {cache.root()} ({megabytes:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off, info --clear-cache empties it"
 
 
 def _gpus() -> list[tuple[str, str]]:

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="versions, processor, threads, cache, GPU")
     info.set_defaults(name="info")
+    options.add_info(info)
     export = commands.add_parser(
         "export",
         help="write the steps for C, C++ and Fortran: an object file, a header, a module",

@@ -83,6 +83,11 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", **SHARE, default=100.0, help="begin nothing after so many (%(default)g)")
 
 
+def add_info(parser: argparse.ArgumentParser) -> None:
+    """The options of `nagd-numba info`."""
+    parser.add_argument("--clear-cache", action="store_true", help="remove all compiled kernels from the disk")
+
+
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The options of `nagd-numba export`."""
     parser.add_argument("directory", metavar="DIR", help="where to write; made if there is none")
