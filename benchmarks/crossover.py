@@ -6,7 +6,8 @@ import numpy as np
 
 from nagd_numba.bench.memory import vectors as arrays
 from nagd_numba.bench.timing import interleaved, ratio
-from nagd_numba.optimizers._host import PARALLEL_FROM, host_kernel, vectors
+from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.optimizers._host import PARALLEL_FROM, vectors
 from nagd_numba.optimizers.registry import RULES
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     print(f"PARALLEL_FROM is {PARALLEL_FROM:,}.  Serial time over parallel time:")
     for dtype in ("float32", "float64"):
         kernels = {
-            name: host_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=name == "parallel")
+            name: contiguous_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=name == "parallel")
             for name in ("serial", "parallel")
         }
         for n in (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 150_000, 200_000):

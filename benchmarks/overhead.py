@@ -56,14 +56,15 @@ class Call:
         import numpy as np
 
         import nagd_numba
-        from nagd_numba.optimizers._host import host_kernel, vectors
+        from nagd_numba.kernels.elementwise import contiguous_kernel
+        from nagd_numba.optimizers._host import vectors
         from nagd_numba.optimizers.registry import RULES
 
         rule = RULES["nesterov"]
         names = {
             "nagd_numba": nagd_numba,
             "nothing": lambda *_: None,
-            "kernel": host_kernel(rule, rule.defaults(), vectors(rule, "float32"), parallel=False),
+            "kernel": contiguous_kernel(rule, rule.defaults(), vectors(rule, "float32"), parallel=False),
             "strided": [np.zeros(2, np.float32)[::2] for _ in range(3)],
             **{name: np.zeros(1, np.float32) for name in "xgv"},
         }

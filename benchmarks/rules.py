@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from nagd_numba.optimizers._host import host_kernel, use_parallel, vectors
+from nagd_numba.kernels.elementwise import contiguous_kernel
+
+from nagd_numba.optimizers._host import use_parallel, vectors
 from nagd_numba.optimizers.registry import RULES
 
 from . import common
@@ -19,7 +21,7 @@ def kernel(name, dtype, n):
     """The default kernel of a rule, on arrays of its own."""
     rule = RULES[name]
     p, g, *states = common.harness("memory").vectors(n, dtype, 2 + len(rule.states))
-    call = host_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=use_parallel(n))
+    call = contiguous_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=use_parallel(n))
     return partial(call, p, g, tuple(states), tuple(rule.hyper.values()))
 
 

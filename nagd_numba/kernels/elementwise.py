@@ -207,7 +207,9 @@ def limits(rule: Rule) -> dict[str, Any]:
 
 
 @functools.cache
-def contiguous_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], parallel: bool) -> Any:
+def contiguous_kernel(
+    rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], parallel: bool = False
+) -> Any:
     """`kernel(params, grads, states, hyper) -> status` for vectors of exactly these types."""
     dtype = signature[0].dtype
     if parallel:

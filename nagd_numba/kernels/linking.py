@@ -155,8 +155,6 @@ def address_of(compiled: Any, interface: Interface) -> int:
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
 
-def linked(
-    function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False
-) -> Linked:
+def linked(function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False) -> Linked:
     """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too."""
     return Linked(function, interface, parallel, from_python)

@@ -72,7 +72,9 @@ def users_penalty(own):
 
 def chosen(name: Any, own_penalty: Any, take: Callable) -> tuple[Callable, Callable]:
     """The map and the penalty of a name, or of the user's functions."""
-    map_: Callable = {None: nothing, "l1": soft_threshold, "box": clip, "nonneg": clip}[None if callable(name) else name]
+    map_: Callable = {None: nothing, "l1": soft_threshold, "box": clip, "nonneg": clip}[
+        None if callable(name) else name
+    ]
     if callable(name):
         map_ = users.bind(own=name, take=take)
     if own_penalty is not None:

@@ -16,7 +16,8 @@ from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels import elementwise
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers._dispatch import update
-from nagd_numba.optimizers._host import apply, host_kernel, vectors
+from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.optimizers._host import apply, vectors
 
 cuda = None  # set with the first kernel: importing it takes a while
 JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
@@ -33,7 +34,7 @@ class Backend:
 
 def _through_kernel(parallel):
     def run(rule, p, g, states, hyper, options):
-        kernel = host_kernel(rule, options, vectors(rule, p.dtype), parallel=parallel)
+        kernel = contiguous_kernel(rule, options, vectors(rule, p.dtype), parallel=parallel)
         status = kernel(p, g, tuple(states), tuple(hyper))
         assert status == elementwise.OK
 

@@ -10,7 +10,8 @@ from llvmlite import binding
 
 from nagd_numba.kernels import elementwise
 from nagd_numba.kernels.jit import SIMULATOR
-from nagd_numba.optimizers._host import apply, host_kernel, vectors
+from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.optimizers._host import apply, vectors
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF, LONGEST
 from tests.helpers.bits import assert_same_bits
@@ -170,7 +171,7 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
         hyper = list(rule.hyper.values())
         hyper[k] = bad
         p, g, *states = arrays
-        kernel = host_kernel(rule, rule.defaults(), vectors(rule, np.float64))
+        kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, np.float64))
         assert kernel(p, g, tuple(states), tuple(hyper)) == elementwise.HYPER
         with pytest.raises(ValueError, match=f"{name} is "):
             apply(rule, p, g, states, dict(zip(rule.hyper, hyper, strict=True)), rule.defaults())
@@ -180,7 +181,7 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
 @rules
 def test_kernels_refuse_overlap_and_lengths(rule):
     """The checks inside the compiled call, on which the fast path of a step relies."""
-    kernel = host_kernel(rule, rule.defaults(), vectors(rule, np.float32))
+    kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, np.float32))
     hyper = tuple(rule.hyper.values())
     buffer = np.ones(100, np.float32)
     count = 2 + len(rule.states)
@@ -213,7 +214,7 @@ def test_kernels_refuse_overlap_and_lengths(rule):
 def test_loops_are_vectorised(rule, monkeypatch):
     """The serial float32 kernel works on vector registers and in float32 alone."""
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # cached kernels cannot be inspected
-    kernel = host_kernel.__wrapped__(rule, rule.defaults(), vectors(rule, np.float32))
+    kernel = contiguous_kernel.__wrapped__(rule, rule.defaults(), vectors(rule, np.float32))
     code = "\n".join(kernel.inspect_asm().values())
     loop_arithmetic = re.findall(r"\bv(?:add|mul|fn?m(?:add|sub)\d*)([ps][sd])\s.*([xyz])mm", code)
     assert ("ps", "y") in loop_arithmetic or ("ps", "z") in loop_arithmetic

@@ -113,7 +113,7 @@ def gradient_epilogue(fetch, put, TILE):
         if l2 != 0:
             fetch(params, corner, pitch, height, width, buffer, 1)
             for e in range(TILE):
-                buffer[e] = penalised(buffer[e], buffer[TILE + e], l2)
+                buffer[e] = penalised(buffer[e], buffer[TILE + e], l2, True)
         if more:
             fetch(out, corner, pitch, height, width, buffer, 1)
             for e in range(TILE):
@@ -129,7 +129,7 @@ def update_element(update, OPTIONS):
 
     def update_element(sums, e, params, states, i, l2, scalars):
         p = peek(params, i, 1)
-        p, state = update(p, penalised(peek(sums, e, 0), p, l2), peek_each(states, i, 2), scalars, OPTIONS)
+        p, state = update(p, penalised(peek(sums, e, 0), p, l2, True), peek_each(states, i, 2), scalars, OPTIONS)
         poke(params, i, p, 1)
         poke_each(states, i, flushed(state), 2)
 

@@ -116,9 +116,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LAB
                 (np.uint64(0), np.uint64(0), 1.0),
             )
             targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
-            loss_function(
-                functions[3], pointer(z), targets, pointer(delta), pointer(sums), 0, part, outputs, T(1)
-            )
+            loss_function(functions[3], pointer(z), targets, pointer(delta), pointer(sums), 0, part, outputs, T(1))
             for i in range(part):
                 total += sums[i]
         loss = total / (rows if LABELS else rows * outputs)
@@ -147,9 +145,7 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
         hidden, z = aligned(rows * width, T), aligned(rows * outputs, T)
         deltas, sums, one, lanes = aligned(rows * (width + outputs), T), np.empty(rows), np.ones(1, T), np.empty(64)
         h, d, b, q = pointer(hidden), pointer(deltas), pointer(buffer), pointer(panel)
-        forward_rows(
-            (functions[0], functions[1]), p, x, dims, layers, rows, h, pointer(z), 0, rows, b, q, dropout
-        )
+        forward_rows((functions[0], functions[1]), p, x, dims, layers, rows, h, pointer(z), 0, rows, b, q, dropout)
         count = rows if LABELS else rows * outputs
         loss_function(
             *(functions[3], pointer(z), as_integer(pointer(y)), shifted(d, rows * width)),

@@ -513,9 +513,7 @@ def networks_kernel(dtype: str) -> Any:
     body = linked(
         networks_share.bind(restore=restorer(types.Tuple(context)), train_steps=steps_kernel(dtype).call), BODY
     )
-    bound = train_networks.bind(
-        networks_share=body.call, networks_locate=body.locate, parallel_for=PARALLEL_FOR.call
-    )
+    bound = train_networks.bind(networks_share=body.call, networks_locate=body.locate, parallel_for=PARALLEL_FOR.call)
     return kernel(bound, types.void(*context))
 
 

@@ -203,7 +203,10 @@ def samples(data: Data) -> Samples:
     """The data for the kernels; it must outlive their use."""
     columns = data.y[:1].size
     return Samples(
-        *(address(data.X), address(data.y), address(data.weights)), int(len(data.weights) > 0), columns, float(data.scale)
+        *(address(data.X), address(data.y), address(data.weights)),
+        int(len(data.weights) > 0),
+        columns,
+        float(data.scale),
     )
 
 
