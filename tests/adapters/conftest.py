@@ -1,0 +1,9 @@
+"""What tests of the adapters share."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Kernels for one thread only, which halves the compiling; how many there are has no influence on the bits."""
+    monkeypatch.setattr("nagd_numba.kernels.threading_layer.parallel_allowed", lambda: False)

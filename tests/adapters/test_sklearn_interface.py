@@ -1,0 +1,241 @@
+"""The estimators' interface: scikit-learn's checks, parameters, copies, refusals, interrupts, sparse data."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numba import config
+
+pytest.importorskip("sklearn", "1.7", reason="scikit-learn >= 1.7 is not installed")  # whose fit takes weights
+if config.DISABLE_JIT:
+    pytest.skip("trains for thousands of steps: too slow without compilation", allow_module_level=True)
+
+from scipy import sparse
+from sklearn.base import clone, is_classifier
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from nagd_numba.adapters import perceptron
+from nagd_numba.adapters.sklearn import NesterovMLPClassifier, NesterovMLPRegressor
+from nagd_numba.mlp.cpu.trainer import Trainer
+from tests.helpers.estimators import CLOSE, SETTINGS, THEIRS, assert_same_course, both, dataset, quietly
+
+
+@pytest.mark.parametrize("kind", THEIRS, ids=lambda kind: kind.__name__)
+@pytest.mark.filterwarnings("ignore")
+def test_estimator_checks(kind):
+    found = check_estimator(kind(max_iter=100), on_skip=None, on_fail=None)
+    failed = [(check["check_name"], check["exception"]) for check in found if check["status"] == "failed"]
+    assert not failed
+    assert sum(check["status"] == "passed" for check in found) > 50
+
+
+def test_selection_in_a_pipeline():
+    _, X, y = dataset("iris")
+    model = make_pipeline(StandardScaler(), NesterovMLPClassifier((5,), max_iter=20, random_state=0))
+    grid = {"nesterovmlpclassifier__learning_rate_init": [1e-4, 0.1]}
+    search = quietly(GridSearchCV(model.set_output(transform="default"), grid, cv=2, n_jobs=2).fit, X, y)
+    assert search.best_params_ == {"nesterovmlpclassifier__learning_rate_init": 0.1}
+    assert search.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("kind", THEIRS, ids=lambda kind: kind.__name__)
+def test_parameters_are_scikit_learns(kind):
+    ours, theirs = kind().get_params(), THEIRS[kind](solver="sgd").get_params()
+    other_solvers = {"beta_1", "beta_2", "epsilon", "max_fun"}
+    assert ours.items() == {name: value for name, value in theirs.items() if name not in other_solvers}.items()
+    assert clone(kind(alpha=0.5)).alpha == 0.5
+
+
+@pytest.mark.parametrize("copied", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_a_copy_goes_on_alike(copied):
+    ours, X, y = dataset("iris")
+    model = quietly(ours(**SETTINGS).fit, X, y)
+    other = copied(model)
+    assert np.array_equal(model.predict_proba(X), other.predict_proba(X))
+    for _ in range(2):
+        model.partial_fit(X, y)
+        other.partial_fit(X, y)
+    assert np.array_equal(model.coefs_[0], other.coefs_[0])
+    assert not np.shares_memory(model.coefs_[0], other.coefs_[0])
+
+
+def test_parameters_lie_in_one_vector():
+    model = both("iris")[0]
+    sizes, flat = perceptron.packed(model.coefs_, model.intercepts_)
+    assert sizes == (4, 12, 6, 3)
+    assert all(np.shares_memory(x, flat) for x in model.coefs_ + model.intercepts_)
+    assert model.coefs_[1] is not None
+    assert np.array_equal(flat[: 4 * 12].reshape(4, 12), model.coefs_[0])
+    kept = model.coefs_[0]
+    before = kept.copy()
+    model.partial_fit(*dataset("iris")[1:])
+    assert not np.array_equal(kept, before)  # trained in place
+
+
+@pytest.mark.parametrize("how", ["in place", "an item", "the lists"])
+def test_parameters_may_be_assigned(how):
+    model, other, X, y = both("iris", max_iter=3)
+    for kind in (model, other):
+        if how == "in place":
+            kind.coefs_[0][...] = 0.25
+        elif how == "an item":
+            kind.coefs_[0] = np.full((4, 12), 0.25)
+        else:
+            kind.coefs_ = [np.full((4, 12), 0.25), *(np.asfortranarray(x) for x in kind.coefs_[1:])]
+            kind.intercepts_ = [x.copy() for x in kind.intercepts_]
+        kind.set_params(warm_start=True)
+    np.testing.assert_allclose(model.predict_proba(X), other.predict_proba(X), rtol=CLOSE)
+    for kind in (model, other):
+        quietly(kind.fit, X, y)
+    assert_same_course(model, other, X)
+
+
+def test_parameters_that_do_not_fit_are_refused():
+    model, _, X, y = both("iris", max_iter=2)
+    good = model.coefs_[0]
+    model.coefs_[0] = np.zeros((4, 5))
+    with pytest.raises(ValueError, match=r"coefs_ have the shapes \[\(4, 5\), \(12, 6\), \(6, 3\)\]"):
+        model.predict(X)
+    model.coefs_[0] = good
+    model.set_params(warm_start=True, hidden_layer_sizes=(12, 7))
+    with pytest.raises(ValueError, match=r"sizes \(4, 12, 6, 3\).*warm_start=False"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "message"),
+    [
+        (
+            NesterovMLPClassifier,
+            {"solver": "adam"},
+            "solver is 'adam'; only 'sgd'.*sklearn.neural_network.MLPClassifier",
+        ),
+        (
+            NesterovMLPRegressor,
+            {"solver": "lbfgs"},
+            "solver is 'lbfgs'; only 'sgd'.*sklearn.neural_network.MLPRegressor",
+        ),
+        (NesterovMLPRegressor, {"loss": "poisson"}, "loss is 'poisson'; only 'squared_error'.*MLPRegressor"),
+        (NesterovMLPClassifier, {"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes is .3, 0."),
+        (NesterovMLPClassifier, {"momentum": 1.5}, "momentum.*1.5"),
+        (NesterovMLPClassifier, {"activation": "sigmoid"}, "activation.*logistic.*'sigmoid'"),
+    ],
+    ids=str,
+)
+def test_refusals(kind, wrong, message):
+    X, y = [[0.0], [1.0]], [0, 1]
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong).partial_fit(X, y, **({"classes": y} if is_classifier(kind()) else {}))
+
+
+def test_classes_of_partial_fit():
+    X, y = [[0.0], [1.0]], [0, 1]
+    with pytest.raises(ValueError, match="classes is missing"):
+        NesterovMLPClassifier().partial_fit(X, y)
+    model = NesterovMLPClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="classes is"):
+        model.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"not in `self\.classes_`"):
+        model.partial_fit(X, [0, 7])
+
+
+def test_warnings_name_the_callers_line():
+    _, X, y = dataset("iris")
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\)") as caught:
+        NesterovMLPClassifier((3,), max_iter=2).fit(X, y)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="batch_size is 999 and there are 150") as caught:
+        NesterovMLPClassifier((3,), batch_size=999).partial_fit(X, y, classes=[0, 1, 2])
+    assert caught[0].filename == __file__
+
+
+def test_an_interrupt_ends_the_training(monkeypatch):
+    epoch, calls = Trainer.epoch, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return epoch(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    ours, X, y = dataset("iris")
+    with pytest.warns(UserWarning, match="interrupted by user, in epoch 4"):
+        model = ours(**SETTINGS).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+    assert model.predict(X).shape == (150,)
+
+
+def test_the_best_parameters_survive_a_warm_start():
+    ours, X, y = dataset("iris")
+    settings = SETTINGS | {"early_stopping": True, "warm_start": True, "n_iter_no_change": 5}
+    model = quietly(ours(**settings).fit, X, y)
+    best, score = [x.copy() for x in model.coefs_], model.best_validation_score_
+    model.set_params(learning_rate_init=1e-9, max_iter=3)  # no epoch can be better
+    quietly(model.fit, X, y)
+    assert model.best_validation_score_ == score
+    assert all(map(np.array_equal, model.coefs_, best))
+
+
+def test_watching_may_change_in_a_warm_start():
+    ours, X, y = dataset("iris")
+    model = quietly(ours(**SETTINGS | {"warm_start": True}).fit, X, y)
+    quietly(model.set_params(early_stopping=True).fit, X, y)
+    assert len(model.validation_scores_) == model.n_iter_
+    quietly(model.set_params(early_stopping=False).fit, X, y)
+    assert model.best_loss_ < np.inf
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array])
+def test_sparse(form, monkeypatch):
+    ours, X, y = dataset("digits")
+    dense, other = (quietly(ours(**SETTINGS | {"max_iter": 3}).fit, x, y) for x in (X, form(X)))
+    assert dense.loss_curve_ == other.loss_curve_
+    monkeypatch.setattr(perceptron, "SPARSE_BLOCK", 64 * 7)
+    assert np.array_equal(dense.predict_proba(X), other.predict_proba(form(X)))
+
+
+def test_bytes_are_numbers():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300].astype(np.uint8), y[:300]
+    model, theirs = (
+        quietly(kind(**SETTINGS | {"max_iter": 3}).fit, X, y) for kind in (NesterovMLPClassifier, MLPClassifier)
+    )
+    assert_same_course(model, theirs, X)
+    assert np.array_equal(model.predict_proba(X), model.predict_proba(X.astype(np.float64)))
+
+
+def test_a_batch_without_weight_is_passed_over():
+    _, X, y = dataset("iris")
+    weights = np.r_[np.zeros(50), np.ones(100)]
+    settings = SETTINGS | {"shuffle": False, "batch_size": 50, "max_iter": 4, "tol": 0.0}
+    ours = quietly(NesterovMLPClassifier(**settings).partial_fit, X, y, weights, classes=[0, 1, 2])
+    theirs = quietly(MLPClassifier(**settings).partial_fit, X[50:], y[50:], classes=[0, 1, 2])
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=CLOSE)
+
+
+def test_without_scikit_learn():
+    code = """
+import sys
+import nagd_numba, nagd_numba.adapters
+assert "sklearn" not in sys.modules
+sys.modules["sklearn"] = None
+try:
+    import nagd_numba.adapters.sklearn
+except ImportError as error:
+    assert "pip install scikit-learn" in str(error), error
+else:
+    raise AssertionError("imported")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
