@@ -40,6 +40,7 @@ from .reductions import sum_of_lanes
 
 THREADS = 512
 COLUMNS = 2  # of the table of rates, before the rule's constants
+SEED, FIRST_STEP = range(2)  # columns of the table of seeds
 
 
 class SharedMemory(NamedTuple):
@@ -101,7 +102,7 @@ def kernel(
         *(whole, long, long, long, long),  # order, n, first, last, batch
         *(whole, long),  # sizes, layers
         pointer(scalar),  # rates
-        *(pointer(types.uint64), types.uint64, scalar, scalar),  # seeds, first_step, drop_scale, keep
+        *(pointer(types.uint64), scalar, scalar),  # seeds, drop_scale, keep
         types.uint64,  # threshold
         *(pointer(types.float64), pointer(types.float64), pointer(types.float64)),  # losses, measures, squares
     )
@@ -156,7 +157,6 @@ def train_steps(
         layers,
         rates,
         seeds,
-        first_step,
         drop_scale,
         keep,
         threshold,
@@ -166,19 +166,21 @@ def train_steps(
     ):
         """Steps `first` to `last` of an epoch over the rows `order`.
 
-        Network m has row m of `params` and of `vel` (`stride` elements a state), of `order`, `losses`, `measures` and
-        `seeds`.  `rates` has a row for each step of each network: the factor of the derivatives, the weight of
-        the penalty, the rule's constants; `squares` takes the sum of the squared weights before each.  `first_step` is
-        the number of the epoch's first step, counted through all epochs.
+        Network m has row m of `params`, of `vel` (`stride` elements a state), of `order`, `losses` and `measures`, and of
+        `seeds`: the dropout's seed, and the number of the epoch's first step, counted through all epochs.  `rates` has a
+        row for each step of each network: the factor of the derivatives, the weight of the penalty, the rule's constants;
+        `squares` takes the sum of the squared weights before each.
         """
         thread, threads, m = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockIdx.x
         space = dynamic_shared(params)
         inputs, outputs = load(sizes, 0), load(sizes, layers)
         x_pitch, z_pitch = pitch_of(inputs), pitch_of(outputs)
+        states = m * STATES * stride
         size = copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, True)
-        for k in range(STATES):
-            state = (m * STATES + k) * stride
-            copy_network(space, (k + 1) * size, vel, state, sizes, layers, thread, threads, True)
+        if STATES > 0:  # the first outside of the loop: one pass of a loop costs registers
+            copy_network(space, size, vel, states, sizes, layers, thread, threads, True)
+        for k in range(1, STATES):
+            copy_network(space, (k + 1) * size, vel, states + k * stride, sizes, layers, thread, threads, True)
         x = (1 + STATES) * size
         hidden = x + 2 * batch * x_pitch
         z = hidden
@@ -188,7 +190,7 @@ def train_steps(
         lanes = scratch + pitch_of(3 * batch)
         steps = quotient(n + batch - 1, batch)
         mine = m * n
-        seed = load(seeds, m)
+        seed, first_step = load(seeds, 2 * m + SEED), load(seeds, 2 * m + FIRST_STEP)
         load_batch(
             space,
             x + (first & 1) * batch * x_pitch,
@@ -279,9 +281,10 @@ def train_steps(
                 start = biases + out_pitch
             cuda.syncthreads()
         copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, False)
-        for k in range(STATES):
-            state = (m * STATES + k) * stride
-            copy_network(space, (k + 1) * size, vel, state, sizes, layers, thread, threads, False)
+        if STATES > 0:
+            copy_network(space, size, vel, states, sizes, layers, thread, threads, False)
+        for k in range(1, STATES):
+            copy_network(space, (k + 1) * size, vel, states + k * stride, sizes, layers, thread, threads, False)
 
     return train_steps
 

@@ -34,7 +34,8 @@ class PersistentLaunch:
         job, spec, data = self.job, self.job.spec, self.job.data
         scalar = spec.dtype.type
         rates = self._buffers.upload("rates", np.stack([table.rows() for table in epoch.tables]))
-        seeds = self._buffers.upload("seeds", epoch.seeds)
+        seeds = np.empty((job.networks, 2), np.uint64)
+        seeds[:, persistent.SEED], seeds[:, persistent.FIRST_STEP] = epoch.seeds, epoch.first_step
         before = (
             *(job.params, job.vel, np.int64(spec.size)),
             *(data.X.pointer, data.y.pointer, 0 if data.weights is None else data.weights.pointer, scalar(data.scale)),
@@ -42,7 +43,7 @@ class PersistentLaunch:
         )
         after = (
             *(np.int64(job.plan.batch), address_of(self._sizes), np.int64(len(spec.sizes) - 1)),
-            *(rates, seeds, np.uint64(epoch.first_step)),
+            *(rates, self._buffers.upload("seeds", seeds)),
             *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), spec.threshold, *epoch.records),
         )
 
