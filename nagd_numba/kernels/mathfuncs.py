@@ -11,7 +11,7 @@ CPU and CUDA agree in every bit.  float32 stays float32 throughout.
     log(x)      x = 2^k m, m in [sqrt(1/2), sqrt(2));  k ln 2 + log m by the series of 2 atanh(f/(2+f)), f = m - 1
     log1p(x)    log(u) + (x - (u-1))/u with u = 1 + x;  for finite x > -1
 
-Largest errors in units of the last place, over the whole range (tests/kernels/test_mathfuncs.py measures them): exp 1.1,
+Largest errors in units of the last place, over the whole range (`tests/kernels/test_mathfuncs.py`): exp 1.1,
 tanh 2.6, sigmoid 2.4, log 0.9, log1p 1.3.  NaN, infinities, overflow and subnormal numbers follow the C library.
 The polynomials are minimax on their intervals (Remez exchange).
 """

@@ -212,10 +212,7 @@ def restorer(kind: Any) -> Any:
         def build(context, builder, signature, operands):
             model = context.data_model_manager[kind]
             slot = builder.inttoptr(operands[0], model.get_data_type().as_pointer())
-            value = model.from_data(builder, builder.load(slot))
-            if context.enable_nrt:  # the copy that was put there keeps its own count
-                context.nrt.incref(builder, kind, value)
-            return value
+            return _borrowed(context, builder, kind, model.from_data(builder, builder.load(slot)))
 
         return kind(types.int64), build
 
@@ -223,6 +220,20 @@ def restorer(kind: Any) -> Any:
         return address
 
     return _operation(restore, python)
+
+
+def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """A value whose arrays have no owner, so that no references are counted: what it was copied from has them."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo, array.parent = (cgutils.get_null_value(x.type) for x in (array.meminfo, array.parent))
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        parts = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
+        return context.make_tuple(builder, kind, [_borrowed(context, builder, *part) for part in parts])
+    if context.enable_nrt:
+        context.nrt.incref(builder, kind, value)
+    return value
 
 
 STREAMS = 6  # memory that a loop goes through at once: sums, parameters, up to four states

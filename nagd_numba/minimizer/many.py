@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.autotune import CALL_SECONDS, Pace
+from ..kernels.autotune import CALL_SECONDS, Autotuner
 from ..kernels.threading_layer import parallel_allowed
 from . import algorithm, settings, user_functions
 from .minimize import message
@@ -91,13 +91,13 @@ def minimize_many(
     fixed = wanted.settings, wanted.first, wanted.second
     if functions.jitted:
         solve_rows = rows(functions, parallel_allowed())
-        pace = Pace(("problems",), guess=CALL_SECONDS)
+        autotuner = Autotuner(("problems",), guess=CALL_SECONDS)
         done = 0
         while done < problems:
-            _, count = pace.next(problems - done)
+            _, count = autotuner.next(problems - done)
             start = time.perf_counter()
             solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
-            pace.took("problems", count, time.perf_counter() - start)
+            autotuner.took("problems", count, time.perf_counter() - start)
             done += count
     else:
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.autotune import CALL_SECONDS, Pace
+from ..kernels.autotune import CALL_SECONDS, Autotuner
 from . import algorithm, array_backends, settings, user_functions
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
 from .specialize import DIFFERENCES, Loop, compiled, interpreted
@@ -196,10 +196,10 @@ def _run(
     numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
     fixed = wanted.settings, wanted.first, wanted.second
     made.start(x, y, z, g, numbers, counts, *fixed, 0, args)
-    pace = Pace(("steps",), guess=CALL_SECONDS)
+    autotuner = Autotuner(("steps",), guess=CALL_SECONDS)
     status = algorithm.RUNNING
     while status == algorithm.RUNNING:
-        _, steps = pace.next(2**62)
+        _, steps = autotuner.next(2**62)
         if tell is not None:
             steps = 1
         left = wanted.maxtime - (time.perf_counter() - began)
@@ -210,7 +210,7 @@ def _run(
             steps = max(1, int(steps * left / CALL_SECONDS))
         before, start = int(counts[NIT]), time.perf_counter()
         status = made.advance(x, y, z, g, numbers, counts, *fixed, steps, args)
-        pace.took("steps", steps, time.perf_counter() - start)
+        autotuner.took("steps", steps, time.perf_counter() - start)
         if tell is not None and counts[NIT] > before and tell(x, float(numbers[algorithm.TOTAL])):
             status = algorithm.CALLBACK if status == algorithm.RUNNING else status
     status = made.conclude(x, y, z, g, numbers, counts, *fixed, status, args)
@@ -245,7 +245,9 @@ def message(status: int, wanted: settings.Choices) -> str:
     above = f"L = {s.curvature:g} is below the curvature" if not s.search else "jac is not its gradient"
     return {
         algorithm.GRADIENT: f"Converged: no element of the {what} is above tol = {s.tol:g}.",
-        algorithm.DECREASE: f"Converged: fun fell by at most ftol = {s.ftol:g} (relative) in {algorithm.PATIENCE} iterations.",
+        algorithm.DECREASE: (
+            f"Converged: fun fell by at most ftol = {s.ftol:g} (relative) in {algorithm.PATIENCE} iterations."
+        ),
         algorithm.MAXITER: f"Stopped at maxiter = {s.maxiter} iterations, not converged.",
         algorithm.TIME: f"Stopped after maxtime = {wanted.maxtime:g} s, not converged.",
         algorithm.CALLBACK: "Stopped by the callback, not converged.",

@@ -13,7 +13,6 @@ from ..kernels.jit import SIMULATOR
 from . import arguments
 from .cpu import inference as kernels
 from .cpu.losses import probability_kernel
-from .losses import LOSSES
 from .spec import NetworkSpec
 
 PARALLEL_FLOP = 2e7  # of `forward`, from which on two threads beat one
@@ -56,8 +55,7 @@ def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
         return float(_device().loss(spec, params, X, y))
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     y = arguments.targets(spec, y, X.shape[0])
-    functions = kernels.value_functions(spec.dtype_name, spec.activation, spec.loss)
-    kernel = kernels.value_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
+    kernel, functions = kernels.value_of(spec.dtype_name, spec.activation, spec.loss)
     value, bad = kernel(params, X, y, spec.dims, spec.l2, functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
@@ -82,8 +80,7 @@ def value_and_grad(
         grads = arguments.parameters(spec, out, "out", write=True)
         arguments.apart(grads, params=params, X=X, y=y)
     dropout = _NO_DROPOUT if seed is None else (seed, spec.threshold, 1.0 - spec.dropout)
-    functions = kernels.gradient_functions(spec.dtype_name, spec.activation, spec.loss)
-    kernel = kernels.gradient_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
+    kernel, functions = kernels.gradient_of(spec.dtype_name, spec.activation, spec.loss)
     value, bad = kernel(params, X, y, grads, spec.dims, spec.l2, dropout, functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
@@ -95,8 +92,8 @@ def _host_forward(spec: NetworkSpec, params: Any, X: Any) -> np.ndarray:
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     out = np.empty((X.shape[0], spec.sizes[-1]), spec.dtype)
     parallel = 2.0 * len(X) * spec.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
-    functions = kernels.forward_functions(spec.dtype_name, spec.activation)
-    kernels.forward_kernel(spec.dtype_name, parallel).kernel(params, X, spec.dims, out, functions)
+    kernel, functions = kernels.forward_of(spec.dtype_name, spec.activation, parallel)
+    kernel(params, X, spec.dims, out, functions)
     return out
 
 

@@ -1,4 +1,4 @@
-"""The disk cache: never an old rule, fast second start, places that cannot be written, pruning, damage, many processes."""
+"""The disk cache: never an old rule, a fast second start, unwritable places, pruning, damage, many processes."""
 
 import os
 import shutil

@@ -210,7 +210,7 @@ def test_torch(optimizer):
 def only(form, monkeypatch):
     """Let every training take this form of the kernels."""
     monkeypatch.setattr(trainer, "PARALLEL_FLOP", 0 if form == "parallel" else math.inf)
-    monkeypatch.setattr(trainer, "Pace", lambda forms, guess: autotune.Pace((form,), guess))
+    monkeypatch.setattr(trainer, "Autotuner", lambda forms, guess: autotune.Autotuner((form,), guess))
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ def test_how_the_steps_are_divided_into_calls_has_no_influence(monkeypatch, opti
     results, calls = [], []
     for seconds in (0.0, 1e-5, 1e9):  # a step at a time; some; all at once
         monkeypatch.setattr(autotune, "CALL_SECONDS", seconds)
-        took = autotune.Pace.took
+        took = autotune.Autotuner.took
         counts = []
-        monkeypatch.setattr(autotune.Pace, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a))
+        monkeypatch.setattr(autotune.Autotuner, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a))
         results.append(fitted(net, params, X, y, batch_size=5, **options))
         monkeypatch.undo()
         calls.append(counts)

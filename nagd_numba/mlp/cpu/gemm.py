@@ -31,7 +31,7 @@ from ..elements import flushed, hidden_delta, hidden_unit, penalised
 from ..sums import BLOCK
 from .microkernel import ROWS, tile
 
-# Elements from one row of B to the next, from which on the rows of a column of tiles crowd the same places of the cache.
+# Elements from one row of B to the next, from which on the rows of a column of tiles crowd the same cache lines.
 FAR = 512
 
 

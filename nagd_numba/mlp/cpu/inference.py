@@ -20,6 +20,7 @@ from ...kernels.linking import Interface, Linked, linked
 from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
 from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
+from ..losses import LOSSES
 from . import backprop, gemm, losses
 from .microkernel import ROWS, tile
 
@@ -288,3 +289,24 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
     grads = vector.copy(readonly=False)
     given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, _functions(6))
     return kernel(bound, _RESULT(*given))
+
+
+# A kernel and the functions that a network needs in it, looked up at once: a call of a small network is short.
+
+
+@functools.cache
+def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, tuple[Any, ...]]:
+    """`forward_kernel` and `forward_functions`."""
+    return forward_kernel(dtype, parallel).kernel, forward_functions(dtype, activation)
+
+
+@functools.cache
+def value_of(dtype: str, activation: str, loss: str) -> tuple[Any, tuple[Any, ...]]:
+    """`value_kernel` and `value_functions`."""
+    return value_kernel(dtype, LOSSES[loss].labels), value_functions(dtype, activation, loss)
+
+
+@functools.cache
+def gradient_of(dtype: str, activation: str, loss: str) -> tuple[Any, tuple[Any, ...]]:
+    """`gradient_kernel` and `gradient_functions`."""
+    return gradient_kernel(dtype, LOSSES[loss].labels), gradient_functions(dtype, activation, loss)

@@ -42,7 +42,10 @@ def exponentials(z, out, first, last):
 
 @template
 def cross_entropy(T):
-    """The `-log softmax(z)[y]` of rows `first` to below `last`, and `factor (softmax(z) - onehot(y))` in `delta`; `z` is overwritten."""
+    """`-log softmax(z)[y]` of rows `first` to below `last`, and `factor (softmax(z) - onehot(y))` in `delta`.
+
+    `z` is overwritten.
+    """
 
     def cross_entropy(z, targets, delta, losses, first, last, outputs, factor):
         y = pointer_at(targets, np.int64)
@@ -66,7 +69,10 @@ def cross_entropy(T):
 
 @template
 def element_loss(value, slope, T):
-    """The sums of a loss of elements in rows `first` to below `last`, and its derivative times `factor` in `delta`; `z` is overwritten."""
+    """The sums of a loss of elements in rows `first` to below `last`, and `factor` times its derivative in `delta`.
+
+    `z` is overwritten.
+    """
 
     def element_loss(z, targets, delta, losses, first, last, outputs, factor):
         t = pointer_at(targets, T)
@@ -144,7 +150,7 @@ def elements_allowed(BINARY):
 
 @functools.cache
 def interface(dtype: str) -> Interface:
-    """z, the address of the targets (int64 labels, or of the dtype), delta, losses, first, last row, outputs, factor."""
+    """z, the address of the targets (int64 labels, or of the dtype), delta, losses, first, last, outputs, factor."""
     kind = from_dtype(np.dtype(dtype))
     x = types.CPointer(kind)
     losses = types.CPointer(types.float64)

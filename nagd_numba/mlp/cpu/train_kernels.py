@@ -193,7 +193,7 @@ def weights_share(restore, restore_step, weights_share, T):
 
     def share_of_weights(context, share):
         base, rows, shares, l2, more, first_scalar = restore_step(context)
-        network, samples, batches, memory, functions = restore(base)
+        network, _, batches, memory, functions = restore(base)
         target = pointer_at(network.states if batches.fused != 0 else memory.grads, T)
         weights_share(
             *(functions.weights, pointer_at(network.params, T), network.size, pointer_at(memory.x, T)),

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from ...kernels import threading_layer
-from ...kernels.autotune import CALL_SECONDS, Pace
+from ...kernels.autotune import CALL_SECONDS, Autotuner
 from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
 from ...kernels.reductions import LANES
@@ -53,7 +53,7 @@ class Trainer:
             self.shares = numba.get_num_threads() if len(forms) > 1 else 1
         self._fused = plan.accumulate == 1 and plan.clip == np.inf
         self._memory = Workspace(spec, rows, data.y, self.shares, self.networks > 0)
-        self._pace = Pace(forms, flop * max(self.networks, 1) / self.shares / 2e10)
+        self._autotuner = Autotuner(forms, flop * max(self.networks, 1) / self.shares / 2e10)
         self._samples = samples(data)
 
     def epoch(
@@ -91,7 +91,7 @@ class Trainer:
         total = self.plan.steps(order.shape[-1])
         first = 0
         while first < total:
-            parallel, count = self._pace.next(total - first)
+            parallel, count = self._autotuner.next(total - first)
             functions = self._functions(parallel)
             last = first + count
             start = time.perf_counter()
@@ -105,7 +105,7 @@ class Trainer:
                 kernel = train_kernels.steps_kernel(self.spec.dtype_name).kernel
                 shares = self.shares if parallel else 1
                 kernel(network, self._samples, batches, self._memory.addresses, functions, first, last, shares)
-            self._pace.took(parallel, count, time.perf_counter() - start)
+            self._autotuner.took(parallel, count, time.perf_counter() - start)
             first = last
             if on_call is not None:
                 on_call(first)
