@@ -11,6 +11,7 @@ import pytest
 
 import nagd_numba
 from nagd_numba.cli import train_report
+from nagd_numba.cli.compile_notice import TEXT
 from nagd_numba.cli.data import load_digits, split
 from nagd_numba.cli.main import main
 from nagd_numba.gpu.driver import why_no_cuda
@@ -49,6 +50,20 @@ def test_info():
         assert lines[name]
 
 
+def test_the_cache_is_cleared(tmp_path):
+    folder = tmp_path / "nagd_numba" / "a-version"
+    folder.mkdir(parents=True)
+    (folder / "in_use").touch()
+    (folder / "kernel").write_bytes(bytes(3_000_000))
+    run = subprocess.run(
+        [sys.executable, "-m", "nagd_numba", "info", "--clear-cache"],
+        **{"capture_output": True, "text": True, "timeout": 60, "check": True},
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+    )
+    assert "3.0 MB of compiled kernels removed" in run.stdout
+    assert not folder.exists()
+
+
 def test_info_without_cache(capsys, monkeypatch):
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "off")
     assert main(["info"]) == 0
@@ -58,7 +73,7 @@ def test_info_without_cache(capsys, monkeypatch):
 def test_train_prints_plain_lines_and_a_table(capsys):
     assert main([*SHORT, "--methods", "gd,nag", "--seed", "3"]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err.replace(f"{TEXT}\n", "") == ""
     assert "\x1b" not in out
     assert "digits: 1617 training and 180 validation rows, 10 classes; network 64-128-10, cpu" in out
     lines = [line.split() for line in out.splitlines()]
