@@ -8,6 +8,7 @@ neither the compile options nor the other source files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import config, njit
+from numba import njit
 
 from ..io.atomic import replacing
-from ..kernels.jit import PACKAGE, cache_allowed, digest, fingerprint
+from ..kernels import cache
+from ..kernels.jit import cache_allowed, digest, fingerprint, unique_name
 
 _building = threading.RLock()
 
@@ -26,9 +28,9 @@ _building = threading.RLock()
 class Kernel:
     """A CUDA kernel for one list of argument types.
 
-    `function` is renamed: `name`, which must tell kernels of one signature apart, and a digest of the sources.  Numba
-    flattens tuples: a launch is given their elements one by one.  `threads` is the most that a block may have, from
-    which follows how many registers a thread may take.
+    `function` is renamed: `name`, and a digest of all that decides its code.  Numba flattens tuples: a launch is given
+    their elements one by one.  `threads` is the most that a block may have, from which follows how many registers a
+    thread may take.
     """
 
     def __init__(
@@ -36,12 +38,11 @@ class Kernel:
         function: FunctionType,
         name: str,
         signature: tuple[Any, ...],
-        source: Callable | None = None,
         threads: int | None = None,
     ) -> None:
         self.function, self.signature, self.threads = function, signature, threads
-        unique = digest(fingerprint(source), str(signature), str(threads))
-        function.__name__ = function.__qualname__ = f"{name}_{unique}"
+        function.__name__ = name
+        function.__name__ = function.__qualname__ = unique_name(function, signature, threads, _sources())
         self._images: dict[tuple[int, int], bytes] = {}
 
     @property
@@ -73,10 +74,9 @@ class Kernel:
         image = link(self.code("ltoir", capability), capability)
         path = self._path(capability)
         if path is not None:
-            with contextlib.suppress(OSError):  # a read-only place: made anew in the next process
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(path) as file:
-                    file.write(image)
+            # A read-only place: it is made anew in the next process.
+            with contextlib.suppress(OSError), replacing(path) as file:
+                file.write(image)
         return image
 
     def _kept(self, capability: tuple[int, int]) -> bytes | None:
@@ -88,10 +88,8 @@ class Kernel:
         return image if image.startswith(b"\x7fELF") else None
 
     def _path(self, capability: tuple[int, int]) -> Path | None:
-        if not cache_allowed():
-            return None
-        folder = Path(getattr(config, "CACHE_DIR") or PACKAGE / "__pycache__")  # noqa: B009  (not in Numba's types)
-        return folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
+        folder = cache.folder(fingerprint()) if cache_allowed() else None
+        return folder and folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
 
 
 def device_function(function: Callable) -> Callable:
@@ -114,8 +112,14 @@ def link(code: bytes, capability: tuple[int, int], *options: str) -> bytes:
     return bytes(Linker(ObjectCode.from_ltoir(code), options=wanted).link("cubin").code)
 
 
+@functools.cache
+def _sources() -> str:
+    """A digest of this folder, which is not in the fingerprint of kernels for the CPU."""
+    return digest(*(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+
+
 def _tools() -> str:
-    """The versions of what makes machine code, beside Numba, whose version is in the fingerprint's callers."""
+    """The versions of what makes machine code."""
     from importlib.metadata import PackageNotFoundError, version
 
     said = []

@@ -55,7 +55,7 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
         function = one_array.bind(span=span)
         signature = (stored, stored, states, exact, types.int64, types.int64, constants)
     kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}"
-    return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature, source=rule.update)
+    return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature)
 
 
 @template

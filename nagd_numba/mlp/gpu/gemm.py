@@ -119,13 +119,7 @@ def kernel(purpose: str, kind: Kind, tile: int) -> Kernel:
         *(source, types.CPointer(types.int64), scalar, stored, types.int64, types.int64, types.int64),
         chosen.to,
     )
-    return Kernel(
-        function,
-        f"mlp_{'_'.join(words)}",
-        signature,
-        source=None if kind.rule is None else kind.rule.update,
-        threads=threads(tile),
-    )
+    return Kernel(function, f"mlp_{'_'.join(words)}", signature, threads=threads(tile))
 
 
 @template

@@ -109,7 +109,7 @@ def kernel(
     kind = f"{activation}_{loss}_{'dropout' if dropout else 'plain'}_{'weighted' if weighted else 'even'}"
     kind += f"_{'measured' if measure else 'unmeasured'}_{dtype}_{inputs}"
     name = f"mlp_persistent_{kind}_{rule.kernel_name(options)}"
-    return Kernel(function, name, signature, source=rule.update, threads=THREADS)
+    return Kernel(function, name, signature, threads=THREADS)
 
 
 def _product(scalar: types.Float, epilogue: Callable, trans_a: bool = False) -> Callable:
@@ -166,10 +166,10 @@ def train_steps(
     ):
         """Steps `first` to `last` of an epoch over the rows `order`.
 
-        Network m has row m of `params`, of `vel` (`stride` elements a state), of `order`, `losses` and `measures`, and of
-        `seeds`: the dropout's seed, and the number of the epoch's first step, counted through all epochs.  `rates` has a
-        row for each step of each network: the factor of the derivatives, the weight of the penalty, the rule's constants;
-        `squares` takes the sum of the squared weights before each.
+        Network m has row m of `params`, of `vel` (`stride` elements a state), of `order`, `losses`, `measures`, and of
+        `seeds`: the dropout's seed, and the number of the epoch's first step, counted through all epochs.  `rates` has
+        a row for each step of each network: the factor of the derivatives, the weight of the penalty, the rule's
+        constants; `squares` takes the sum of the squared weights before each.
         """
         thread, threads, m = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockIdx.x
         space = dynamic_shared(params)

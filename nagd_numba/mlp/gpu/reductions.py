@@ -101,7 +101,7 @@ def apply_kernel(dtype: str, rule: Rule, options: tuple[Any, ...], clipped: bool
     signature = (address, address, address, address, types.int64, types.UniTuple(scalar, rule.constant_count))
     function = apply.bind(update=rule.update, OPTIONS=options, STATES=len(rule.states), CLIPPED=clipped)
     name = f"mlp_apply_{'clipped' if clipped else 'plain'}_{dtype}_{rule.kernel_name(options)}"
-    return Kernel(function, name, signature, source=rule.update, threads=THREADS)
+    return Kernel(function, name, signature, threads=THREADS)
 
 
 @template
