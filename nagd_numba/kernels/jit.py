@@ -179,7 +179,7 @@ def _sources() -> dict[Path, tuple[int, int]]:
 
 def _identity(value: Any) -> str:
     """What tells a value in a slot from another, the same in every process."""
-    function = plain(value)
+    function = plain(getattr(value, "_defn", value))  # an intrinsic is what its definition closes over
     if isinstance(function, FunctionType):
         cells = [_identity(cell.cell_contents) for cell in function.__closure__ or ()]
         return f"{function.__module__}.{function.__qualname__}{cells}{_outside(function.__code__.co_filename)}"

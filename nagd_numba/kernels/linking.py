@@ -46,6 +46,9 @@ class Interface:
 
         self.call: Any = python_callable(intrinsic(call), python)
 
+    def __repr__(self) -> str:
+        return f"Interface({self.signature})"  # a part of the names of kernels: the same in every process
+
     def symbol_caller(self, symbol: str, python: Callable) -> Any:
         """`call(...)` of the function that is linked under this symbol."""
 
