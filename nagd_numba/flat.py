@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .validation import prefixed
+
 Layout = Sequence[tuple[str, tuple[int, ...]]]
 
 
@@ -47,6 +49,7 @@ class FlatParams(Mapping[str, Any]):
     9
     """
 
+    @prefixed("FlatParams")
     def __init__(self, layout: Layout, dtype: Any = np.float32, flat: Any = None) -> None:
         self.layout = tuple((str(name), _shape(name, shape)) for name, shape in layout)
         names = [name for name, _ in self.layout]

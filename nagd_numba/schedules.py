@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .validation import number
+
 __all__ = [
     "Adaptive",
     "Constant",
@@ -201,7 +203,7 @@ class _Function(Schedule):
     function: Callable[[int], float]
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.array([self.function(int(number)) for number in t], float)
+        return np.array([self.function(int(update)) for update in t], float)
 
 
 def as_schedule(name: str, x: Any) -> Schedule:
@@ -212,7 +214,4 @@ def as_schedule(name: str, x: Any) -> Schedule:
         raise TypeError(f"{name} is the class {x.__name__}; an instance is needed: {x.__name__}(...)")
     if callable(x):
         return _Function(x)
-    from .validation import hyper_parameters
-
-    (value,) = hyper_parameters({name: x}, np.dtype(np.float64))
-    return Constant(value)
+    return Constant(number(name, x))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..validation import prefixed
 from . import settings, user_functions
 from .objective import DIFFERENCE
 
@@ -51,6 +52,7 @@ class GradientCheck:
         )
 
 
+@prefixed("check_grad")
 def check_grad(
     fun: Callable[..., Any], jac: Callable[..., Any] | bool, x: Any, args: Any = (), method: str | None = None
 ) -> GradientCheck:

@@ -10,12 +10,14 @@ import numpy as np
 
 from ..kernels.autotune import CALL_SECONDS, Autotuner
 from ..kernels.threading_layer import parallel_allowed
+from ..validation import prefixed
 from . import algorithm, settings, user_functions
 from .minimize import message
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
 from .specialize import interpreted, row, rows
 
 
+@prefixed("minimize_many")
 def minimize_many(
     fun: Callable[..., Any],
     X0: Any,

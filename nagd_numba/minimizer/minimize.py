@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.autotune import CALL_SECONDS, Autotuner
+from ..validation import prefixed
 from . import algorithm, array_backends, settings, user_functions
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
 from .specialize import DIFFERENCES, Loop, compiled, interpreted
@@ -18,6 +19,7 @@ from .specialize import DIFFERENCES, Loop, compiled, interpreted
 CALLBACK_STATUS = 99  # SciPy's
 
 
+@prefixed("minimize")
 def minimize(
     fun: Callable[..., Any],
     x0: Any,

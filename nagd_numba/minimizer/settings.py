@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,10 +46,10 @@ def choices(
     """Check everything but the functions; `observed`: someone wants the value of F at each iterate."""
     options = checked_options(options)
     validation.choice("method", method, METHODS)
-    curvature = 0.0 if L is None else number("L", L, least=0.0, open_=True)
+    curvature = 0.0 if L is None else validation.number("L", L, low_open=True)
     convexity = 0.0
     if strong_convexity is not None:
-        convexity = number("strong_convexity", strong_convexity, least=0.0, open_=True)
+        convexity = validation.number("strong_convexity", strong_convexity, low_open=True)
         if method == "fista":
             raise ValueError("strong_convexity is not used by method 'fista'; take method='nag', or leave it out")
         if L is not None and convexity > curvature:
@@ -61,7 +60,7 @@ def choices(
         raise ValueError("options has 'L0', where backtracking starts, beside L, which leaves nothing to find")
     momentum = -1.0
     if "momentum" in options:
-        momentum = number("options['momentum']", options["momentum"], least=0.0)
+        momentum = validation.number("options['momentum']", options["momentum"])
         if method not in ("nag", "momentum") or momentum >= 1.0:
             raise ValueError("options has 'momentum', which is a number below 1 for method 'nag' or 'momentum'")
     if method == "gd":
@@ -75,7 +74,7 @@ def choices(
     monotone = validation.flag("options['monotone']", options.get("monotone", False))
     if monotone and scheme not in (algorithm.PLAIN, algorithm.SEQUENCE):
         raise ValueError("options has 'monotone', which goes with 'gd', 'fista', and 'nag' without strong_convexity")
-    ftol = number("options['ftol']", options.get("ftol", 0.0), least=0.0)
+    ftol = validation.number("options['ftol']", options.get("ftol", 0.0))
     rule = algorithm.NEVER
     if scheme == algorithm.SEQUENCE and restart is not None:
         rule = algorithm.BY_GRADIENT if restart == "gradient" else algorithm.BY_FUNCTION
@@ -95,10 +94,12 @@ def choices(
             monotone=int(monotone),
             search=int(L is None),
             tracks=int(tracks or observed),
-            maxiter=_whole("maxiter", maxiter),
-            tol=number("tol", tol, least=0.0),
+            maxiter=min(validation.whole("maxiter", maxiter, 0), 2**62),
+            tol=validation.number("tol", tol),
             ftol=ftol,
-            curvature=number("options['L0']", options["L0"], least=0.0, open_=True) if "L0" in options else curvature,
+            curvature=validation.number("options['L0']", options["L0"], low_open=True)
+            if "L0" in options
+            else curvature,
             convexity=convexity,
             momentum=momentum,
         ),
@@ -106,7 +107,7 @@ def choices(
         penalty,
         first,
         second,
-        number("options['maxtime']", options.get("maxtime", math.inf), least=0.0, finite=False),
+        validation.number("options['maxtime']", options.get("maxtime", math.inf), finite=False),
         bool(options.get("disp", False)),
     )
 
@@ -169,25 +170,6 @@ def _bounds(n: int, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
         where = int(np.argmin(lower <= upper))
         raise ValueError(f"bounds[{where}] is ({lower[where]}, {upper[where]}); min <= max is needed")
     return lower, upper
-
-
-def number(name: str, x: Any, least: float, open_: bool = False, finite: bool = True) -> float:
-    """`x` as a float of at least `least` (above it if `open_`)."""
-    if isinstance(x, bool | np.bool_ | str | bytes) or not (isinstance(x, numbers.Real) or np.ndim(x) == 0):
-        raise TypeError(f"{name} is {x!r}; a number is needed")
-    try:
-        value = float(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is {x!r}; a number is needed") from error
-    if not (value > least if open_ else value >= least) or (finite and not math.isfinite(value)):
-        raise ValueError(f"{name} is {value}; a {'finite ' if finite else ''}number {'>' if open_ else '>='} {least:g}")
-    return value
-
-
-def _whole(name: str, x: Any) -> int:
-    if isinstance(x, bool) or not isinstance(x, numbers.Integral | np.integer) or x < 0:
-        raise ValueError(f"{name} is {x!r}; a whole number >= 0 is needed")
-    return min(int(x), 2**62)
 
 
 def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:

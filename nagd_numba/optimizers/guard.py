@@ -79,9 +79,12 @@ class Guard:
         nonfinite: str = "propagate",
         grad_scale: float = 1.0,
     ) -> None:
-        self.clip_norm = math.inf if clip_norm is None else _positive("clip_norm", clip_norm)
-        self.clip_value = math.inf if clip_value is None else _positive("clip_value", clip_value)
-        validation.choice("nonfinite", nonfinite, POLICIES)
+        with validation.prefixed("Guard"):
+            self.clip_norm = math.inf if clip_norm is None else validation.number("clip_norm", clip_norm, low_open=True)
+            self.clip_value = (
+                math.inf if clip_value is None else validation.number("clip_value", clip_value, low_open=True)
+            )
+            validation.choice("nonfinite", nonfinite, POLICIES)
         self.nonfinite = nonfinite
         self.grad_scale = grad_scale
         self.norm = self.dot = math.nan
@@ -90,7 +93,7 @@ class Guard:
 
     def step(self, rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
         """Step each of several groups of arrays, after checking everything."""
-        scale = _positive("grad_scale", self.grad_scale)
+        scale = validation.number("grad_scale", self.grad_scale, low_open=True)
         checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in checked for pair in group]
         validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
@@ -156,10 +159,3 @@ def _read_only(x: np.ndarray) -> np.ndarray:
     view = x.view()
     view.flags.writeable = False
     return view
-
-
-def _positive(name: str, value: Any) -> float:
-    (number,) = validation.hyper_parameters({name: value}, np.dtype(np.float64))
-    if number == 0:
-        raise ValueError(f"{name} is {value!r}; a finite number > 0 is needed")
-    return number

@@ -83,7 +83,7 @@ def run(fun=bowl, x0=(1.0, 2.0), jac=slope, **options):
         ({"tol": -1e-3}, ValueError, "tol is -0.001"),
         ({"tol": math.nan}, ValueError, "tol is nan"),
         ({"maxiter": -1}, ValueError, "maxiter is -1; a whole number"),
-        ({"maxiter": 1.5}, ValueError, "maxiter is 1.5"),
+        ({"maxiter": 1.5}, TypeError, "maxiter is 1.5; a whole number"),
         ({"callback": 1}, TypeError, "callback is 1; a function"),
     ],
     ids=lambda x: "-".join(x) if isinstance(x, dict) else "",
