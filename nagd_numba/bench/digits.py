@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import nagd_numba
-from nagd_numba.cli.data import load_digits
+from nagd_numba.io.digits import read_digits
 
 from .steps import Missing
 
@@ -31,10 +31,10 @@ class Case:
     hidden: int
 
     def __post_init__(self):
-        digits = load_digits()
-        count = len(digits.X) // self.batch * self.batch
-        rows = np.random.default_rng(0).permutation(len(digits.X))[:count]
-        self.X, self.y = (digits.X[rows] / 16).astype(np.float32), digits.y[rows]
+        X, y = read_digits()
+        count = len(X) // self.batch * self.batch
+        rows = np.random.default_rng(0).permutation(len(X))[:count]
+        self.X, self.y = (X[rows] / 16).astype(np.float32), y[rows].astype(np.int64)
         self.steps = count // self.batch
         self.net = nagd_numba.MLP([64, self.hidden, 10])
         self.flat = self.net.init(0)

@@ -1,6 +1,7 @@
 """Loading, checking, splitting and scaling samples."""
 
 import csv
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from nagd_numba.cli.data import DataError, Samples, load_digits, load_file, split
 from nagd_numba.cli.data.samples import checked
+from nagd_numba.io import digits
 
 ROWS = [[i / 2, -i, "even" if i % 2 == 0 else "odd"] for i in range(12)]
 
@@ -38,9 +40,7 @@ def test_digits_are_the_copy_of_scikit_learn():
 
 
 def test_digits_name_their_source():
-    from nagd_numba.cli.data import samples as module
-
-    folder = module.Path(module.__file__).parent
+    folder = Path(digits.__file__).parent
     with np.load(folder / "digits.npz", allow_pickle=False) as file:
         assert file["X"].dtype == file["y"].dtype == np.uint8
         source = str(file["source"])

@@ -1,6 +1,6 @@
 """Labelled samples: the digits that come with the package, or a file of the user's; split and scaled for training.
 
-load_digits()           the 1,797 digits of digits.npz (source and licence: DIGITS.md)
+load_digits()           the 1,797 digits of io/digits.npz (source and licence: io/DIGITS.md)
 load_file(path, label)  an .npz or a .csv file
 split(samples, …)       training and validation rows, scaled
 """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+
+from ...io.digits import read_digits
 
 MIN_ROWS = 10
 
@@ -31,8 +32,8 @@ class Samples:
 
 def load_digits() -> Samples:
     """The UCI digits that come with the package."""
-    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
-        return checked(file["X"].astype(np.float64), file["y"].astype(np.int64), "digits", scale=16.0)
+    X, y = read_digits()
+    return checked(X.astype(np.float64), y.astype(np.int64), "digits", scale=16.0)
 
 
 def checked(
