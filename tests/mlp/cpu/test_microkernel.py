@@ -235,7 +235,9 @@ def in_another_process(code, **environment):
     )
 
 
-@pytest.mark.parametrize(("features", "width"), [("", 8), ("+avx,+avx2,+fma", 16)])
+@pytest.mark.parametrize(
+    ("features", "width"), [("", 8), pytest.param("+avx,+avx2,+fma", 16, marks=pytest.mark.ci)]
+)
 def test_narrower_vectors_give_the_same_bits(features, width):
     from llvmlite import binding
 
