@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
 from .c import c_address, c_functions
 from .flat import FlatParams
 from .optimizers.adagrad import adagrad_constants, adagrad_step, adagrad_update
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from .mlp import MLP as MLP
     from .mlp import fit_many as fit_many
 
-__version__ = "0.1.0"
+
 __all__ = [
     "MLP",
     "FlatParams",

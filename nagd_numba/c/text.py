@@ -6,7 +6,7 @@ import inspect
 import re
 import textwrap
 
-from .. import __version__
+from .._version import __version__
 from ..kernels import elementwise
 from .functions import DTYPES, FUNCTIONS, PREFIX, STEPS, CStep, declaration
 

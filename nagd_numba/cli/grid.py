@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .._version import __version__
 from ..history import History
 from ..mlp import MLP, fit_many
 from .config import SweepConfig

@@ -1,0 +1,1 @@
+"""The ground under every optimizer and network: how kernels are compiled, rounded, looped and called."""

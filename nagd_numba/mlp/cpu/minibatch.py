@@ -1,4 +1,4 @@
-"""A batch: its rows gathered from the data, and how many of its outputs are right or how far off."""
+"""A batch: the order of the rows, their gathering, and how many of a batch's outputs are right or how far off."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
+from ...kernels.jit import kernel
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.pointers import pointer_at
 from ...kernels.rounding import mul
 from ...kernels.template import template
+from ..dropout import splitmix
 from ..losses import LOSSES
 
+_SHUFFLE = np.uint64(1 << 63)
 MEASURES = 3  # of each row: is it right, the sum of the absolute errors, that of their squares
 
 
@@ -119,3 +122,22 @@ def measure_function(dtype: str, loss: str) -> Linked:
     if chosen.labels:
         return linked(measure_labels.bind(), measure_interface(dtype))
     return linked(measure_elements.bind(BINARY=chosen.binary, T=np.dtype(dtype).type), measure_interface(dtype))
+
+
+def shuffle(order, rows, seed, epoch):
+    """`order` becomes a permutation of `rows`, a function of the seed and the epoch (Fisher and Yates)."""
+    key = splitmix(splitmix(seed, _SHUFFLE), epoch)
+    half = np.uint64(32)
+    for i in range(order.size):
+        order[i] = rows[i]
+    for i in range(order.size - 1, 0, -1):
+        # A number below i + 1 from the upper 32 bits: fewer than 2^32 rows are needed.
+        k = np.int64(((splitmix(key, i) >> half) * np.uint64(i + 1)) >> half)
+        order[i], order[k] = order[k], order[i]
+
+
+@functools.cache
+def shuffle_kernel() -> Any:
+    """`shuffle`, for int64 vectors."""
+    vector = types.Array(types.int64, 1, "C")
+    return kernel(shuffle, types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64))

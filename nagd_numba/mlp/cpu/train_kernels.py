@@ -13,135 +13,33 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import typeof, types
+from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...kernels import reductions
 from ...kernels.jit import inlined, kernel
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.mathfuncs import flush_subnormal
 from ...kernels.parallel import BODY, PARALLEL_FOR
 from ...kernels.pointers import (
-    keep_alive,
-    load_each,
-    load_tuple,
-    pointer,
     pointer_at,
     restorer,
     row,
     shifted,
     spill,
-    spread,
-    store_each,
 )
 from ...kernels.rounding import mul
-from ...kernels.rule import Rule
 from ...kernels.template import template
 from ..dropout import splitmix
-from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, SUMS, WEIGHT
-from . import backprop, losses, minibatch
-from .inference import aligned, penalty_function, scratch, widths
+from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
+from . import backprop, losses, minibatch, updates
+from .inference import penalty_function, widths
+from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Functions, Memory, Network
 from .microkernel import ROWS
 
-PART = 64  # rows evaluated at once
-
-_SHUFFLE = np.uint64(1 << 63)
-
-
-class Network(NamedTuple):
-    """One network's training: addresses, but for `layers`, `size` and `rows`."""
-
-    params: Any
-    states: Any  # of the rule, one after the other
-    sizes: Any
-    layers: int
-    size: int
-    order: Any  # rows of X in the order of the epoch
-    rows: int  # their number
-    scalars: Any  # of the rule, a row for each update
-    sums: Any
-    seed: Any  # of the dropout
-
-
-class Samples(NamedTuple):
-    """The data: addresses, but for the last three."""
-
-    X: Any
-    y: Any
-    weights: Any
-    weighted: int
-    columns: int  # of y: 1 for labels
-    scale: float  # of X
-
-
-class Batches(NamedTuple):
-    """How steps are made."""
-
-    batch: int
-    accumulate: int
-    measure: int
-    fused: int  # is each tile updated as its gradient is made?
-    scalars: int  # of the rule
-    l2: float
-    l2_by_samples: int
-    clip: float
-    gradient_factor: float
-    gradient_divisor: int
-    loss_factor: float
-    keep: float
-    threshold: np.uint64  # of the dropout
-    first_step: np.uint64  # the number of the epoch's first step
-
-
-class Memory(NamedTuple):
-    """The addresses of the memory of the steps, and the elements of a thread's own buffer and panel."""
-
-    x: Any
-    targets: Any
-    weights: Any
-    hidden: Any
-    deltas: Any
-    z: Any
-    losses: Any
-    measures: Any
-    buffers: Any
-    panels: Any
-    grads: Any
-    lanes: Any
-    one: Any
-    buffer: int
-    panel: int
-
-
-class Functions(NamedTuple):
-    """The addresses of what differs from network to network and from rule to rule."""
-
-    gather_inputs: Any
-    gather_targets: Any
-    hidden: Any
-    output: Any
-    loss: Any
-    measure: Any
-    backward: Any
-    weights: Any
-    apply: Any  # a whole vector's update
-    parallel_for: Any
-
-
-class Evaluation(NamedTuple):
-    """Rows that are evaluated: addresses, but for numbers; `targets` and `results` have a row for each part."""
-
-    params: Any
-    sizes: Any
-    layers: int
-    order: Any
-    rows: int
-    targets: Any
-    stride: int  # bytes of a row of the targets
-    results: Any
+_n = types.int64
 
 
 @template
@@ -355,119 +253,12 @@ def serial(functions):
     )
 
 
-@template
-def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure, loss, T, BUFFER, COLUMNS):
-    """Without dropout and penalty: row `part` of `results` becomes what `train_steps` sums up, of that part."""
-
-    def evaluate_part(context, part):
-        evaluation, samples, functions = restore(context)
-        begin = part * PART
-        rows = min(PART, evaluation.rows - begin)
-        sizes, layers = pointer_at(evaluation.sizes, np.int64), evaluation.layers
-        outputs = sizes[layers]
-        order = shifted(pointer_at(evaluation.order, np.int64), begin)
-        width, widest = widths(sizes, layers)
-        x, hidden = aligned(rows * sizes[0], T), aligned(rows * width, T)
-        z, deltas = aligned(rows * outputs, T), aligned(rows * outputs, T)
-        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
-        sums, measures = np.empty(rows), np.zeros(3 * rows)
-        wanted = row(evaluation.targets, part, evaluation.stride)
-        gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
-        gather_targets(functions.gather_targets, samples.y, order, 0, rows, samples.columns, wanted)
-        forward_rows(
-            *((functions.hidden, functions.output), pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
-            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panel)),
-            (np.uint64(0), np.uint64(0), 1.0),
-        )
-        measure(functions.measure, pointer(z), wanted, pointer(measures), 0, rows, outputs)
-        loss(functions.loss, pointer(z), wanted, pointer(deltas), pointer(sums), 0, rows, outputs, T(1))
-        result = shifted(pointer_at(evaluation.results, np.float64), part * SUMS)
-        for i in range(rows):
-            weight = 1.0
-            if samples.weighted != 0:
-                weight = np.float64(pointer_at(samples.weights, T)[order[i]])
-            result[LOSS] += weight * sums[i]
-            result[WEIGHT] += weight
-            result[ROWS_SEEN] += 1.0
-            result[HIT] += measures[3 * i]
-            result[ABSOLUTE] += measures[3 * i + 1]
-            result[SQUARE] += measures[3 * i + 2]
-        keep_alive(x, hidden, z, deltas, buffer, panel, sums, measures)
-
-    return evaluate_part
-
-
-@template
-def evaluate(evaluate_part, part_locate, parallel_for):
-    def evaluate(evaluation, samples, functions, parts):
-        context = spill((evaluation, samples, functions))
-        if functions.parallel_for != 0:
-            parallel_for(functions.parallel_for, part_locate(), context, parts)
-        else:
-            for part in range(parts):
-                evaluate_part(context, part)
-
-    return evaluate
-
-
-@template
-def apply(update, OPTIONS, STATES, SCALARS):
-    """The update of a whole vector."""
-
-    def apply(params, grads, first_state, size, table):
-        states, scalars = spread(first_state, size, STATES), load_tuple(table, 0, SCALARS)
-        for i in range(size):
-            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, OPTIONS)
-            store_each(states, i, state)
-        for i in range(STATES * size):
-            first_state[i] = flush_subnormal(first_state[i])
-
-    return apply
-
-
-@template
-def constants_table(constants, OPTIONS, HYPER, SCALARS, T):
-    """The rule's constants for each row of hyper-parameters."""
-
-    def constants_table(hyper, table):
-        values = pointer(hyper)
-        for u in range(hyper.shape[0]):
-            made = constants(load_tuple(values, u * HYPER, HYPER), T, OPTIONS)
-            for k in range(SCALARS):
-                table[u, k] = made[k]
-
-    return constants_table
-
-
-def shuffle(order, rows, seed, epoch):
-    """`order` becomes a permutation of `rows`, a function of the seed and the epoch (Fisher and Yates)."""
-    key = splitmix(splitmix(seed, _SHUFFLE), epoch)
-    half = np.uint64(32)
-    for i in range(order.size):
-        order[i] = rows[i]
-    for i in range(order.size - 1, 0, -1):
-        # A number below i + 1 from the upper 32 bits: fewer than 2^32 rows are needed.
-        k = np.int64(((splitmix(key, i) >> half) * np.uint64(i + 1)) >> half)
-        order[i], order[k] = order[k], order[i]
-
-
-_n = types.int64
-_network = typeof(Network(*[0] * len(Network._fields)))
-_samples = typeof(Samples(*[0] * (len(Samples._fields) - 1), 1.0))
-_batches = typeof(
-    Batches(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0, 0.0, 0.0, np.uint64(0), np.uint64(0)),
-)
-_memory = typeof(Memory(*[0] * len(Memory._fields)))
-_functions = typeof(Functions(*[0] * len(Functions._fields)))
-_evaluation = typeof(Evaluation(*[0] * len(Evaluation._fields)))
-
-
 @functools.cache
 def steps_kernel(dtype: str) -> Linked:
     """`train_steps`, for calls from Python and from `train_networks`."""
     kind = from_dtype(np.dtype(dtype))
     T = np.dtype(dtype).type
-    restore = restorer(types.Tuple((_network, _samples, _batches, _memory, _functions)))
+    restore = restorer(types.Tuple((NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS)))
     rows = linked(
         rows_share.bind(
             restore=restore,
@@ -497,75 +288,21 @@ def steps_kernel(dtype: str) -> Linked:
         weights_share=weights.call,
         weights_locate=weights.locate,
         parallel_for=PARALLEL_FOR.call,
-        apply=apply_interface(dtype).call,
+        apply=updates.apply_interface(dtype).call,
         penalty=penalty_function(dtype).call,
         squares=reductions.squares_function(dtype).call,
         T=T,
     )
-    given = (_network, _samples, _batches, _memory, _functions, _n, _n, _n)
+    given = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS, _n, _n, _n)
     return linked(bound, Interface(types.void(*given)), from_python=True)
 
 
 @functools.cache
 def networks_kernel(dtype: str) -> Any:
     """`train_networks`."""
-    context = (_network, _network, _samples, _batches, _memory, _memory, _functions, _n, _n, _n, _n)
+    context = (NETWORK, NETWORK, SAMPLES, BATCHES, MEMORY, MEMORY, FUNCTIONS, _n, _n, _n, _n)
     body = linked(
         networks_share.bind(restore=restorer(types.Tuple(context)), train_steps=steps_kernel(dtype).call), BODY
     )
     bound = train_networks.bind(networks_share=body.call, networks_locate=body.locate, parallel_for=PARALLEL_FOR.call)
     return kernel(bound, types.void(*context))
-
-
-@functools.cache
-def evaluation_kernel(dtype: str) -> Any:
-    """`evaluate`."""
-    context = types.Tuple((_evaluation, _samples, _functions))
-    body = linked(
-        evaluate_part.bind(
-            restore=restorer(context),
-            gather_inputs=minibatch.inputs_interface(dtype).call,
-            gather_targets=minibatch.GATHER_TARGETS.call,
-            forward_rows=backprop.forward(dtype).call,
-            measure=minibatch.measure_interface(dtype).call,
-            loss=losses.interface(dtype).call,
-            **scratch(dtype),
-        ),
-        BODY,
-    )
-    bound = evaluate.bind(evaluate_part=body.call, part_locate=body.locate, parallel_for=PARALLEL_FOR.call)
-    return kernel(bound, types.void(_evaluation, _samples, _functions, _n))
-
-
-@functools.cache
-def apply_interface(dtype: str) -> Interface:
-    """params, grads, the first state, their size, the rule's scalars."""
-    x = types.CPointer(from_dtype(np.dtype(dtype)))
-    return Interface(types.void(x, x, x, _n, x))
-
-
-@functools.cache
-def apply_function(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
-    """`apply`."""
-    bound = apply.bind(update=rule.update, OPTIONS=options, STATES=len(rule.states), SCALARS=rule.constant_count)
-    return linked(bound, apply_interface(dtype))
-
-
-@functools.cache
-def constants_kernel(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Any:
-    """`kernel(hyper, table)`: a row of float64 hyper-parameters and one of scalars for each update."""
-    bound = constants_table.bind(
-        constants=rule.constants,
-        OPTIONS=options,
-        HYPER=len(rule.hyper),
-        SCALARS=rule.constant_count,
-        T=np.dtype(dtype).type,
-    )
-    return kernel(bound, types.void(types.float64[:, ::1], from_dtype(np.dtype(dtype))[:, ::1]))
-
-
-@functools.cache
-def shuffle_kernel() -> Any:
-    """`shuffle`, for int64 vectors."""
-    vector = types.Array(types.int64, 1, "C")
-    return kernel(shuffle, types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64))

@@ -23,10 +23,11 @@ from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
 from ..sums import LOSS, SUMS
-from . import gemm, losses, minibatch, train_kernels
+from . import evaluation, gemm, losses, minibatch, train_kernels, updates
+from .evaluation import PART
 from .inference import forward_functions
+from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, Samples
 from .microkernel import ROWS, tile
-from .train_kernels import PART, Batches, Evaluation, Functions, Memory, Network, Samples
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
 
@@ -116,7 +117,7 @@ class Trainer:
         rule, spec = self.plan.rule, self.spec
         rows = np.ascontiguousarray(hyper, float).reshape(-1, len(rule.hyper))
         table = np.empty((len(rows), rule.constant_count), spec.dtype)
-        train_kernels.constants_kernel(spec.dtype_name, rule, self.plan.options)(rows, table)
+        updates.constants_kernel(spec.dtype_name, rule, self.plan.options)(rows, table)
         return table.reshape(*hyper.shape[:-1], rule.constant_count)
 
     def _batches(self, first_step: int, scalars: int) -> Batches:
@@ -150,12 +151,12 @@ class Trainer:
         return found._replace(
             backward=gemm.backward_product(kind, spec.activation).address,
             weights=gemm.gradient_product(kind).address,
-            apply=train_kernels.apply_function(kind, plan.rule, plan.options).address,
+            apply=updates.apply_function(kind, plan.rule, plan.options).address,
         )
 
 
 class Workspace:
-    """The memory of the training steps with batches of so many rows: see `train_kernels.Memory` for its parts.
+    """The memory of the training steps with batches of so many rows: see `kernel_arguments.Memory` for its parts.
 
     For many networks each of `shares` threads has all of it, else each has a buffer and a panel of its own.
     """
@@ -230,7 +231,7 @@ def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Function
 
 def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
     """`order` becomes a permutation of `rows`: a function of the seed and the epoch."""
-    train_kernels.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
+    minibatch.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
 
 
 def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
@@ -241,12 +242,12 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
     parallel = threading_layer.parallel_allowed() and flop * len(results) >= PARALLEL_FLOP
     at_once = max(1, int(CALL_SECONDS * 2e10 / flop))  # parts
     functions, given = network_functions(spec, data, parallel), samples(data)
-    kernel = train_kernels.evaluation_kernel(spec.dtype_name)
+    kernel = evaluation.evaluation_kernel(spec.dtype_name)
     targets = np.empty((min(at_once, len(results)), PART * given.columns), data.y.dtype)
     for first in range(0, len(results), at_once):
         order = rows[first * PART : (first + at_once) * PART]
         parts = results[first : first + at_once]
-        evaluation = Evaluation(
+        given_rows = Evaluation(
             params=address(params),
             sizes=address(spec.dims),
             layers=len(spec.dims) - 1,
@@ -256,7 +257,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
             stride=targets.strides[0],
             results=address(parts),
         )
-        kernel(evaluation, given, functions, len(parts))
+        kernel(given_rows, given, functions, len(parts))
     sums = results.sum(axis=0)
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums[LOSS] /= outputs
