@@ -24,11 +24,15 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 
 from .jit import JIT_OFF, kernel, python_callable, unique_name
+
+
+_linked: dict[str, Linked] = {}  # by symbol
 
 
 class Interface:
@@ -137,10 +141,11 @@ class Linked:
     `for_users` is `call` for users' compiled code.
     """
 
-    def __init__(self, function: FunctionType, interface: Interface, parallel: bool, from_python: bool) -> None:
+    def __init__(
+        self, function: FunctionType, interface: Interface, symbol: str, parallel: bool, from_python: bool
+    ) -> None:
         self.kernel: Any = function
         self.address: Any = function
-        symbol = unique_name(function, interface.signature, parallel)
         self.call = interface.symbol_caller(symbol, function)
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
@@ -159,5 +164,12 @@ def address_of(compiled: Any, interface: Interface) -> int:
 
 
 def linked(function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False) -> Linked:
-    """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too."""
-    return Linked(function, interface, parallel, from_python)
+    """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too.
+
+    It is made once, and kept: compiled callers go on to its address.
+    """
+    symbol = unique_name(function, interface.signature, parallel)
+    with global_compiler_lock:  # Numba's: a lock of our own could be waited for by who holds it
+        if symbol not in _linked:
+            _linked[symbol] = Linked(function, interface, symbol, parallel, from_python)
+        return _linked[symbol]
