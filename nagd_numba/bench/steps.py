@@ -36,13 +36,14 @@ def ours(arrays: Arrays) -> Callable[[], object]:
 def our_kernel(parallel: bool, arrays: Arrays) -> Callable[[], object]:
     """The compiled kernel alone, without `step` around it."""
     try:
-        from nagd_numba.optimizers._host import host_kernel, vectors
+        from nagd_numba.kernels.elementwise import contiguous_kernel
+        from nagd_numba.optimizers._host import vectors
         from nagd_numba.optimizers.registry import RULES
     except ImportError:
         raise Missing("this version of nagd_numba has its kernels elsewhere") from None
     p, g, v = arrays
     rule = RULES["nesterov"]
-    kernel = host_kernel(rule, rule.defaults(), vectors(rule, p.dtype), parallel=parallel)
+    kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, p.dtype), parallel=parallel)
     return partial(kernel, p, g, (v,), (LR, MOMENTUM, MOMENTUM, 0.0))
 
 
