@@ -1,7 +1,7 @@
 """Activations of the hidden layers, as scalar functions for the CPU and the CUDA kernels.
 
-`value(z)` is the activation, `slope(a)` its derivative as a function of the activation's own output `a`, so that the
-backward pass needs nothing else.  Roundings are pinned (`kernels/rounding.py`).
+`value(z)` is the activation, and `derivative(a)` its derivative as a function of the activation's own output `a`, so
+that the backward pass needs nothing else.  Roundings are pinned (`kernels/rounding.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..kernels.rounding import add, fma, mul
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """`value(z)`, and its derivative `slope(a)` where `a = value(z)`; made with `compile.inlined`."""
+    """`value(z)`, and its derivative `derivative(a)` where `a = value(z)`; made with `jit.inlined`."""
 
     name: str
     value: Callable
-    slope: Callable
+    derivative: Callable
 
 
 @inlined
@@ -29,17 +29,17 @@ def relu(z):
 
 
 @inlined
-def relu_slope(a):
+def relu_derivative(a):
     return type(a)(1) if a > type(a)(0) else type(a)(0)
 
 
 @inlined
-def tanh_slope(a):
+def tanh_derivative(a):
     return fma(-a, a, type(a)(1))
 
 
 @inlined
-def sigmoid_slope(a):
+def sigmoid_derivative(a):
     return mul(a, add(type(a)(1), -a))
 
 
@@ -49,16 +49,16 @@ def identity(z):
 
 
 @inlined
-def identity_slope(a):
+def identity_derivative(a):
     return type(a)(1)
 
 
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("relu", relu, relu_slope),
-        Activation("tanh", tanh, tanh_slope),
-        Activation("sigmoid", sigmoid, sigmoid_slope),
-        Activation("identity", identity, identity_slope),
+        Activation("relu", relu, relu_derivative),
+        Activation("tanh", tanh, tanh_derivative),
+        Activation("sigmoid", sigmoid, sigmoid_derivative),
+        Activation("identity", identity, identity_derivative),
     )
 }

@@ -1,7 +1,6 @@
 """Losses, as scalar functions for the CPU and the CUDA kernels.
 
-A loss of elements is `value(z, t)` and `slope(z, t)`, its derivative with respect to `z`, for an output `z` and its
-target `t`; cross entropy, which couples the outputs of a sample, is in three pieces.  Roundings are pinned.
+A loss of elements is `value(z, t)` and `derivative(z, t)`, with respect to `z`, for an output `z` and its target `t`; cross entropy, which couples the outputs of a sample, is in three pieces.  Roundings are pinned.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ..kernels.rounding import add, fma, mul
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """A loss: what its targets are, and `value(z, t)`, `slope(z, t)` where it is a sum over elements.
+    """A loss: what its targets are, and `value(z, t)`, `derivative(z, t)` where it is a sum over elements.
 
     labels   the targets are class indices, one a sample; the outputs of a sample are coupled by softmax
     binary   the targets must be 0 or 1
@@ -26,7 +25,7 @@ class Loss:
     labels: bool
     binary: bool
     value: Callable
-    slope: Callable
+    derivative: Callable
 
 
 @inlined
@@ -37,7 +36,7 @@ def squared_error(z, t):
 
 
 @inlined
-def squared_error_slope(z, t):
+def squared_error_derivative(z, t):
     """`2 (z - t)`."""
     return mul(type(z)(2), add(z, -t))
 
@@ -51,7 +50,7 @@ def binary_cross_entropy(z, t):
 
 
 @inlined
-def binary_cross_entropy_slope(z, t):
+def binary_cross_entropy_derivative(z, t):
     """`sigmoid(z) - t`."""
     return add(sigmoid(z), -t)
 
@@ -69,7 +68,7 @@ def softmax_loss(z, largest, total):
 
 
 @inlined
-def softmax_slope(term, inverse_total, target, factor):
+def softmax_derivative(term, inverse_total, target, factor):
     """`factor (softmax - target)`, where `target` is 1 for the label and 0 elsewhere."""
     return mul(add(mul(term, inverse_total), -target), factor)
 
@@ -79,7 +78,7 @@ LOSSES = {
     for loss in (
         # The pieces of cross entropy are above; its element functions are never called.
         Loss("cross_entropy", True, False, softmax_term, softmax_term),
-        Loss("mse", False, False, squared_error, squared_error_slope),
-        Loss("binary_cross_entropy", False, True, binary_cross_entropy, binary_cross_entropy_slope),
+        Loss("mse", False, False, squared_error, squared_error_derivative),
+        Loss("binary_cross_entropy", False, True, binary_cross_entropy, binary_cross_entropy_derivative),
     )
 }

@@ -223,7 +223,7 @@ def forward_product(dtype: str, activation: str) -> Linked:
 @functools.cache
 def backward_product(dtype: str, activation: str) -> Linked:
     """The product that makes the deltas below a layer whose inputs have this activation."""
-    made, derivative = tile(dtype), ACTIVATIONS[activation].slope
+    made, derivative = tile(dtype), ACTIVATIONS[activation].derivative
     epilogue = backward_epilogue.bind(
         delta=inlined(hidden_delta.bind(derivative=derivative, DROPOUT=False)),
         dropped_delta=inlined(hidden_delta.bind(derivative=derivative, DROPOUT=True)),

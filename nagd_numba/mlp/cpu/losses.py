@@ -18,7 +18,7 @@ from ...kernels.mathfuncs import sigmoid
 from ...kernels.pointers import pointer, pointer_at
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
-from ..losses import LOSSES, softmax_loss, softmax_slope, softmax_term
+from ..losses import LOSSES, softmax_derivative, softmax_loss, softmax_term
 
 
 @inlined
@@ -59,16 +59,16 @@ def cross_entropy(T):
                 terms = add(terms, delta[row + j])
             inverse = div(T(1), terms)
             losses[i] = np.float64(softmax_loss(z[label], T(0), terms))
-            at_label = softmax_slope(delta[label], inverse, T(1), factor)
+            at_label = softmax_derivative(delta[label], inverse, T(1), factor)
             for j in range(outputs):
-                delta[row + j] = softmax_slope(delta[row + j], inverse, T(0), factor)
+                delta[row + j] = softmax_derivative(delta[row + j], inverse, T(0), factor)
             delta[label] = at_label
 
     return cross_entropy
 
 
 @template
-def element_loss(value, slope, T):
+def element_loss(value, derivative, T):
     """The sums of a loss of elements in rows `first` to below `last`, and `factor` times its derivative in `delta`.
 
     `z` is overwritten.
@@ -77,7 +77,7 @@ def element_loss(value, slope, T):
     def element_loss(z, targets, delta, losses, first, last, outputs, factor):
         t = pointer_at(targets, T)
         for i in range(first * outputs, last * outputs):
-            delta[i] = mul(slope(z[i], t[i]), factor)
+            delta[i] = mul(derivative(z[i], t[i]), factor)
             z[i] = value(z[i], t[i])
         for i in range(first, last):
             total = 0.0
@@ -163,7 +163,7 @@ def loss_function(dtype: str, loss: str) -> Linked:
     chosen, T = LOSSES[loss], np.dtype(dtype).type
     if chosen.labels:
         return linked(cross_entropy.bind(T=T), interface(dtype))
-    return linked(element_loss.bind(value=chosen.value, slope=chosen.slope, T=T), interface(dtype))
+    return linked(element_loss.bind(value=chosen.value, derivative=chosen.derivative, T=T), interface(dtype))
 
 
 @functools.cache

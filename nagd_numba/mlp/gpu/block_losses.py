@@ -12,7 +12,7 @@ from ...gpu.compiler import device_function
 from ...gpu.pointers import load, quotient, store
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
-from ..losses import LOSSES, softmax_loss, softmax_slope, softmax_term
+from ..losses import LOSSES, softmax_derivative, softmax_loss, softmax_term
 
 
 @functools.cache
@@ -28,7 +28,7 @@ def loss_pass(dtype: str, loss: str, measure: bool, weighted: bool) -> Callable:
             WEIGHTED=weighted,
             BINARY=chosen.binary,
             loss_value=chosen.value,
-            loss_derivative=chosen.slope,
+            loss_derivative=chosen.derivative,
         )
     )
 
@@ -97,7 +97,7 @@ def cross_entropy(SCALAR, MEASURE, WEIGHTED):
             j = e - i * outputs
             at, row = i * pitch + j, load(order, begin + i)
             target = SCALAR(1) if j == load(y, row) else SCALAR(0)
-            derivative = softmax_slope(load(space, delta + at), load(space, scratch + 3 * i + 1), target, factor)
+            derivative = softmax_derivative(load(space, delta + at), load(space, scratch + 3 * i + 1), target, factor)
             if WEIGHTED:
                 derivative = mul(derivative, load(weights, row))
             store(space, delta + at, derivative)

@@ -38,7 +38,7 @@ def epilogue(purpose: str, kind: Any, scalar: types.Float) -> Epilogue:
     if purpose == "output":
         return Epilogue(inlined(first_by_column), inlined(write_output), 1, types.Tuple((pointer, pointer)))
     if purpose == "delta":
-        delta = inlined(hidden_delta.bind(derivative=ACTIVATIONS[kind.activation].slope, DROPOUT=kind.dropout))
+        delta = inlined(hidden_delta.bind(derivative=ACTIVATIONS[kind.activation].derivative, DROPOUT=kind.dropout))
         to = types.Tuple((pointer, pointer, word, word, scalar, scalar))
         return Epilogue(inlined(first_by_element), inlined(write_delta.bind(delta=delta)), 1, to)
     if purpose == "gradient":

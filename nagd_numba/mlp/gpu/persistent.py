@@ -77,7 +77,7 @@ def kernel(
     scalar = from_dtype(np.dtype(dtype))
     chosen, target, states = ACTIVATIONS[activation], LOSSES[loss], len(rule.states)
     unit = inlined(hidden_unit.bind(activate=chosen.value, DROPOUT=dropout))
-    delta = inlined(hidden_delta.bind(derivative=chosen.slope, DROPOUT=dropout))
+    delta = inlined(hidden_delta.bind(derivative=chosen.derivative, DROPOUT=dropout))
     step_weight = device_function(block_epilogues.step_weight.bind(update=rule.update, OPTIONS=options, STATES=states))
     function = train_steps.bind(
         STATES=states,

@@ -269,5 +269,5 @@ def test_the_simulators_arrays_are_worked_on_by_the_cpu(loss):
 
 @in_simulator
 def test_cells_keep_their_type_when_the_simulator_calls_them():
-    for cell in (ACTIVATIONS["tanh"].value, ACTIVATIONS["relu"].value, ACTIVATIONS["sigmoid"].slope):
+    for cell in (ACTIVATIONS["tanh"].value, ACTIVATIONS["relu"].value, ACTIVATIONS["sigmoid"].derivative):
         assert type(cell(np.float32(0.5))) is np.float32
