@@ -1,6 +1,7 @@
 """Losses, as scalar functions for the CPU and the CUDA kernels.
 
-A loss of elements is `value(z, t)` and `derivative(z, t)`, with respect to `z`, for an output `z` and its target `t`; cross entropy, which couples the outputs of a sample, is in three pieces.  Roundings are pinned.
+A loss of elements is `value(z, t)` and `derivative(z, t)`, with respect to `z`, for an output `z` and its target `t`;
+cross entropy, which couples the outputs of a sample, is in three pieces.  Roundings are pinned.
 """
 
 from __future__ import annotations
