@@ -137,7 +137,7 @@ def test_the_common_tests_take_it_up(run):
     listed = run(*PYTEST, *common, "tests/ptx", "tests/c", "-k", "tiger", "--collect-only")
     for name in (
         "test_backends_agree_to_the_last_bit[serial-float32-tiger]",
-        "test_inside_njit_and_in_a_prange[tiger]",
+        "test_inside_njit[tiger]",
         "test_cuda_kernel_in_the_emulator[float32-tiger]",
         "test_compiles_for_every_architecture_without_spills[sm_90-float32-tiger]",
         "test_bits_of_the_public_step[object-tiger_step_f32]",

@@ -5,16 +5,13 @@ import inspect
 
 import numpy as np
 import pytest
-from numba import njit
 
 import nagd_numba
 from nagd_numba.kernels.jit import plain
 from nagd_numba.optimizers.registry import METHODS, OPTIMIZERS, optimizer_of
-from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits
 
 optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
 
 def required(optimizer):
@@ -121,20 +118,6 @@ def test_messages_begin_with_the_function(optimizer):
         with pytest.raises(error, match=f"^{name}: {message}"):
             optimizer.step(**arguments)
     assert_same_bits([p, *states], before)
-
-
-@jit
-@optimizers
-def test_inside_njit(optimizer):
-    """With every argument that has no default."""
-    named = "".join(f", {x}={value}" for x, value in required(optimizer).items())
-    states = "".join(f", states[{k}]" for k in range(len(optimizer.rule.states)))
-    namespace = {"step": optimizer.step}
-    exec(f"def user(p, g, states):\n    step(p, g{states}{named})\n", namespace)
-    p, g, *rest = arrays(optimizer)
-    want = element_by_element(optimizer, p, g, *rest)
-    njit(namespace["user"])(p, g, tuple(rest))
-    assert_same_bits([p, *rest], want)
 
 
 @optimizers

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba import njit
 
 from nagd_numba import adagrad_step, rmsprop_step
 from tests.helpers.backends import JIT_OFF
@@ -51,3 +52,16 @@ def test_torch(dtype, foreach, case):
         # The neighbour of the root, and the roundings after it, put the quotients 4 u apart; then a sum is rounded.
         bound = 4 * eps * np.abs(after - before) + 2 * eps * np.maximum(np.abs(p), np.abs(after))
         assert (np.abs(p - after) <= bound)[~rounded].all()
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
+def test_the_number_of_the_step_can_be_left_out_in_compiled_code():
+    @njit
+    def user(p, g, v):
+        adagrad_step(p, g, v)
+
+    p, g, v = np.random.default_rng(0).uniform(size=(3, 20))
+    want = p.copy(), v.copy()
+    adagrad_step(want[0], g, want[1])
+    user(p, g, v)
+    assert_same_bits((p, v), want)
