@@ -8,7 +8,7 @@ from numba.core.errors import TypingError
 import nagd_numba
 from nagd_numba import nesterov_update, step
 from nagd_numba.kernels import elementwise
-from nagd_numba.kernels.jit import SIMULATOR, bind
+from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF
 
@@ -85,9 +85,7 @@ def test_numbers_of_any_type_inside_njit():
 
 def test_strided_arrays_from_python_too():
     """The loop for compiled callers, called as they call it."""
-    from nagd_numba.optimizers._overload import compiled_loop
-
-    kernel = compiled_loop(RULES["nesterov"], RULES["nesterov"].defaults(), False)
+    kernel = elementwise.loop_for_callers(RULES["nesterov"], RULES["nesterov"].defaults(), False)
     buffer = np.ones((10, 6))
     hyper = (0.1, 0.9, 0.9, 0.0)
     p, g, v = buffer[:, 0], buffer[:, 1], buffer[:, 2]
@@ -248,7 +246,7 @@ def test_scalar_rule_inside_a_users_cuda_kernel():
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_loop_for_c_in_python(rule):
     """Arrays stand for pointers."""
-    loop = bind(elementwise.pointers, "pointers", elementwise.pointer_bindings(rule, np.dtype(np.float64)))
+    loop = elementwise.pointer_loop(rule, np.dtype(np.float64))
     hyper = tuple(rule.hyper.values())
     memory = [np.linspace(1, 2, 7) + k for k in range(2 + len(rule.states))]
     for chosen in (rule.defaults(), tuple(values[-1] for values in rule.options.values())):

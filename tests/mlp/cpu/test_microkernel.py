@@ -9,7 +9,6 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import typeof
 
-from nagd_numba.kernels.jit import cpu_kernel
+from nagd_numba.kernels.jit import kernel, subroutine
 from nagd_numba.kernels.pointers import pointer
 from nagd_numba.kernels.rounding import add, fma
-from nagd_numba.mlp.cpu import specialize
-from nagd_numba.mlp.cpu.microkernel import ROWS
+from nagd_numba.kernels.template import template
+from nagd_numba.mlp.cpu import gemm
+from nagd_numba.mlp.cpu.microkernel import ROWS, tile
 from nagd_numba.mlp.sums import BLOCK
 from tests.helpers import oracles
 from tests.helpers.backends import JIT_OFF
@@ -32,31 +32,33 @@ DTYPES = ("float32", "float64")
 KINDS = ("plain", "across", "transposed")  # A B, A^T B, A B^T
 FILL = 7.5  # what lies around everything that is written
 
-# Bound when compiled.
-multiplied: Any = None
-fetch: Any = None
-put: Any = None
-TILE: Any = None
-COLUMNS: Any = None
 
-
-def finish_with_row(buffer, i, j, height, width, to):
+@template
+def epilogue_with_row(fetch, put, TILE, COLUMNS):
     """out = sum; and below it, a tile of one row (biases) that was fetched."""
-    row, row_start, out, start, pitch, below = to
-    for e in range(TILE):  # the rest of the buffer has no meaning
-        if e // COLUMNS >= height or e % COLUMNS >= width:
-            buffer[e] = math.inf
-    put(pointer(buffer), 0, out, start + i * pitch + j, pitch, height, width)
-    fetch(row, row_start + j, 0, height, width, pointer(buffer), 1)
-    put(pointer(buffer), 1, out, start + below + i * pitch + j, pitch, height, width)
+
+    def epilogue_with_row(params, buffer, i, j, height, width, to):
+        row, row_start, out, start, pitch, below = to
+        for e in range(TILE):  # the rest of the buffer has no meaning
+            if e // COLUMNS >= height or e % COLUMNS >= width:
+                buffer[e] = math.inf
+        put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
+        fetch(row, row_start + j, 0, height, width, buffer, 1)
+        put(buffer, 1, out, start + below + i * pitch + j, pitch, height, width)
+
+    return epilogue_with_row
 
 
-def multiply(a, b, row, out, numbers, buffer, panel):
-    a_start, a_pitch, b_start, b_pitch, first, last, columns, inner, row_start, start, pitch, below = numbers
-    multiplied(
-        *(pointer(a), a_start, a_pitch, pointer(b), b_start, b_pitch, first, last, columns, inner),
-        *(buffer, panel, (pointer(row), row_start, pointer(out), start, pitch, below)),
-    )
+@template
+def multiply(product):
+    def multiply(a, b, row, out, numbers, buffer, panel):
+        a_start, a_pitch, b_start, b_pitch, first, last, columns, inner, row_start, start, pitch, below = numbers
+        product(
+            *(pointer(a), a_start, a_pitch, pointer(b), b_start, b_pitch, first, last, columns, inner),
+            *(pointer(buffer), pointer(panel), (pointer(row), row_start, pointer(out), start, pitch, below)),
+        )
+
+    return multiply
 
 
 def in_order(a, b, out):
@@ -73,16 +75,24 @@ def in_order(a, b, out):
 
 @functools.cache
 def product_kernel(kind, dtype):
-    product = specialize._product(dtype, finish_with_row, across=kind == "across", transposed=kind == "transposed")
+    made = tile(dtype)
+    epilogue = epilogue_with_row.bind(fetch=made.fetch, put=made.put, TILE=ROWS * made.columns, COLUMNS=made.columns)
+    product = gemm._product(dtype, epilogue, across=kind == "across", transposed=kind == "transposed")
     vector = np.zeros(1, dtype)
     signature = tuple(map(typeof, (*[vector] * 4, (0,) * 12, vector, vector)))
-    return cpu_kernel(multiply, f"test_multiply_{kind}_{dtype}", signature, source=finish_with_row, multiplied=product)
+    return kernel(multiply.bind(product=subroutine(product)), signature)
+
+
+def buffer_sizes(dtype, inner):
+    """Elements of the buffer and of the panel of one thread."""
+    width = tile(dtype).columns
+    return 3 * ROWS * width, (inner + ROWS) * width
 
 
 @functools.cache
 def reference_kernel(dtype):
     matrix = np.zeros((1, 1), dtype)
-    return cpu_kernel(in_order, f"test_in_order_{dtype}", (typeof(matrix),) * 3, source=in_order)
+    return kernel(in_order, (typeof(matrix),) * 3)
 
 
 def reference(a, b):
@@ -122,7 +132,7 @@ def check(kind, dtype, rows, columns, inner, seed=0, pads=(0, 0, 0), starts=(0, 
     for zone in (a, b, row):
         zone.matrix[...] = random.normal(size=zone.matrix.shape)
     out = Zone((2 * rows, columns), dtype, FILL, pads[2], starts[2], ends)
-    sizes = specialize.buffer_sizes(dtype, inner)
+    sizes = buffer_sizes(dtype, inner)
     buffer, panel = (Zone((1, size), dtype, FILL, start=5, end=5) for size in sizes)
     first, last = part or (0, rows)
     before = [zone.outside() for zone in (out, buffer, panel)]
@@ -168,7 +178,7 @@ def test_the_reference_is_the_documented_order(dtype, rows, columns, inner):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_shape_around_the_edges_of_a_tile(kind, dtype):
-    width = specialize.columns(dtype)
+    width = tile(dtype).columns
     edges = sorted(
         {1, 2, *range(width // 2 - 1, width // 2 + 2), *range(width - 1, width + 2), 2 * width, 2 * width + 1}
     )
@@ -219,7 +229,7 @@ def digest():
         random = np.random.default_rng(0)
         a, b = random.normal(size=(19, 150)).astype(dtype), random.normal(size=(150, 37)).astype(dtype)
         found.update(reference(a, b).tobytes())
-    return f"{found.hexdigest()} {specialize.columns('float32')}"
+    return f"{found.hexdigest()} {tile('float32').columns}"
 
 
 HERE = "from tests.mlp.cpu import test_microkernel as here"
@@ -235,9 +245,7 @@ def in_another_process(code, **environment):
     )
 
 
-@pytest.mark.parametrize(
-    ("features", "width"), [("", 8), pytest.param("+avx,+avx2,+fma", 16, marks=pytest.mark.ci)]
-)
+@pytest.mark.parametrize(("features", "width"), [("", 8), pytest.param("+avx,+avx2,+fma", 16, marks=pytest.mark.ci)])
 def test_narrower_vectors_give_the_same_bits(features, width):
     from llvmlite import binding
 
@@ -270,7 +278,7 @@ def multiply_between_guards():
     """Products whose matrices, buffer and panel all lie against forbidden memory."""
     shapes = [(1, 1, 1), (ROWS - 1, 5, 3), (ROWS + 1, 7, ROWS + 1), (2 * ROWS + 1, 33, BLOCK + 2)]
     for dtype in DTYPES:
-        width = specialize.columns(dtype)
+        width = tile(dtype).columns
         for kind in KINDS:
             for at_end in (False, True):
                 for rows, columns, inner in [*shapes, (ROWS, width, 4), (3 * ROWS, width // 2, 9)]:
@@ -282,7 +290,7 @@ def multiply_between_guards():
                                 (a_rows - 1) * (a_columns + pad) + a_columns,
                                 (b_rows - 1) * (b_columns + pad) + b_columns,
                             ),
-                            *(columns, 2 * rows * columns, *specialize.buffer_sizes(dtype, inner)),
+                            *(columns, 2 * rows * columns, *buffer_sizes(dtype, inner)),
                         )
                         a, b, row, out, buffer, panel = (guarded(dtype, size, at_end) for size in sizes)
                         product_kernel(kind, dtype)(
