@@ -144,9 +144,9 @@ def lion_step(
     >>> import nagd_numba
     >>> target = np.array([3.0, -1.0])
     >>> params, m = np.zeros(2), np.zeros(2)
-    >>> for k in range(400):
+    >>> for k in range(600):
     ...     grads = 2 * (params - target)
-    ...     _ = nagd_numba.lion_step(params, grads, m, lr=0.1 * 0.98**k)
+    ...     _ = nagd_numba.lion_step(params, grads, m, lr=0.1 * 0.99**k)
     >>> params.round(2)
     array([ 3., -1.])
     """
