@@ -23,6 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..mlp import MLP, layout
 from ..mlp.dataset import Data
+from ..validation import prefixed
 from .coefs import packed, views
 from .descent import Descent, losses
 
@@ -145,7 +146,8 @@ class Perceptron(BaseEstimator):
         ValueError, TypeError
             For unfit arguments and parameters, and for parameters of the network that are no longer finite.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        with prefixed(f"{type(self).__name__}.fit"):
+            return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         self._refuse()

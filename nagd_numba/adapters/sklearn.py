@@ -21,6 +21,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from ..validation import prefixed
 from .perceptron import Perceptron
 
 __all__ = ["NesterovMLPClassifier", "NesterovMLPRegressor"]
@@ -153,16 +154,18 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         ValueError, TypeError
             As `fit`; for classes that are missing or not those of the first call; and with `early_stopping`.
         """
-        if not hasattr(self, "classes_"):
-            if classes is None:
-                raise ValueError("classes is missing; the first call to partial_fit needs all classes: np.unique(y)")
-            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
-            self.classes_ = unique_labels(classes)
-        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
-            raise ValueError(
-                f"classes is {classes!r}, and the first call had {self.classes_}; leave it out from then on"
-            )
-        return self._fit(X, y, sample_weight, incremental=True)
+        with prefixed(f"{type(self).__name__}.partial_fit"):
+            if not hasattr(self, "classes_"):
+                if classes is None:
+                    raise ValueError("classes is missing; the first call needs all classes: np.unique(y)")
+                multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+                self.classes_ = unique_labels(classes)
+            elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+                raise ValueError(
+                    f"classes is {classes!r}, and the first call had {self.classes_}; leave it out from then on"
+                )
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, (n_samples,); for multilabel an indicator matrix (n_samples, n_classes).
@@ -321,7 +324,8 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch, with the velocity and the learning rate of the call before; arguments as for `fit`."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        with prefixed(f"{type(self).__name__}.partial_fit"):
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The outputs for each row, (n_samples,), or (n_samples, n_outputs) for several.

@@ -13,17 +13,23 @@ from nagd_numba import MLP, History
 from nagd_numba.adapters.sklearn import NesterovMLPClassifier, NesterovMLPRegressor
 from nagd_numba.schedules import Cosine
 
-X = np.random.default_rng(0).normal(size=(30, 3))
-y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
-net = MLP([3, 4, 2], "tanh", dropout=0.25, l2=0.01, dtype="float64")
-classifier = NesterovMLPClassifier((4,), batch_size=10, random_state=0).partial_fit(X, y, classes=[0, 1, 2])
-regressor = NesterovMLPRegressor(hidden_layer_sizes=(4,), batch_size=10, random_state=0).partial_fit(X, X[:, 0])
-history = History()
-history.append({"loss": 2.0, "lr": 0.1})
-with open("objects.pickle", "wb") as file:
-    pickle.dump((net, classifier, regressor, history, Cosine(0.1, 5)), file, protocol=4)
-np.savez(
-    "outputs.npz",
-    **{"X": X, "y": y, "probabilities": classifier.predict_proba(X), "values": regressor.predict(X)},
-    after_another_epoch=classifier.partial_fit(X, y).predict_proba(X),
-)
+
+def main():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
+    net = MLP([3, 4, 2], "tanh", dropout=0.25, l2=0.01, dtype="float64")
+    classifier = NesterovMLPClassifier((4,), batch_size=10, random_state=0).partial_fit(X, y, classes=[0, 1, 2])
+    regressor = NesterovMLPRegressor(hidden_layer_sizes=(4,), batch_size=10, random_state=0).partial_fit(X, X[:, 0])
+    history = History()
+    history.append({"loss": 2.0, "lr": 0.1})
+    with open("objects.pickle", "wb") as file:
+        pickle.dump((net, classifier, regressor, history, Cosine(0.1, 5)), file, protocol=4)
+    np.savez(
+        "outputs.npz",
+        **{"X": X, "y": y, "probabilities": classifier.predict_proba(X), "values": regressor.predict(X)},
+        after_another_epoch=classifier.partial_fit(X, y).predict_proba(X),
+    )
+
+
+if __name__ == "__main__":
+    main()
