@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 import nagd_numba
 from nagd_numba import MLP
 from nagd_numba.cli.main import main
-from nagd_numba.kernels.jit import bind
 from nagd_numba.mlp.gpu import gemm, tf32
 from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
 from nagd_numba.model_file import load_model
@@ -172,10 +171,10 @@ def test_factors_are_rounded_to_nearest():
 
 
 @pytest.mark.parametrize("tile", [32, 64])
-def test_lanes_that_are_served_together_meet_in_no_bank(tile):
+def test_lanes_that_are_served_together_meet_in_no_bank(tile, monkeypatch):
     """16 bytes of 8 lanes at a time, or 8 bytes of 16: each fills the 32 banks."""
-    bound = {"TILE": tile, "PITCH": tile + gemm.PAD, "quotient": operator.floordiv}
-    square = bind(tf32.square, "square", bound)
+    monkeypatch.setattr(tf32, "quotient", operator.floordiv)
+    square = tf32.square.bind(TILE=tile, PITCH=tile + gemm.PAD)
     places = [square(thread) for thread in range(gemm.threads(tile))]
     for at, words in ((2, 4), (3, 2)):
         starts = [place[at] for place in places]
