@@ -1,7 +1,7 @@
 """AdamW: Adam whose weight decay shrinks the parameters and does not pass through the averages.
 
     p <- (1 - lr w) p                       the weight decay w
-    m, v, p as in Adam (`rules/adam.py`) without its penalty
+    m, v, p as in Adam (`adam.py`) without its penalty
 
 Roundings are pinned to those of `torch.optim.AdamW`, as they are in Adam to those of `torch.optim.Adam`.
 
