@@ -1,5 +1,6 @@
 """The README's code runs, in its order and one namespace; what it says of files and commands is so."""
 
+import configparser
 import re
 from pathlib import Path
 
@@ -64,10 +65,26 @@ def test_commands_are_marked_for_ci():
 
 def test_folder_map_names_what_exists():
     listing = re.search(r"```\nnagd_numba/\n(.*?)```", README.read_text(), flags=re.DOTALL).group(1)
-    for name in re.findall(r"\b[\w/]+\.py\b|\b\w+/", listing):
+    for name in re.findall(r"\b[\w/]+(?:\.py\b|/)", listing):
         assert (ROOT / name).exists() or (ROOT / "nagd_numba" / name).exists(), name
     there = {x.name for x in (ROOT / "nagd_numba").iterdir() if x.name[0] not in "_." and x.suffix != ".typed"}
     assert there == {name.removesuffix("/") for name in re.findall(r"[\w/]+\.py\b|\b\w+/", listing)} & there
+
+
+def test_folder_map_has_the_order_of_imports():
+    """The folder map and the contracts name the same rows; `_version` is the last row of the last contract."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    rows = [
+        contracts[name]["layers"].split("\n")[1:]
+        for name in contracts.sections()
+        if contracts[name].get("containers") == "nagd_numba"
+    ]
+    ordered = [*(row[0] for row in rows), rows[-1][-1]]
+    wanted = [set(re.findall(r"\w+", row)) - {"__main__"} for row in reversed(ordered)]
+    listing = re.search(r"```\nnagd_numba/\n(.*?)```", README.read_text(), flags=re.DOTALL).group(1)
+    lines = re.findall(r"^  ((?:\w+(?:\.py|/) *)+)", listing, flags=re.MULTILINE)
+    assert [set(re.findall(r"(\w+)(?:\.py|/)", line)) for line in lines] == wanted
 
 
 def test_no_source_file_is_two_ideas_long():
