@@ -13,6 +13,7 @@ for a rule, its options and a dtype; kernels for arrays check what types do not 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -23,7 +24,7 @@ from numba.extending import overload
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
 from .parallel import BODY, parallel_for
-from .pointers import address, load_each, pointer, pointers, restorer, spill, store_each
+from .pointers import address, addresses, lengths, load_each, pointer, pointers, restorer, spill, store_each
 from .rule import Rule
 from .template import template
 
@@ -126,15 +127,7 @@ def strided_checked(strided):
     """`strided` for compiled callers, whose arrays nobody has checked."""
 
     def strided_checked(params, grads, states, hyper):
-        status = strided_overlap(params, grads)
-        for i in range(len(states)):
-            if status == OK:
-                status = strided_overlap(params, states[i])
-            if status == OK:
-                status = strided_overlap(grads, states[i])
-            for j in range(i):
-                if status == OK:
-                    status = strided_overlap(states[i], states[j])
+        status = any_strided_overlap((params, grads, *states))
         if status != OK:
             return status
         return strided(params, grads, states, hyper)
@@ -150,10 +143,8 @@ def from_pointers(default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW
         if size < 0 or size > LONGEST // ITEMSIZE:
             return LENGTH
         if size > 0:
-            if address(params) == 0 or address(grads) == 0:
-                return NULL
-            for k in range(len(states)):
-                if address(states[k]) == 0:
+            for place in addresses((params, grads, *states)):
+                if place == 0:
                     return NULL
         if overlap_status(params, grads, states, size * ITEMSIZE) != OK:
             return OVERLAP
@@ -277,10 +268,8 @@ def all_finite(scalars):
 @inlined
 def memory_status(params, grads, states):
     """`OK` where contiguous arrays have one length and share no memory."""
-    if grads.size != params.size:
-        return LENGTH
-    for k in range(len(states)):
-        if states[k].size != params.size:
+    for length in lengths((grads, *states)):
+        if length != params.size:
             return LENGTH
     return overlap_status(params, grads, states, params.size * params.itemsize)
 
@@ -288,15 +277,10 @@ def memory_status(params, grads, states):
 @inlined
 def overlap_status(params, grads, states, nbytes):
     """`OK` where contiguous arrays, or what pointers point at, of `nbytes` each share no memory."""
-    p, g = address(params), address(grads)
-    if abs(p - g) < nbytes:
-        return OVERLAP
-    for i in range(len(states)):
-        s = address(states[i])
-        if abs(p - s) < nbytes or abs(g - s) < nbytes:
-            return OVERLAP
+    places = addresses((params, grads, *states))
+    for i in range(len(places)):
         for j in range(i):
-            if abs(s - address(states[j])) < nbytes:
+            if abs(places[i] - places[j]) < nbytes:
                 return OVERLAP
     return OK
 
@@ -344,7 +328,20 @@ def scatter(arrays, i, values):
         array[i] = value
 
 
+def any_strided_overlap(arrays):
+    """`OK` where no two arrays of a tuple share memory: see `strided_overlap`."""
+    pairs = itertools.combinations(arrays, 2)
+    return OVERLAP if any(strided_overlap(a, b) != OK for a, b in pairs) else OK
+
+
 # Compiled code needs tuples of known length written out.
+@overload(any_strided_overlap, inline="always")
+def _overload_any_strided_overlap(arrays):
+    pairs = itertools.combinations(range(len(arrays)), 2)
+    tests = " or ".join(f"overlap(arrays[{i}], arrays[{j}]) != {OK}" for i, j in pairs)
+    return eval(f"lambda arrays: {OVERLAP} if {tests} else {OK}", {"overlap": strided_overlap})
+
+
 @overload(gather, inline="always")
 def _overload_gather(arrays, i):
     parts = "".join(f"arrays[{k}][i], " for k in range(len(arrays)))

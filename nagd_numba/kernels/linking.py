@@ -31,7 +31,6 @@ from numba.extending import intrinsic
 
 from .jit import JIT_OFF, kernel, python_callable, unique_name
 
-
 _linked: dict[str, Linked] = {}  # by symbol
 
 

@@ -67,6 +67,40 @@ def _address_python(x):
     return np.int64(x.ctypes.data)
 
 
+def _addresses(typingctx, arrays):
+    made = types.UniTuple(types.int64, len(arrays))
+
+    def build(context, builder, signature, operands):
+        parts = []
+        for kind, value in zip(signature.args[0], cgutils.unpack_tuple(builder, operands[0]), strict=True):
+            here = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
+            parts.append(builder.ptrtoint(here, ir.IntType(64)))
+        return context.make_tuple(builder, made, parts)
+
+    return made(arrays), build
+
+
+def _addresses_python(arrays):
+    return tuple(np.int64(x.ctypes.data) for x in arrays)
+
+
+def _lengths(typingctx, arrays):
+    made = types.UniTuple(types.int64, len(arrays))
+
+    def build(context, builder, signature, operands):
+        parts = [
+            context.make_array(kind)(context, builder, value).nitems
+            for kind, value in zip(signature.args[0], cgutils.unpack_tuple(builder, operands[0]), strict=True)
+        ]
+        return context.make_tuple(builder, made, parts)
+
+    return made(arrays), build
+
+
+def _lengths_python(arrays):
+    return tuple(x.size for x in arrays)
+
+
 def _as_integer(typingctx, x):
     def build(context, builder, signature, operands):
         return builder.ptrtoint(operands[0], ir.IntType(64))
@@ -317,6 +351,9 @@ def _poke_each_python(pointers, i, values, stream):
 pointer = _operation(_pointer, _pointer_python)
 pointers = _operation(_pointers, _pointers_python)
 address = _operation(_address, _address_python)
+# addresses(tuple of arrays or pointers), lengths(tuple of arrays): tuples of integers
+addresses = _operation(_addresses, _addresses_python)
+lengths = _operation(_lengths, _lengths_python)
 # as_integer(pointer), pointer_at(integer, np.float32): a pointer to anything as an integer, and back;
 # shifted(pointer, elements)
 as_integer = _operation(_as_integer, _as_integer_python)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
 from . import elementwise
@@ -99,7 +100,7 @@ def guarded_block(update, OPTIONS, restore):
             g = limit if g > limit else -limit if g < -limit else g  # NaN stays
             params[i], state = update(params[i], g, load_each(states, i), scalars, OPTIONS)
             store_each(states, i, state)
-        velocity = states[0]
+        velocity = first_of(states, grads)
         squares, bad, dot = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
         whole = first + (last - first) // LANES * LANES
         for i in range(first, whole, LANES):
@@ -117,6 +118,16 @@ def guarded_block(update, OPTIONS, restore):
         result[DOT] = total_of_chains(dot)
 
     return guarded_block
+
+
+def first_of(states, otherwise):
+    """The first state, or something else where there is none."""
+    return states[0] if states else otherwise
+
+
+@overload(first_of, inline="always")
+def _overload_first_of(states, otherwise):
+    return (lambda states, otherwise: states[0]) if len(states) else (lambda states, otherwise: otherwise)
 
 
 @inlined

@@ -121,7 +121,7 @@ class Guard:
             kernel(p, _read_only(g), tuple(states), values, factor, self.clip_value, sums)
             totals.append(sums[-1])
         self._found(totals, scale)
-        self.dot = sum(float(x[reductions.DOT]) for x in totals) / scale
+        self.dot = sum(float(x[reductions.DOT]) for x in totals) / scale if rule.states else math.nan
         self.skipped = False
         for params, _, *written in groups:
             validation.tell_torch(params, *written)

@@ -1,4 +1,4 @@
-"""A rule with more states than any of the registry, through the loops that carry any rule."""
+"""Rules with more states than any of the registry, and with none, through the loops that carry any rule."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,24 @@ def test_three_states(way):
     else:
         update(RULE, p, g, states, {"lr": 0.1}, (), guard=Guard() if way == "guard" else None)
     assert_same_bits([x.copy() for x in (p, *states)], want)
+
+
+@inlined
+def descent(p, g, state, constants, options):
+    (lr,) = constants
+    return add(p, mul(-lr, g)), ()
+
+
+@pytest.mark.parametrize("way", ["contiguous", "strided", "parallel", "guard"])
+def test_no_states(way):
+    rule = Rule("descent", descent, rate, (), {"lr": 0.1}, {})
+    rng = np.random.default_rng(0)
+    size = 50_000 if way == "parallel" else 50
+    p, g = (rng.normal(size=size).astype(np.float32) for _ in range(2))
+    want = p - np.float32(0.1) * g
+    if way == "strided":
+        p = np.repeat(p, 2)[::2]
+    guard = Guard() if way == "guard" else None
+    update(rule, p, g, [], {"lr": 0.1}, (), guard=guard)
+    assert_same_bits([p.copy()], [want])
+    assert guard is None or np.isnan(guard.dot)
