@@ -36,6 +36,15 @@ class Interrupts:
         self.done = True
 
 
+def handled() -> None:
+    """Let the process end with an exit code after Ctrl-C.
+
+    Python notes a KeyboardInterrupt that passes through `exec` of a text, which Numba and namedtuples use, and then
+    ends the process by the signal, also if it was caught; the next `exec` takes the note back.
+    """
+    exec("")
+
+
 @contextlib.contextmanager
 def catching_interrupts() -> Iterator[Interrupts]:
     handler = Interrupts()

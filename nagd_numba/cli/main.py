@@ -16,7 +16,7 @@ from importlib import import_module
 from .._version import __version__
 from . import options
 from .config import Config, SweepConfig
-from .interrupts import INTERRUPTED
+from .interrupts import INTERRUPTED, handled
 from .output import tell
 
 
@@ -29,14 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # --help, --version, or a usage error that argparse has told
         return int(end.code or 0)
     try:
-        return int(import_module(f".{args.name}", __package__).run(args))
+        code = int(import_module(f".{args.name}", __package__).run(args))
     except KeyboardInterrupt:
-        return tell(f"nagd-numba {args.name}: interrupted", INTERRUPTED)
+        code = tell(f"nagd-numba {args.name}: interrupted", INTERRUPTED)
     except MemoryError as error:
         return tell(f"nagd-numba {args.name}: error: not enough memory {error}".rstrip(), 2)
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if code == INTERRUPTED:
+        handled()
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

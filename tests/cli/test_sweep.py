@@ -228,7 +228,7 @@ def test_colours_and_a_bar_on_a_terminal(capsys, clusters):
     [
         (["--lr", "0.1,fast"], "argument --lr: '0.1,fast'; numbers are needed"),
         (["--lr", "0.1,0"], "--lr is 0.0; a finite number > 0"),
-        (["--lr", "1e39"], "finite in float32"),
+        (["--lr", "1e39"], "--lr is 1e+39; a finite number > 0 and <= 3.4"),
         (["--lr", "nan"], "--lr is nan"),
         (["--lr", "0.1,0.01,0.1"], "--lr is '0.1,0.01,0.1'; at least one number is needed, and each once"),
         (["--lr", ""], "argument --lr: ''"),
