@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import hypothesis
-import numpy as np
 import pytest
 
 # Several test processes share the cores: OpenMP's threads must not spin while they wait.
@@ -55,11 +54,6 @@ _passed = []
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        given = item.callspec.params if hasattr(item, "callspec") else {}
-        compiled = "backend" in given and given["backend"].name in ("parallel", "strided", "njit", "prange")
-        if compiled and given.get("dtype") is np.float64 and item.get_closest_marker("float64_once"):
-            item.add_marker(pytest.mark.slow)
     if PASSED and Path(PASSED).exists():
         before = set(Path(PASSED).read_text(encoding="utf-8").splitlines())
         done = [item for item in items if item.nodeid in before]

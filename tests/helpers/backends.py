@@ -14,9 +14,9 @@ from numba import config, njit, prange
 
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels import elementwise
+from nagd_numba.kernels.elementwise import contiguous_kernel
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers._dispatch import update
-from nagd_numba.kernels.elementwise import contiguous_kernel
 from nagd_numba.optimizers._host import apply, vectors
 
 cuda = None  # set with the first kernel: importing it takes a while
@@ -178,9 +178,16 @@ BACKENDS = (
 )
 
 # The algebra of a rule is a matter of its elements: that all backends agree with them is a test of its own, and that
-# the theorem holds on each as well is for CI to repeat.
+# the theorem holds on each as well is for CI to repeat; on some it takes long, since each variant compiles.
 ELEMENTS = Backend("elements", _through_elements)
-ELEMENTS_FIRST = (ELEMENTS, *(pytest.param(backend, marks=pytest.mark.ci) for backend in BACKENDS))
+COMPILE_LONG = ("parallel", "strided", "njit", "prange")
+ELEMENTS_FIRST = (
+    ELEMENTS,
+    *(
+        pytest.param(backend, marks=pytest.mark.slow if backend.name in COMPILE_LONG else pytest.mark.ci)
+        for backend in BACKENDS
+    ),
+)
 
 
 def here(backend):

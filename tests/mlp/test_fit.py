@@ -246,7 +246,9 @@ def test_how_the_steps_are_divided_into_calls_has_no_influence(monkeypatch, opti
         monkeypatch.setattr(autotune, "CALL_SECONDS", seconds)
         took = autotune.Autotuner.took
         counts = []
-        monkeypatch.setattr(autotune.Autotuner, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a))
+        monkeypatch.setattr(
+            autotune.Autotuner, "took", lambda *a, took=took, counts=counts: counts.append(a[2]) or took(*a)
+        )
         results.append(fitted(net, params, X, y, batch_size=5, **options))
         monkeypatch.undo()
         calls.append(counts)

@@ -17,7 +17,6 @@ from tests.helpers.bits import assert_same_bits
 
 RULE = RULES["nesterov"]
 DTYPES = [np.float32, np.float64]
-pytestmark = pytest.mark.float64_once
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 conventions = pytest.mark.parametrize("convention", range(4), ids=CONVENTIONS)

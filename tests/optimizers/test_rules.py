@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from nagd_numba.kernels import elementwise
-from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers._host import apply, vectors
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF, LONGEST
