@@ -176,7 +176,7 @@ def test_lists_of_host_arrays_are_checked_before_any_is_written():
 def test_arrays_met_before_are_not_described_again(gpu, monkeypatch):
     device = [gpu.array(x) for x in arrays(100)]
     step(*device)
-    monkeypatch.setattr(gpu_step.memory, "describe", None)
+    monkeypatch.setattr(gpu_step.device_array, "describe", None)
     host = arrays(100)
     step(*host)
     step(*device, lr=0.5)
