@@ -95,7 +95,7 @@ def test_threads_have_no_influence(monkeypatch, threads):
 
 def test_without_threads(monkeypatch):
     net, params, X, y = networks(3)
-    monkeypatch.setattr(trainer.threads, "parallel_allowed", lambda: False)
+    monkeypatch.setattr(trainer.threading_layer, "parallel_allowed", lambda: False)
     check(net, params, X, y, seed=[1, 2, 3])
 
 
