@@ -1,4 +1,4 @@
-"""`python -m benchmarks.crossover`: from which size on the parallel kernel wins (`nagd_numba.optimizers._host.PARALLEL_FROM`)."""
+"""`python -m benchmarks.crossover`: from which size on the parallel kernel wins (`optimizers._host.PARALLEL_FROM`)."""
 
 import functools
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from nagd_numba.kernels.elementwise import contiguous_kernel
-
 from nagd_numba.optimizers._host import use_parallel, vectors
 from nagd_numba.optimizers.registry import RULES
 

@@ -155,7 +155,7 @@ class KernelCache(FunctionCache):
                 return cls(file)
 
         class Implementation(CompileResultCacheImpl):
-            _locator_classes = [Locator]  # noqa: RUF012  (Numba's)
+            _locator_classes: Any = [Locator]  # noqa: RUF012  (Numba's)
 
         self._impl_class = Implementation
         super().__init__(function)

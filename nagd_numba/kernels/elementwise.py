@@ -202,7 +202,8 @@ def contiguous_kernel(
     rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], parallel: bool = False
 ) -> Any:
     """`kernel(params, grads, states, hyper) -> status` for vectors of exactly these types."""
-    dtype = signature[0].dtype
+    params: Any = signature[0]
+    dtype = params.dtype
     if parallel:
         body = linked_share(rule, options, dtype)
         shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)

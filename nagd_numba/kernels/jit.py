@@ -21,7 +21,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
@@ -38,14 +38,19 @@ _settings: Any = config  # numba's types do not list its settings
 SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # numba.cuda runs kernels in Python: NUMBA_ENABLE_CUDASIM=1
 JIT_OFF: bool = bool(_settings.DISABLE_JIT)  # nothing is compiled: NUMBA_DISABLE_JIT=1
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _compiled = 0
 
 
-def inlined(function: Callable) -> Callable:
+def inlined(function: F) -> F:
     """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
+    made: Any
     if SIMULATOR:  # its kernels are Python, where a compiled function would turn float32 into Python's float
-        return register_jitable(inline="always")(function)
-    return njit(inline="always")(function)
+        made = register_jitable(inline="always")(function)
+    else:
+        made = njit(inline="always")(function)
+    return cast(F, made)
 
 
 def plain(function: Callable) -> Callable:
@@ -70,9 +75,9 @@ def user_function(function: Callable) -> Callable:
     return njit(nogil=True)(function)
 
 
-def in_both(function: Callable) -> Callable:
+def in_both(function: F) -> F:
     """A function for users that stays Python in Python, and is compiled into their compiled code."""
-    return register_jitable(function)
+    return cast(F, register_jitable(function))
 
 
 def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
@@ -83,7 +88,7 @@ def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
     return njit(nogil=True, parallel=parallel)(function)
 
 
-def kernel(function: FunctionType, signature: Any, parallel: bool = False, from_python: bool = True) -> Any:
+def kernel(function: Callable, signature: Any, parallel: bool = False, from_python: bool = True) -> Any:
     """Compile a function for one signature, or load it from the disk; other argument types are refused.
 
     `from_python=False` leaves out what calls from Python need.
@@ -112,7 +117,7 @@ def require_jit() -> None:
         raise RuntimeError("the JIT is off (NUMBA_DISABLE_JIT=1), and a C function is compiled code: leave it on")
 
 
-def c_function(function: FunctionType, signature: Any, inspected: bool = False) -> Any:
+def c_function(function: Callable, signature: Any, inspected: bool = False) -> Any:
     """Compile a function for callers in C: `address` is where its code is, as long as the result is kept.
 
     With `inspected` its LLVM code can be read, which does not come from the disk.

@@ -18,7 +18,6 @@ With the JIT off an address is the Python function itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 from llvmlite import binding, ir
@@ -141,7 +140,7 @@ class Linked:
     """
 
     def __init__(
-        self, function: FunctionType, interface: Interface, symbol: str, parallel: bool, from_python: bool
+        self, function: Callable, interface: Interface, symbol: str, parallel: bool, from_python: bool
     ) -> None:
         self.kernel: Any = function
         self.address: Any = function
@@ -162,7 +161,7 @@ def address_of(compiled: Any, interface: Interface) -> int:
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
 
-def linked(function: FunctionType, interface: Interface, parallel: bool = False, from_python: bool = False) -> Linked:
+def linked(function: Callable, interface: Interface, parallel: bool = False, from_python: bool = False) -> Linked:
     """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too.
 
     It is made once, and kept: compiled callers go on to its address.

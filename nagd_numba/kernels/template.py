@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType
@@ -27,7 +26,8 @@ class Template:
     def __init__(self, make: Callable[..., FunctionType]) -> None:
         self._make = make
         self.slots = tuple(inspect.signature(make).parameters)
-        functools.update_wrapper(self, make)
+        self.__name__, self.__doc__ = make.__name__, make.__doc__
+        self.__module__, self.__qualname__ = make.__module__, make.__qualname__
 
     def bind(self, name: str | None = None, **slots: Any) -> FunctionType:
         """The function with these slots, called `name` (by default as the template)."""

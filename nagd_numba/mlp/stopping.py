@@ -19,7 +19,9 @@ class Limits:
         self._seen, self._best, self._count = 0, math.inf, 0
         self.min_gain = number("min_gain", min_gain, finite=False)
         self.target_loss = None if target_loss is None else number("target_loss", target_loss, finite=False)
-        self.time_budget = None if time_budget is None else number("time_budget", time_budget, low_open=True, finite=False)
+        self.time_budget = (
+            None if time_budget is None else number("time_budget", time_budget, low_open=True, finite=False)
+        )
 
     def reached(self, history: History, validated: bool, ended: bool) -> str | None:
         """Why to stop now, or None; a function of the history (and of the time, with a budget)."""

@@ -106,7 +106,7 @@ class Evaluation(NamedTuple):
 
 # Their types in compiled code.
 NETWORK = typeof(Network(*[0] * len(Network._fields)))
-SAMPLES = typeof(Samples(*[0] * (len(Samples._fields) - 1), 1.0))
+SAMPLES = typeof(Samples(0, 0, 0, 0, 0, 1.0))
 BATCHES = typeof(
     Batches(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0, 0.0, 0.0, np.uint64(0), np.uint64(0)),
 )

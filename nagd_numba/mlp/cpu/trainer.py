@@ -47,7 +47,7 @@ class Trainer:
         # One network's steps have threads of their own if they are long; many networks share the threads.
         parallel = threading_layer.parallel_allowed()
         if self.networks > 0:
-            forms = (parallel,)
+            forms: tuple[bool, ...] = (parallel,)
             self.shares = min(self.networks, numba.get_num_threads()) if parallel else 1
         else:
             forms = (True, False) if parallel and flop >= PARALLEL_FLOP else (False,)
