@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -77,7 +78,7 @@ def user_function(function: Callable) -> Callable:
 
 def in_both(function: F) -> F:
     """A function for users that stays Python in Python, and is compiled into their compiled code."""
-    return cast(F, register_jitable(function))
+    return register_jitable(function)  # type: ignore[no-any-return]
 
 
 def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
@@ -140,8 +141,14 @@ def _keep_on_disk(made: Any, function: FunctionType) -> None:
 
 
 def cache_allowed() -> bool:
-    """May compiled code be kept on disk, and taken from there?"""
-    return _sources() == _files  # else an upgrade, or an edit, under a running process: not the code of the files
+    """May compiled code be kept on disk, and taken from there?
+
+    Not after an upgrade, or an edit, under a running process: its code is not that of the files.
+    """
+    global _looked, _unchanged
+    if time.monotonic() - _looked > 1.0:
+        _unchanged, _looked = _unchanged and _sources() == _files, time.monotonic()
+    return _unchanged
 
 
 def unique_name(function: Callable, *details: Any) -> str:
@@ -203,3 +210,4 @@ def _outside(filename: str) -> str:
 
 
 _files = _sources()  # as they were imported
+_unchanged, _looked = True, time.monotonic()
