@@ -89,17 +89,21 @@ def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
     return njit(nogil=True, parallel=parallel)(function)
 
 
-def kernel(function: Callable, signature: Any, parallel: bool = False, from_python: bool = True) -> Any:
+def kernel(
+    function: Callable, signature: Any, parallel: bool = False, from_python: bool = True, allocates: bool = True
+) -> Any:
     """Compile a function for one signature, or load it from the disk; other argument types are refused.
 
-    `from_python=False` leaves out what calls from Python need.
+    `from_python=False` leaves out what calls from Python need, `allocates=False` what arrays of its own need.
     """
     global _compiled
     if JIT_OFF:
         return function
-    flags: dict[str, Any] = {} if from_python else {"no_cpython_wrapper": True}
+    flags: dict[str, Any] = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
+    if not from_python:
+        flags |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": allocates}
     bound = _renamed(function, unique_name(function, signature, parallel))
-    made: Any = njit(nogil=True, parallel=parallel, **flags)(bound)
+    made: Any = njit(**flags)(bound)
     _keep_on_disk(made, bound)
     made.compile(signature)
     made.disable_compile()

@@ -140,14 +140,14 @@ class Linked:
     """
 
     def __init__(
-        self, function: Callable, interface: Interface, symbol: str, parallel: bool, from_python: bool
+        self, function: Callable, interface: Interface, symbol: str, parallel: bool, from_python: bool, allocates: bool
     ) -> None:
         self.kernel: Any = function
         self.address: Any = function
         self.call = interface.symbol_caller(symbol, function)
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
-            self.kernel = kernel(function, interface.signature, parallel, from_python)
+            self.kernel = kernel(function, interface.signature, parallel, from_python, allocates)
             (made,) = self.kernel.overloads.values()
             self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
             binding.add_symbol(symbol, self.address)
@@ -161,13 +161,20 @@ def address_of(compiled: Any, interface: Interface) -> int:
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
 
-def linked(function: Callable, interface: Interface, parallel: bool = False, from_python: bool = False) -> Linked:
-    """Compile a function for its interface, or load it from the disk; `from_python`: Python calls its `kernel` too.
+def linked(
+    function: Callable,
+    interface: Interface,
+    parallel: bool = False,
+    from_python: bool = False,
+    allocates: bool = False,
+) -> Linked:
+    """Compile a function for its interface, or load it from the disk.
 
-    It is made once, and kept: compiled callers go on to its address.
+    `from_python`: Python calls its `kernel` too.  `allocates`: it makes arrays.  It is made once, and kept: compiled
+    callers go on to its address.
     """
     symbol = unique_name(function, interface.signature, parallel)
     with global_compiler_lock:  # Numba's: a lock of our own could be waited for by who holds it
         if symbol not in _linked:
-            _linked[symbol] = Linked(function, interface, symbol, parallel, from_python)
+            _linked[symbol] = Linked(function, interface, symbol, parallel, from_python, allocates)
         return _linked[symbol]

@@ -30,7 +30,7 @@ def distribute(call):
 @functools.cache
 def parallel_for() -> Linked:
     """The loop, as a function that kernels call at its address or link to."""
-    return linked(distribute.bind(call=BODY.call), PARALLEL_FOR, parallel=True)
+    return linked(distribute.bind(call=BODY.call), PARALLEL_FOR, parallel=True, allocates=True)
 
 
 @template

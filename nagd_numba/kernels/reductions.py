@@ -157,7 +157,7 @@ def total(sums, blocks):
 
 def _run(function: Any, parallel: bool) -> Any:
     """What runs a body over the blocks."""
-    body = linked(function, BODY)
+    body = linked(function, BODY, allocates=True)
     if parallel:
         return in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
     return one_after_another.bind(body=body.call)
@@ -184,10 +184,16 @@ def sum_of_squares():
 
 
 @functools.cache
-def squares_function(dtype: str) -> Linked:
-    """`sum_of_squares` of a vector of this dtype."""
+def squares_interface(dtype: str) -> Interface:
+    """A vector of this dtype, first, last, memory for LANES numbers."""
     x = types.CPointer(from_dtype(np.dtype(dtype)))
-    return linked(sum_of_squares.bind(), Interface(types.float64(x, _size, _size, _SUMS_POINTER)))
+    return Interface(types.float64(x, _size, _size, _SUMS_POINTER))
+
+
+@functools.cache
+def squares_function(dtype: str) -> Linked:
+    """`sum_of_squares`."""
+    return linked(sum_of_squares.bind(), squares_interface(dtype))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy as np
 from .. import validation
 from ..kernels.jit import user_function
 from . import arguments
-from .cpu import inference, losses
+from .cpu import gemm, inference, losses
 from .spec import NetworkSpec
 
 NAMES = ("predict", "predict_proba", "forward")
@@ -66,7 +66,7 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
 
 def _forward(spec: NetworkSpec) -> Callable:
     kernel = inference.forward_kernel(spec.dtype_name).for_users
-    functions = inference.forward_functions(spec.dtype_name, spec.activation)
+    product = gemm.forward_product(spec.dtype_name, spec.activation).address
     sizes, size, inputs, outputs, dtype = spec.dims, spec.size, spec.sizes[0], spec.sizes[-1], spec.dtype
 
     @user_function
@@ -74,7 +74,7 @@ def _forward(spec: NetworkSpec) -> Callable:
         if params.size != size or X.shape[1] != inputs:
             raise ValueError("params or X has another size than the network needs")
         out = np.empty((X.shape[0], outputs), dtype)
-        kernel(params, X, sizes, out, functions)
+        kernel(params, X, sizes, out, product)
         return out
 
     return forward

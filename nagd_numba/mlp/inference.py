@@ -55,7 +55,7 @@ def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
         return float(_device().loss(spec, params, X, y))
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     y = arguments.targets(spec, y, X.shape[0])
-    kernel, functions = kernels.value_of(spec.dtype_name, spec.activation, spec.loss)
+    kernel, functions = kernels.value_of(spec.dtype_name, spec.activation, spec.loss, spec.l2 != 0)
     value, bad = kernel(params, X, y, spec.dims, spec.l2, functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
@@ -80,7 +80,7 @@ def value_and_grad(
         grads = arguments.parameters(spec, out, "out", write=True)
         arguments.apart(grads, params=params, X=X, y=y)
     dropout = _NO_DROPOUT if seed is None else (seed, spec.threshold, 1.0 - spec.dropout)
-    kernel, functions = kernels.gradient_of(spec.dtype_name, spec.activation, spec.loss)
+    kernel, functions = kernels.gradient_of(spec.dtype_name, spec.activation, spec.loss, spec.l2 != 0)
     value, bad = kernel(params, X, y, grads, spec.dims, spec.l2, dropout, functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
@@ -92,8 +92,8 @@ def _host_forward(spec: NetworkSpec, params: Any, X: Any) -> np.ndarray:
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     out = np.empty((X.shape[0], spec.sizes[-1]), spec.dtype)
     parallel = 2.0 * len(X) * spec.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
-    kernel, functions = kernels.forward_of(spec.dtype_name, spec.activation, parallel)
-    kernel(params, X, spec.dims, out, functions)
+    kernel, product = kernels.forward_of(spec.dtype_name, spec.activation, parallel)
+    kernel(params, X, spec.dims, out, product)
     return out
 
 

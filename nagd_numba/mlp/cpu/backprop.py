@@ -30,27 +30,21 @@ from .microkernel import ROWS
 def forward_rows(product):
     """The activations and the outputs `z` of rows `first` to `last`, of `rows` in all."""
 
-    def forward_rows(functions, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout):
-        hidden_product, output_product = functions
+    def forward_rows(function, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout):
         seed, threshold, keep = dropout
         below, below_start = x, 0
         start, place = 0, 0
         for layer in range(layers):
             inputs, outputs = sizes[layer], sizes[layer + 1]
             biases = start + inputs * outputs
-            if layer == layers - 1:
-                product(
-                    *(output_product, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
-                    *(buffer, panel, (biases, z, 0, outputs, seed, np.uint64(0), 1.0)),
-                )
-            else:
-                to = biases, hidden, place, outputs, layer_key(seed, layer), threshold, keep
-                product(
-                    *(hidden_product, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
-                    *(buffer, panel, to),
-                )
-                below, below_start = hidden, place
-                place += rows * outputs
+            top = layer == layers - 1
+            out, out_start = (z, 0) if top else (hidden, place)
+            product(
+                *(function, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
+                *(buffer, panel, (biases, out, out_start, outputs, top, layer_key(seed, layer), threshold, keep)),
+            )
+            below, below_start = hidden, place
+            place += rows * outputs
             start = biases + outputs
 
     return forward_rows
@@ -128,8 +122,8 @@ def _types(dtype: str) -> tuple[Any, Any, Any, Any]:
 def forward(dtype: str) -> Linked:
     """`forward_rows`."""
     _, x, sizes, dropout = _types(dtype)
-    n, functions = types.int64, types.UniTuple(types.int64, 2)
-    given = (functions, x, x, sizes, n, n, x, x, n, n, x, x, dropout)
+    n = types.int64
+    given = (n, x, x, sizes, n, n, x, x, n, n, x, x, dropout)
     return linked(forward_rows.bind(product=gemm.forward_interface(dtype).call), Interface(types.void(*given)))
 
 

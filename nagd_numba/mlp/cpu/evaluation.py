@@ -51,7 +51,7 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
         gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
         gather_targets(functions.gather_targets, samples.y, order, 0, rows, samples.columns, wanted)
         forward_rows(
-            *((functions.hidden, functions.output), pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
+            *(functions.forward, pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
             *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panel)),
             (np.uint64(0), np.uint64(0), 1.0),
         )
@@ -101,6 +101,7 @@ def evaluation_kernel(dtype: str) -> Any:
             **scratch(dtype),
         ),
         BODY,
+        allocates=True,
     )
     bound = evaluate.bind(evaluate_part=body.call, part_locate=body.locate, parallel_for=PARALLEL_FOR.call)
     return kernel(bound, types.void(EVALUATION, SAMPLES, FUNCTIONS, _n))

@@ -3,7 +3,7 @@
 Matrices are given by a pointer to the flat vector they lie in, the offset of their first element and a pitch.  Each
 product is compiled once for a dtype (and an activation, or an update rule) and called at its address:
 
-    forward    out = dropout(activation(sum + bias))                    of `h W`
+    forward    out = dropout(activation(sum + bias)), or sum + bias     of `h W`
     backward   out = sum * derivative of dropout and activation at h    of `d W^T`
     gradient   out = sum + l2 w, added to what is there if `more`       of `h^T d`
     update     the same gradient, given to the update rule at once      of `h^T d`
@@ -68,10 +68,13 @@ def product(multiply, pack, epilogue, TRANSPOSED, ACROSS, COLUMNS):
 @template
 def forward_epilogue(unit, dropped_unit, fetch, put, T, COLUMNS, TILE):
     def forward_epilogue(params, buffer, i, j, height, width, to):
-        biases, out, start, pitch, key, threshold, keep = to
+        biases, out, start, pitch, last, key, threshold, keep = to
         fetch(params, biases + j, 0, height, width, buffer, 1)
         scale = T(1.0 / keep)
-        if threshold != 0:
+        if last:
+            for e in range(TILE):
+                buffer[e] = add(buffer[e], buffer[TILE + e])
+        elif threshold != 0:
             for r in range(ROWS):
                 line = (i + r) * pitch + j
                 for q in range(COLUMNS):
@@ -168,9 +171,11 @@ def operands(dtype: str) -> tuple[types.Type, ...]:
 
 @functools.cache
 def forward_interface(dtype: str) -> Interface:
-    """`to`: the offset of the biases in `b`; out, its offset and pitch; key, threshold (0: no dropout) and keep."""
+    """`to`: the offset of the biases in `b`; out, its offset and pitch; is it the last layer, which has no activation;
+    key, threshold (0: no dropout) and keep.
+    """
     x, size = types.CPointer(from_dtype(np.dtype(dtype))), types.int64
-    to = types.Tuple((size, x, size, size, types.uint64, types.uint64, types.float64))
+    to = types.Tuple((size, x, size, size, types.boolean, types.uint64, types.uint64, types.float64))
     return Interface(types.void(*operands(dtype), to))
 
 
@@ -206,7 +211,7 @@ def _product(dtype: str, epilogue: Callable, across: bool = False, transposed: b
 
 @functools.cache
 def forward_product(dtype: str, activation: str) -> Linked:
-    """The product of a layer with this activation; of the last layer with "identity"."""
+    """The product of a layer; hidden layers have this activation."""
     made, value = tile(dtype), ACTIVATIONS[activation].value
     epilogue = forward_epilogue.bind(
         unit=inlined(hidden_unit.bind(activate=value, DROPOUT=False)),

@@ -1,7 +1,7 @@
 """Outputs, loss and gradient of a network on one flat vector of parameters, for calls from Python.
 
-Depth and sizes are arguments, and so are the addresses of the functions that depend on the activation and the loss
-(`Functions`): one kernel serves every network of a dtype.  Every order of summation is fixed (see `microkernel`): equal
+Depth and sizes are arguments, and so are the addresses of the functions that depend on the activation and the loss:
+one kernel serves every network of a dtype.  Every order of summation is fixed (see `microkernel`): equal
 inputs give equal bits, on any number of threads.
 """
 
@@ -46,6 +46,12 @@ def aligned(size, dtype):
     return block[start : start + size]
 
 
+@inlined
+def line(size):
+    """`size` elements rounded up to whole lines of the cache."""
+    return (size + 15) // 16 * 16  # of float32; twice as many of float64
+
+
 @template
 def penalty(sum_of_squares):
     """`l2/2` times the sum of the squared weights."""
@@ -63,11 +69,11 @@ def penalty(sum_of_squares):
 
 @template
 def forward(run):
-    """Write the outputs of the last layer to `out`."""
+    """Write the outputs of the last layer to `out`; `function` is the product of the layers."""
 
-    def forward(params, X, sizes, out, functions):
+    def forward(params, X, sizes, out, function):
         rows, layers = np.int64(X.shape[0]), np.int64(sizes.size - 1)
-        context = spill((functions, pointer(params), pointer(X), pointer(sizes), layers, rows, pointer(out)))
+        context = spill((function, pointer(params), pointer(X), pointer(sizes), layers, rows, pointer(out)))
         run(context, (rows + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE)
 
     return forward
@@ -76,18 +82,19 @@ def forward(run):
 @template
 def forward_part(forward_rows, restore, T, BUFFER, COLUMNS):
     def forward_part(context, part):
-        functions, params, X, sizes, layers, rows, out = restore(context)
+        function, params, X, sizes, layers, rows, out = restore(context)
         first = part * ROWS_AT_ONCE
         count = min(ROWS_AT_ONCE, rows - first)
         width, widest = widths(sizes, layers)
-        hidden = aligned(count * width, T)
-        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
+        panel, hidden = line(BUFFER), line(BUFFER) + line((widest + ROWS) * COLUMNS)
+        memory = aligned(hidden + count * width, T)
+        here = pointer(memory)
         x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
         forward_rows(
-            *(functions, params, x, sizes, layers, count, pointer(hidden), z, 0, count),
-            *(pointer(buffer), pointer(panel), (np.uint64(0), np.uint64(0), 1.0)),
+            *(function, params, x, sizes, layers, count, shifted(here, hidden), z, 0, count, here),
+            *(shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0)),
         )
-        keep_alive(hidden, buffer, panel)
+        keep_alive(memory)
 
     return forward_part
 
@@ -97,34 +104,38 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LAB
     """The mean loss, without dropout, with the penalty."""
 
     def value(params, X, y, sizes, l2, functions):
+        forward_product, targets_allowed, loss_of, penalty_of = functions
         rows, layers = X.shape[0], sizes.size - 1
-        outputs = sizes[layers]
-        bad = allowed(functions[2], pointer(y), rows, outputs)
+        outputs, dims = sizes[layers], pointer(sizes)
+        bad = allowed(targets_allowed, pointer(y), rows, outputs)
         if bad >= 0:
             return 0.0, bad
-        dims = pointer(sizes)
         width, widest = widths(dims, layers)
-        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
         parts = min(rows, ROWS_AT_ONCE)
-        hidden, z, delta = aligned(parts * width, T), aligned(parts * outputs, T), aligned(parts * outputs, T)
-        sums = np.empty(parts)
+        panel, hidden = line(BUFFER), line(BUFFER) + line((widest + ROWS) * COLUMNS)
+        z = hidden + line(parts * width)
+        delta = z + line(parts * outputs)
+        memory, sums = aligned(delta + parts * outputs, T), np.empty(max(parts, reductions.LANES))
+        here = pointer(memory)
         total = 0.0
         for first in range(0, rows, ROWS_AT_ONCE):
             part = min(ROWS_AT_ONCE, rows - first)
             forward_rows(
-                *((functions[0], functions[1]), pointer(params), shifted(pointer(X), first * sizes[0]), dims, layers),
-                *(part, pointer(hidden), pointer(z), 0, part, pointer(buffer), pointer(panel)),
+                *(forward_product, pointer(params), shifted(pointer(X), first * sizes[0]), dims, layers, part),
+                *(shifted(here, hidden), shifted(here, z), 0, part, here, shifted(here, panel)),
                 (np.uint64(0), np.uint64(0), 1.0),
             )
             targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
-            loss_function(functions[3], pointer(z), targets, pointer(delta), pointer(sums), 0, part, outputs, T(1))
+            loss_function(
+                *(loss_of, shifted(here, z), targets, shifted(here, delta), pointer(sums), 0, part),
+                *(outputs, T(1)),
+            )
             for i in range(part):
                 total += sums[i]
         loss = total / (rows if LABELS else rows * outputs)
-        lanes = np.empty(reductions.LANES)
         if l2 != 0:
-            loss += penalty(pointer(params), dims, layers, l2, pointer(lanes))
-        keep_alive(buffer, panel, hidden, z, delta, sums, lanes)
+            loss += penalty(penalty_of, pointer(params), dims, layers, l2, pointer(sums))
+        keep_alive(memory, sums)
         return loss, bad
 
     return value
@@ -135,21 +146,26 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
     """The mean loss with the penalty; its gradient goes to `grads`."""
 
     def gradient(params, X, y, grads, sizes, l2, dropout, functions):
+        forward_product, targets_allowed, loss_of, penalty_of, backward_product, gradient_product = functions
         rows, layers = X.shape[0], sizes.size - 1
-        outputs = sizes[layers]
-        bad = allowed(functions[2], pointer(y), rows, outputs)
+        outputs, dims = sizes[layers], pointer(sizes)
+        bad = allowed(targets_allowed, pointer(y), rows, outputs)
         if bad >= 0:
             return 0.0, bad
-        p, x, dims = pointer(params), pointer(X), pointer(sizes)
+        p, x = pointer(params), pointer(X)
         width, widest = widths(dims, layers)
-        buffer, panel = aligned(BUFFER, T), aligned((max(widest, rows) + ROWS) * COLUMNS, T)
-        hidden, z = aligned(rows * width, T), aligned(rows * outputs, T)
-        deltas, sums, one, lanes = aligned(rows * (width + outputs), T), np.empty(rows), np.ones(1, T), np.empty(64)
-        h, d, b, q = pointer(hidden), pointer(deltas), pointer(buffer), pointer(panel)
-        forward_rows((functions[0], functions[1]), p, x, dims, layers, rows, h, pointer(z), 0, rows, b, q, dropout)
+        panel, hidden = line(BUFFER), line(BUFFER) + line((max(widest, rows) + ROWS) * COLUMNS)
+        z = hidden + line(rows * width)
+        deltas = z + line(rows * outputs)
+        memory, sums = aligned(deltas + rows * (width + outputs) + 1, T), np.empty(max(rows, reductions.LANES))
+        b = pointer(memory)
+        q, h, d = shifted(b, panel), shifted(b, hidden), shifted(b, deltas)
+        one = shifted(d, rows * (width + outputs))
+        one[0] = T(1)
+        forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout)
         count = rows if LABELS else rows * outputs
         loss_function(
-            *(functions[3], pointer(z), as_integer(pointer(y)), shifted(d, rows * width)),
+            *(loss_of, shifted(b, z), as_integer(pointer(y)), shifted(d, rows * width)),
             *(pointer(sums), 0, rows, outputs, T(1.0 / count)),
         )
         loss = 0.0
@@ -157,13 +173,13 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
             loss += sums[i]
         loss /= count
         if l2 != 0:
-            loss += penalty(p, dims, layers, l2, pointer(lanes))
-        backward_rows(functions[4], p, params.size, dims, layers, rows, width, h, d, 0, rows, b, q, dropout)
+            loss += penalty(penalty_of, p, dims, layers, l2, pointer(sums))
+        backward_rows(backward_product, p, params.size, dims, layers, rows, width, h, d, 0, rows, b, q, dropout)
         weights_share(
-            *(functions[5], p, params.size, x, pointer(one), dims, layers, rows, h, d, 0, 1, b, q),
-            (pointer(grads), T(l2), False, pointer(one)),
+            *(gradient_product, p, params.size, x, one, dims, layers, rows, h, d, 0, 1, b, q),
+            (pointer(grads), T(l2), False, one),
         )
-        keep_alive(buffer, panel, hidden, z, deltas, sums, one, lanes)
+        keep_alive(memory, sums)
         return loss, bad
 
     return gradient
@@ -172,10 +188,6 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
 _SIZES = types.Array(types.int64, 1, "C", readonly=True)
 _RESULT = types.Tuple((types.float64, types.int64))
 _DROPOUT = types.Tuple((types.uint64, types.uint64, types.float64))
-
-
-def _functions(count: int) -> types.Type:
-    return types.UniTuple(types.int64, count)
 
 
 def _array_types(dtype: str) -> tuple[Any, Any, Any]:
@@ -193,65 +205,44 @@ def scratch(dtype: str) -> dict[str, Any]:
 
 
 @functools.cache
-def penalty_function(dtype: str) -> Linked:
-    """`penalty(params, sizes, layers, l2, lanes)`."""
+def penalty_interface(dtype: str) -> Interface:
+    """params, sizes, layers, l2, memory for `reductions.LANES` numbers."""
     n, real = types.int64, types.CPointer(types.float64)
     x = types.CPointer(from_dtype(np.dtype(dtype)))
-    interface = Interface(types.float64(x, types.CPointer(n), n, types.float64, real))
-    return linked(penalty.bind(sum_of_squares=reductions.squares_function(dtype).call), interface)
+    return Interface(types.float64(x, types.CPointer(n), n, types.float64, real))
 
 
 @functools.cache
-def forward_functions(dtype: str, activation: str) -> tuple[Any, Any]:
-    """The addresses of the products of hidden layers and of the last layer."""
-    return gemm.forward_product(dtype, activation).address, gemm.forward_product(dtype, "identity").address
-
-
-@functools.cache
-def value_functions(dtype: str, activation: str, loss: str) -> tuple[Any, ...]:
-    """Those, what tells whether targets are allowed, and the loss."""
-    return (
-        *forward_functions(dtype, activation),
-        losses.targets_function(dtype, loss).address,
-        losses.loss_function(dtype, loss).address,
-    )
-
-
-@functools.cache
-def gradient_functions(dtype: str, activation: str, loss: str) -> tuple[Any, ...]:
-    """Those, and the products that make the deltas and the gradient."""
-    return (
-        *value_functions(dtype, activation, loss),
-        gemm.backward_product(dtype, activation).address,
-        gemm.gradient_product(dtype).address,
-    )
+def penalty_function(dtype: str) -> Linked:
+    """`penalty`."""
+    return linked(penalty.bind(sum_of_squares=reductions.squares_function(dtype).call), penalty_interface(dtype))
 
 
 @functools.cache
 def forward_kernel(dtype: str, parallel: bool = False) -> Linked:
-    """`(params, X, sizes, out, forward_functions)`: the outputs of the last layer, without dropout.
+    """`(params, X, sizes, out, product)`: the outputs of the last layer, without dropout.
 
     `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of labels: int64, one a row), `sizes` is
     int64.
     """
     vector, matrix, written = _array_types(dtype)
     x = types.CPointer(from_dtype(np.dtype(dtype)))
-    context = (_functions(2), x, x, types.CPointer(types.int64), types.int64, types.int64, x)
+    context = (types.int64, x, x, types.CPointer(types.int64), types.int64, types.int64, x)
     part = forward_part.bind(
         forward_rows=backprop.forward(dtype).call, restore=restorer(types.Tuple(context)), **scratch(dtype)
     )
-    body = linked(part, BODY)
+    body = linked(part, BODY, allocates=True)
     if parallel:
         run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
     else:
         run = one_after_another.bind(body=body.call)
-    interface = Interface(types.void(vector, matrix, _SIZES, written, _functions(2)))
+    interface = Interface(types.void(vector, matrix, _SIZES, written, types.int64))
     return linked(forward.bind(run=subroutine(run)), interface, from_python=True)
 
 
 @functools.cache
 def value_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, sizes, l2, value_functions) -> (loss, bad)`: the mean loss with its penalty.
+    """`kernel(params, X, y, sizes, l2, functions) -> (loss, bad)`: the mean loss with its penalty.
 
     `bad` is the first row whose target is not allowed, or -1.
     """
@@ -260,17 +251,17 @@ def value_kernel(dtype: str, labels: bool) -> Any:
         forward_rows=backprop.forward(dtype).call,
         loss_function=losses.interface(dtype).call,
         allowed=losses.targets_interface(dtype, labels).call,
-        penalty=penalty_function(dtype).call,
+        penalty=penalty_interface(dtype).call,
         LABELS=labels,
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
-    return kernel(bound, _RESULT(vector, matrix, targets, _SIZES, types.float64, _functions(4)))
+    return kernel(bound, _RESULT(vector, matrix, targets, _SIZES, types.float64, types.UniTuple(types.int64, 4)))
 
 
 @functools.cache
 def gradient_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, grads, sizes, l2, (seed, threshold, keep), gradient_functions) -> (loss, bad)`.
+    """`kernel(params, X, y, grads, sizes, l2, (seed, threshold, keep), functions) -> (loss, bad)`.
 
     The gradient goes to `grads`.  With a bad row nothing is written.  A threshold of 0 is no dropout.
     """
@@ -281,13 +272,13 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
         weights_share=backprop.weights(dtype).call,
         loss_function=losses.interface(dtype).call,
         allowed=losses.targets_interface(dtype, labels).call,
-        penalty=penalty_function(dtype).call,
+        penalty=penalty_interface(dtype).call,
         LABELS=labels,
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
     grads = vector.copy(readonly=False)
-    given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, _functions(6))
+    given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, types.UniTuple(types.int64, 6))
     return kernel(bound, _RESULT(*given))
 
 
@@ -295,18 +286,30 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
 
 
 @functools.cache
-def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, tuple[Any, ...]]:
-    """`forward_kernel` and `forward_functions`."""
-    return forward_kernel(dtype, parallel).kernel, forward_functions(dtype, activation)
+def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, Any]:
+    """`forward_kernel`, and the product of the layers."""
+    return forward_kernel(dtype, parallel).kernel, gemm.forward_product(dtype, activation).address
 
 
 @functools.cache
-def value_of(dtype: str, activation: str, loss: str) -> tuple[Any, tuple[Any, ...]]:
-    """`value_kernel` and `value_functions`."""
-    return value_kernel(dtype, LOSSES[loss].labels), value_functions(dtype, activation, loss)
+def value_of(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[Any, tuple[Any, ...]]:
+    """`value_kernel`, and its functions."""
+    return value_kernel(dtype, LOSSES[loss].labels), _value_functions(dtype, activation, loss, penalised)
+
+
+def _value_functions(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[Any, ...]:
+    """The product of the layers, the check of targets, the loss, the penalty."""
+    return (
+        gemm.forward_product(dtype, activation).address,
+        losses.targets_function(dtype, loss).address,
+        losses.loss_function(dtype, loss).address,
+        penalty_function(dtype).address if penalised else 0,
+    )
 
 
 @functools.cache
-def gradient_of(dtype: str, activation: str, loss: str) -> tuple[Any, tuple[Any, ...]]:
-    """`gradient_kernel` and `gradient_functions`."""
-    return gradient_kernel(dtype, LOSSES[loss].labels), gradient_functions(dtype, activation, loss)
+def gradient_of(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[Any, tuple[Any, ...]]:
+    """`gradient_kernel`, and its functions: those of `value_of`, and the products for the deltas and the gradient."""
+    products = gemm.backward_product(dtype, activation).address, gemm.gradient_product(dtype).address
+    functions = (*_value_functions(dtype, activation, loss, penalised), *products)
+    return gradient_kernel(dtype, LOSSES[loss].labels), functions

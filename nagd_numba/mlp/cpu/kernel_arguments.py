@@ -81,13 +81,14 @@ class Functions(NamedTuple):
 
     gather_inputs: Any
     gather_targets: Any
-    hidden: Any
-    output: Any
+    forward: Any
     loss: Any
     measure: Any
     backward: Any
     weights: Any
-    apply: Any  # a whole vector's update
+    apply: Any  # a whole vector's update; 0 where tiles are updated
+    penalty: Any  # 0 without
+    squares: Any  # for clipping, 0 without
     parallel_for: Any
 
 

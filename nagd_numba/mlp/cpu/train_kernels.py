@@ -35,7 +35,7 @@ from ...kernels.template import template
 from ..dropout import splitmix
 from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
 from . import backprop, losses, minibatch, updates
-from .inference import penalty_function, widths
+from .inference import penalty_interface, widths
 from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Functions, Memory, Network
 from .microkernel import ROWS
 
@@ -62,8 +62,9 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
             gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
             gather_targets(functions.gather_targets, samples.y, order, first, last, samples.columns, memory.targets)
             dropout = key, batches.threshold, batches.keep
-            products = functions.hidden, functions.output
-            forward_rows(products, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout)
+            forward_rows(
+                functions.forward, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout
+            )
             if batches.measure != 0:
                 measures = pointer_at(memory.measures, np.float64)
                 measure(functions.measure, z, memory.targets, measures, first, last, outputs)
@@ -154,7 +155,9 @@ def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel
                     sums[ABSOLUTE] += measures[3 * i + 1]
                     sums[SQUARE] += measures[3 * i + 2]
             if l2 != 0:
-                sums[PENALTY] += mass * penalty(params, pointer_at(network.sizes, np.int64), network.layers, l2, lanes)
+                sums[PENALTY] += mass * penalty(
+                    functions.penalty, params, pointer_at(network.sizes, np.int64), network.layers, l2, lanes
+                )
             more = batches.fused == 0 and begin > group_begin
             step = spill((base, rows, shares, T(0) if more else T(l2), more, update * batches.scalars))
             if parallel:
@@ -165,7 +168,7 @@ def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel
             if batches.fused == 0 and end == group_end:
                 grads = pointer_at(memory.grads, T)
                 if batches.clip < math.inf:
-                    norm = math.sqrt(squares(grads, 0, network.size, lanes))
+                    norm = math.sqrt(squares(functions.squares, grads, 0, network.size, lanes))
                     if norm > batches.clip:
                         shrink = T(batches.clip / norm)
                         for i in range(network.size):
@@ -242,13 +245,14 @@ def serial(functions):
     return Functions(
         functions.gather_inputs,
         functions.gather_targets,
-        functions.hidden,
-        functions.output,
+        functions.forward,
         functions.loss,
         functions.measure,
         functions.backward,
         functions.weights,
         functions.apply,
+        functions.penalty,
+        functions.squares,
         0,
     )
 
@@ -289,8 +293,8 @@ def steps_kernel(dtype: str) -> Linked:
         weights_locate=weights.locate,
         parallel_for=PARALLEL_FOR.call,
         apply=updates.apply_interface(dtype).call,
-        penalty=penalty_function(dtype).call,
-        squares=reductions.squares_function(dtype).call,
+        penalty=penalty_interface(dtype).call,
+        squares=reductions.squares_interface(dtype).call,
         T=T,
     )
     given = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS, _n, _n, _n)

@@ -13,11 +13,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from ...kernels import threading_layer
+from ...kernels import reductions, threading_layer
 from ...kernels.autotune import CALL_SECONDS, Autotuner
 from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
-from ...kernels.reductions import LANES
 from ..dataset import Data
 from ..losses import LOSSES
 from ..plan import Plan
@@ -25,7 +24,7 @@ from ..spec import NetworkSpec
 from ..sums import LOSS, SUMS
 from . import evaluation, gemm, losses, minibatch, train_kernels, updates
 from .evaluation import PART
-from .inference import forward_functions
+from .inference import penalty_function
 from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, Samples
 from .microkernel import ROWS, tile
 
@@ -140,18 +139,17 @@ class Trainer:
         )
 
     def _functions(self, parallel: bool) -> Functions:
-        spec, plan = self.spec, self.plan
-        kind = spec.dtype_name
-        found = network_functions(spec, self.data, parallel)
-        if self._fused:
-            return found._replace(
-                backward=gemm.backward_product(kind, spec.activation).address,
-                weights=gemm.update_product(kind, plan.rule, plan.options).address,
-            )
-        return found._replace(
+        spec, plan, kind = self.spec, self.plan, self.spec.dtype_name
+        made = network_functions(spec, self.data, parallel)._replace(
             backward=gemm.backward_product(kind, spec.activation).address,
+            penalty=penalty_function(kind).address if spec.l2 else 0,
+        )
+        if self._fused:
+            return made._replace(weights=gemm.update_product(kind, plan.rule, plan.options).address)
+        return made._replace(
             weights=gemm.gradient_product(kind).address,
             apply=updates.apply_function(kind, plan.rule, plan.options).address,
+            squares=reductions.squares_function(kind).address if plan.clip < np.inf else 0,
         )
 
 
@@ -176,7 +174,7 @@ class Workspace:
             "losses": rows,
             "measures": rows * minibatch.MEASURES,
             "grads": spec.size,
-            "lanes": LANES,
+            "lanes": reductions.LANES,
         }
         lead = (shares,) if many else ()
         self.arrays = {name: aligned((*lead, size), kinds.get(name, spec.dtype)) for name, size in sizes.items()}
@@ -214,17 +212,17 @@ def samples(data: Data) -> Samples:
 def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Functions:
     """The functions that training and evaluation have in common."""
     kind = spec.dtype_name
-    hidden, output = forward_functions(kind, spec.activation)
     return Functions(
         gather_inputs=minibatch.inputs_function(kind, data.X.dtype.name).address,
         gather_targets=minibatch.targets_function(data.y.dtype.name).address,
-        hidden=hidden,
-        output=output,
+        forward=gemm.forward_product(kind, spec.activation).address,
         loss=losses.loss_function(kind, spec.loss).address,
         measure=minibatch.measure_function(kind, spec.loss).address,
         backward=0,
         weights=0,
         apply=0,
+        penalty=0,
+        squares=0,
         parallel_for=parallel_for().address if parallel else 0,
     )
 
