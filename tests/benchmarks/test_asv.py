@@ -55,7 +55,7 @@ def project(tmp_path_factory):
     if pip.returncode:
         pytest.skip("no package index can be reached")
     run("git", "clone", "-q", str(ROOT), str(folder), cwd=folder.parent)
-    source = folder / "nagd_numba" / "step.py"
+    source = folder / "nagd_numba" / "optimizers" / "nesterov.py"
     text = source.read_text()
     assert FIRST_LINE in text
     source.write_text(text.replace(FIRST_LINE, SLOWER, 1))

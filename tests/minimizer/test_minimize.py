@@ -336,10 +336,10 @@ def test_a_loop_is_compiled_once_for_its_functions():
 
     minimize(springs_compiled, START, ARGS, True, maxiter=1)
     made = compiled(Functions(springs_compiled, None, "together"))
-    count = len(made.advance.signatures)
+    count = len(made.advance.func.signatures)
     minimize(springs_compiled, START, ARGS, True, "gd", L=2.0, maxiter=1, options={"ftol": 1e-3})
     assert compiled(Functions(springs_compiled, None, "together")) is made
-    assert len(made.advance.signatures) == count  # methods and options are no types
+    assert len(made.advance.func.signatures) == count  # methods and options are no types
 
 
 def test_statuses_are_those_documented():

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
+from numba import types
 
 from nagd_numba.kernels import elementwise
 from nagd_numba.kernels.elementwise import contiguous_kernel
 from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.kernels.linking import linked
 from nagd_numba.optimizers._host import apply, vectors
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF, LONGEST
@@ -212,10 +214,10 @@ def test_kernels_refuse_overlap_and_lengths(rule):
 @pytest.mark.skipif(JIT_OFF, reason="reads the machine code that the JIT makes")
 @pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2", False), reason="looks for AVX2 instructions")
 def test_loops_are_vectorised(rule, monkeypatch):
-    """The serial float32 kernel works on vector registers and in float32 alone."""
+    """The float32 loop works on vector registers and in float32 alone."""
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # cached kernels cannot be inspected
-    kernel = contiguous_kernel.__wrapped__(rule, rule.defaults(), vectors(rule, np.float32))
-    code = "\n".join(kernel.inspect_asm().values())
+    loop = elementwise.over_range.bind("inspected", update=rule.update, OPTIONS=rule.defaults())
+    code = "\n".join(linked(loop, elementwise.loop_interface(rule, types.float32)).kernel.inspect_asm().values())
     loop_arithmetic = re.findall(r"\bv(?:add|mul|fn?m(?:add|sub)\d*)([ps][sd])\s.*([xyz])mm", code)
     assert ("ps", "y") in loop_arithmetic or ("ps", "z") in loop_arithmetic
     # Constants may be computed in float64, once, as scalars; nothing in a loop is.

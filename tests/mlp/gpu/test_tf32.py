@@ -71,7 +71,7 @@ class Product:
                 OUTPUT: (biases, out),
                 DELTA: (h, out, 0, 0, 1.0, 1.0),
                 GRADIENT: (params, out, DECAY, 0),
-                UPDATE: (params, vel, DECAY, *rates()),
+                UPDATE: (params, vel, rows * columns, DECAY, *rates()),
             }[self.purpose]
             grid = -(-rows // tile), -(-columns // tile)
             run(grid, gemm.threads(tile), a, 0, 1.0, b, rows, columns, inner, *to, order=order, seed=1)
