@@ -1,7 +1,7 @@
 """`python -m benchmarks.cold`: what the first use of everything costs, compilation included.
 
-Each case runs in a process of its own with an empty kernel cache, several times; the cases take turns.  Keep the machine
-idle meanwhile.  A warm run (the kernels are on the disk) is measured beside it.
+Each case runs in a process of its own with an empty kernel cache, several times; the cases take turns.  Keep the
+machine idle meanwhile.  A warm run (the kernels are on the disk) is measured beside it.
 """
 
 from __future__ import annotations
