@@ -78,7 +78,8 @@ def user_function(function: Callable) -> Callable:
 
 def in_both(function: F) -> F:
     """A function for users that stays Python in Python, and is compiled into their compiled code."""
-    return register_jitable(function)  # type: ignore[no-any-return]
+    made: F = register_jitable(function)
+    return made
 
 
 def over_user_functions(function: Callable, parallel: bool = False) -> Callable:

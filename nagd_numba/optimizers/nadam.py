@@ -70,7 +70,7 @@ def nadam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
 
 
 @inlined
-def schedule(beta1: float, t: float, variant: int) -> Scalar:
+def schedule(beta1: float, t: float, variant: float) -> Scalar:
     """`mu_t`."""
     if variant == OPTAX:
         return beta1
@@ -78,7 +78,7 @@ def schedule(beta1: float, t: float, variant: int) -> Scalar:
 
 
 @inlined
-def product(beta1: float, t: float, variant: int) -> Scalar:
+def product(beta1: float, t: float, variant: float) -> Scalar:
     """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
     bound = beta1**t
     if variant == OPTAX or bound < _NEGLIGIBLE:
