@@ -31,6 +31,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import register_jitable
 
 from . import cache
+from .interrupts import interrupts_wait
 
 PACKAGE = Path(__file__).parent.parent
 SOURCES = ("kernels", "optimizers", "mlp", "minimizer", "c")  # the folders that decide the code of kernels
@@ -106,7 +107,8 @@ def kernel(
     bound = _renamed(function, unique_name(function, signature, parallel))
     made: Any = njit(**flags)(bound)
     _keep_on_disk(made, bound)
-    made.compile(signature)
+    with interrupts_wait():
+        made.compile(signature)
     made.disable_compile()
     _compiled += sum(made.stats.cache_hits.values()) == 0
     return made
@@ -134,7 +136,8 @@ def c_function(function: Callable, signature: Any, inspected: bool = False) -> A
     made: Any = CFunc(bound, (signature.args, signature.return_type), locals={}, options={})
     if not inspected:
         _keep_on_disk(made, bound)
-    made.compile()
+    with interrupts_wait():
+        made.compile()
     _compiled += made.cache_hits == 0
     return made
 

@@ -28,6 +28,7 @@ from numba.core.errors import TypingError
 from numba.core.typing import Signature
 from numba.extending import intrinsic
 
+from .interrupts import interrupts_wait
 from .jit import JIT_OFF, kernel, python_callable, unique_name
 
 _linked: dict[str, Linked] = {}  # by symbol
@@ -148,15 +149,17 @@ class Linked:
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
             self.kernel = kernel(function, interface.signature, parallel, from_python, allocates)
-            (made,) = self.kernel.overloads.values()
-            self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
-            binding.add_symbol(symbol, self.address)
+            with interrupts_wait():
+                (made,) = self.kernel.overloads.values()
+                self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+                binding.add_symbol(symbol, self.address)
         self.for_users = interface.dynamic_caller(self.address, function)
 
 
 def address_of(compiled: Any, interface: Interface) -> int:
     """The address of an `@njit` function, compiled for the interface; it must be kept as long as it is called."""
-    compiled.compile(interface.signature)
+    with interrupts_wait():
+        compiled.compile(interface.signature)
     made = compiled.overloads[interface.signature.args]
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
