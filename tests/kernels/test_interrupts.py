@@ -1,0 +1,69 @@
+"""Ctrl-C while kernels compile."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from nagd_numba.kernels.interrupts import interrupts_wait
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def press():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_arrives_after_the_block():
+    done = False
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        press()
+        done = True
+    assert done
+
+
+def test_in_blocks_within_blocks_too():
+    done = False
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        with interrupts_wait():
+            press()
+        done = True
+    assert done
+
+
+def test_the_handler_is_as_before_and_gets_what_it_would_have_got():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *given: heard.append(given))
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        with interrupts_wait():
+            press()
+            assert not heard
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert [number for number, _ in heard] == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts_wait():
+            press()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_are_left_alone():
+    handler = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work():
+        with interrupts_wait():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [handler]
