@@ -16,20 +16,30 @@ def press():
 
 
 def test_ctrl_c_arrives_after_the_block():
-    done = False
-    with pytest.raises(KeyboardInterrupt), interrupts_wait():
-        press()
-        done = True
-    assert done
+    said = []
+
+    def work():
+        with interrupts_wait():
+            press()
+            said.append("inside")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert said == ["inside"]
 
 
 def test_in_blocks_within_blocks_too():
-    done = False
-    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+    said = []
+
+    def work():
         with interrupts_wait():
-            press()
-        done = True
-    assert done
+            with interrupts_wait():
+                press()
+            said.append("between")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert said == ["between"]
 
 
 def test_the_handler_is_as_before_and_gets_what_it_would_have_got():
