@@ -198,6 +198,7 @@ class Kernel:
                 temporary.append(Region(start, value.nbytes, value.flags.writeable, name))
                 flat.extend([0, 0, value.size, value.itemsize, start, *value.shape, *value.strides])
             elif isinstance(kind, types.BaseTuple):
+                value = value if isinstance(value, tuple) else (value,)  # the only element of a tuple, spread out
                 for k, v in zip(kind, value, strict=True):
                     add(k, v)
             elif isinstance(kind, types.Complex):
