@@ -179,7 +179,7 @@ def _arguments(rule: Rule, dtype: types.Type) -> tuple[types.Type, ...]:
 @functools.cache
 def linked_loop(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
     """`over_range`, compiled by itself."""
-    return linked(over_range.bind(update=rule.update, OPTIONS=options), loop_interface(rule, dtype))
+    return linked(over_range.bind(update=rule.update_of(options), OPTIONS=options), loop_interface(rule, dtype))
 
 
 @functools.cache
@@ -210,14 +210,14 @@ def contiguous_kernel(
         run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call, SHARES=shares)
     else:
         run = serial.bind(loop=linked_loop(rule, options, dtype).call)
-    checked = contiguous.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))
+    checked = contiguous.bind(run=inlined(run), constants=rule.constants, OPTIONS=options, **limits(rule))
     return kernel(checked, signature)
 
 
 @functools.cache
 def strided_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...]) -> Any:
     """The same for arrays of any strides, whose shapes and overlap are checked."""
-    loop = strided.bind(update=rule.update, constants=rule.constants, OPTIONS=options, **limits(rule))
+    loop = strided.bind(update=rule.update_of(options), constants=rule.constants, OPTIONS=options, **limits(rule))
     return kernel(loop, signature)
 
 
@@ -226,9 +226,9 @@ def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) ->
     """The same for users' compiled code, which it is compiled into: serial, and safe inside `prange`."""
     slots = {"constants": rule.constants, "OPTIONS": options, **limits(rule)}
     if contiguous_:
-        run = serial.bind(loop=subroutine(over_range.bind(update=rule.update, OPTIONS=options)))
+        run = serial.bind(loop=subroutine(over_range.bind(update=rule.update_of(options), OPTIONS=options)))
         return subroutine(contiguous.bind(run=subroutine(run), **slots))
-    return subroutine(strided_checked.bind(strided=subroutine(strided.bind(update=rule.update, **slots))))
+    return subroutine(strided_checked.bind(strided=subroutine(strided.bind(update=rule.update_of(options), **slots))))
 
 
 @functools.cache
@@ -236,7 +236,7 @@ def pointer_loop(rule: Rule, dtype: np.dtype) -> Any:
     """`loop(params, grads, states, size, hyper, options) -> status`, for compiled code that has pointers."""
     defaults = tuple(map(int, rule.defaults()))
     bound = from_pointers.bind(
-        default_loop=subroutine(over_range.bind(update=rule.update, OPTIONS=defaults)),
+        default_loop=subroutine(over_range.bind(update=rule.update_of(defaults), OPTIONS=defaults)),
         any_loop=subroutine(over_range_with_options.bind(update=rule.update)),
         constants=rule.constants,
         OPTIONS=defaults,

@@ -213,7 +213,7 @@ def step_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype, parallel:
     x, states = types.CPointer(kind), len(rule.states)
     scalars = types.UniTuple(kind, rule.constant_count)
     context = types.Tuple((x, x, types.UniTuple(x, states), _size, scalars, kind, kind, _SUMS_POINTER))
-    run = _run(guarded_block.bind(update=rule.update, OPTIONS=options, restore=restorer(context)), parallel)
+    run = _run(guarded_block.bind(update=rule.update_of(options), OPTIONS=options, restore=restorer(context)), parallel)
     bound = guarded_step.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))
     array, read = kind[::1], types.Array(kind, 1, "C", readonly=True)
     hyper = types.UniTuple(types.float64, len(rule.hyper))

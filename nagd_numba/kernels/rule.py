@@ -46,6 +46,8 @@ class Rule:
     ranges     what each hyper-parameter can be, where that is not every finite number >= 0
     tested     the positions of the constants that `update` compares with 0, and that usually are not: fused kernels
                have a loop for that case
+    only       `only(options)`, where `update` has more to compile than one choice of the options needs: what does the
+               same for that choice alone
     """
 
     name: str
@@ -56,6 +58,11 @@ class Rule:
     options: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     tested: tuple[int, ...] = ()
+    only: Callable[[tuple[Any, ...]], Callable] | None = None
+
+    def update_of(self, options: tuple[Any, ...]) -> Callable:
+        """`update` for kernels whose options are fixed."""
+        return self.update if self.only is None else self.only(options)
 
     def variants(self) -> Iterator[tuple[Any, ...]]:
         """Every combination of the options."""

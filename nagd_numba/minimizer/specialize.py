@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, is_jitted, overload
 
-from ..kernels.jit import over_user_functions, subroutine
+from ..kernels.jit import inlined, over_user_functions, subroutine
 from ..kernels.linking import Interface, Linked, address_of, linked
 from ..kernels.pointers import pointer, restorer
 from ..kernels.template import template
@@ -111,28 +111,28 @@ PART = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector
 SOLVE = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector, _calls))
 
 
-@subroutine
+@inlined
 def _evaluate(x, g, counts, wanted, calls):
     return EVALUATE_CALL(calls.evaluate, pointer(x), pointer(g), x.size, pointer(counts), wanted, calls.context)
 
 
-@subroutine
+@inlined
 def _value(x, counts, calls):
     return VALUE_CALL(calls.value, pointer(x), x.size, pointer(counts), calls.context)
 
 
-@subroutine
+@inlined
 def _prox(z, step, first, second, calls):
     if calls.prox != 0:
         PROX_CALL(calls.prox, z, step, first, second)
 
 
-@subroutine
+@inlined
 def _penalty(x, first, second, calls):
     return PENALTY_CALL(calls.penalty, x, first, second) if calls.penalty != 0 else 0.0
 
 
-@subroutine
+@inlined
 def _proximal(calls):
     return calls.prox != 0
 
@@ -149,7 +149,7 @@ def compiled_parts() -> dict[str, Linked]:
         "prox": _prox,
         "penalty": _penalty,
         "proximal": _proximal,
-        **vectors.subroutines(),
+        **vectors.inlined_operations(),
     }
     return _parts(lambda function: linked(function, PART), slots)
 
@@ -191,7 +191,7 @@ class _Calls:
 
     def __init__(self, functions: Functions) -> None:
         take = subroutine(objective.take_elements)
-        self.evaluate, self.value = map(over_user_functions, _objective(functions, take))
+        self.evaluate, self.value = map(inlined, _objective(functions, take))
         chosen = prox.chosen(functions.prox, functions.penalty, take)
         self.maps = [_map_address(made, interface) for made, interface in zip(chosen, (PROX, PENALTY), strict=True)]
         self._made: dict[Any, Any] = {}

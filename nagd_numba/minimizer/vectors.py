@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import types
 
-from ..kernels.jit import kernel, subroutine
+from ..kernels.jit import inlined, kernel
 
 
 def copy(to, x):
@@ -91,9 +91,9 @@ SIGNATURES: dict[Callable, Any] = {
 
 
 @functools.cache
-def subroutines() -> dict[str, Callable]:
+def inlined_operations() -> dict[str, Callable]:
     """For the compiled algorithm."""
-    return {function.__name__: subroutine(function) for function in SIGNATURES}
+    return {function.__name__: inlined(function) for function in SIGNATURES}
 
 
 @functools.cache

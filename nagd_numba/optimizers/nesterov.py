@@ -32,6 +32,8 @@ arXiv:1212.0901; A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from numpy import ndarray
@@ -40,6 +42,7 @@ from ..kernels.elementwise import OK
 from ..kernels.jit import inlined
 from ..kernels.rounding import add, fma, mul
 from ..kernels.rule import Rule
+from ..kernels.template import template
 from ..kernels.threading_layer import parallel_allowed
 from ._dispatch import Ready, python_step
 from ._host import PARALLEL_FROM
@@ -150,18 +153,25 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 
 @inlined
-def _update(
-    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
-) -> tuple[Scalar, tuple[Scalar, ...]]:
-    convention, nesterov, decay, maximize = options
-    lr, momentum, momentum_next, weight_decay = constants
-    (v,) = state
+def _decayed(p: Scalar, g: Scalar, weight_decay: Scalar, decay: int, maximize: bool) -> tuple[Scalar, Scalar]:
+    """The parameters and the gradient after weight decay."""
     if maximize:
         g = -g
     if decay == L2:
         g = fma(weight_decay, p, g)
     elif decay == DECOUPLED:
         p = mul(weight_decay, p)
+    return p, g
+
+
+@inlined
+def _update(
+    p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
+) -> tuple[Scalar, tuple[Scalar, ...]]:
+    convention, nesterov, decay, maximize = options
+    lr, momentum, momentum_next, weight_decay = constants
+    (v,) = state
+    p, g = _decayed(p, g, weight_decay, decay, maximize)
     if convention == TORCH:
         p, v = nesterov_update(p, g, v, lr, momentum, momentum_next, nesterov)
     elif convention == KERAS:
@@ -171,6 +181,25 @@ def _update(
     else:
         p, v = bengio_update(p, g, v, lr, momentum, momentum_next, nesterov)
     return p, (v,)
+
+
+@template
+def _update_by(form: Callable[..., Any]) -> Any:
+    def update(p: Any, g: Any, state: Any, constants: Any, options: Any) -> Any:
+        """`_update` in the form of one convention."""
+        _, nesterov, decay, maximize = options
+        lr, momentum, momentum_next, weight_decay = constants
+        p, g = _decayed(p, g, weight_decay, decay, maximize)
+        p, v = form(p, g, state[0], lr, momentum, momentum_next, nesterov)
+        return p, (v,)
+
+    return update
+
+
+@functools.cache
+def _update_of_convention(convention: int) -> Any:
+    forms = {TORCH: nesterov_update, KERAS: keras_update, CAFFE: caffe_update, BENGIO: bengio_update}
+    return inlined(_update_by.bind(form=forms[convention]))
 
 
 RULE = Rule(
@@ -186,6 +215,7 @@ RULE = Rule(
         "maximize": (False, True),
     },
     tested=(1, 2),  # the momenta
+    only=lambda options: _update_of_convention(options[0]),
 )
 
 

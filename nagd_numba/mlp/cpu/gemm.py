@@ -252,7 +252,7 @@ def gradient_product(dtype: str) -> Linked:
 @functools.cache
 def update_product(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
     """The same, given to an update rule."""
-    element = subroutine(update_element.bind(update=rule.update, OPTIONS=options))
+    element = subroutine(update_element.bind(update=rule.update_of(options), OPTIONS=options))
     epilogue = update_epilogue.bind(
         element=element,
         TESTED=sum(1 << k for k in rule.tested),

@@ -64,7 +64,9 @@ def apply_interface(dtype: str) -> Interface:
 @functools.cache
 def apply_function(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
     """`apply`."""
-    bound = apply.bind(update=rule.update, OPTIONS=options, STATES=len(rule.states), SCALARS=rule.constant_count)
+    bound = apply.bind(
+        update=rule.update_of(options), OPTIONS=options, STATES=len(rule.states), SCALARS=rule.constant_count
+    )
     return linked(bound, apply_interface(dtype))
 
 
