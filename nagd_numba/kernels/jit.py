@@ -101,9 +101,9 @@ def kernel(
     global _compiled
     if JIT_OFF:
         return function
-    flags: dict[str, Any] = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
+    flags: dict[str, Any] = {"nogil": True, "parallel": parallel, "error_model": "numpy", "no_cfunc_wrapper": True}
     if not from_python:
-        flags |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": allocates}
+        flags |= {"no_cpython_wrapper": True, "_nrt": allocates}
     bound = _renamed(function, unique_name(function, signature, parallel))
     made: Any = njit(**flags)(bound)
     _keep_on_disk(made, bound)
