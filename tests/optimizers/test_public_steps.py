@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import nagd_numba
-from nagd_numba.kernels.jit import plain
 from nagd_numba.optimizers.registry import METHODS, OPTIMIZERS, optimizer_of
 from tests.helpers.bits import assert_same_bits
 
@@ -32,7 +31,7 @@ def element_by_element(optimizer, p, g, *states):
     """The rule with the defaults of the step, on scalars."""
     rule, T = optimizer.rule, p.dtype.type
     hyper = tuple(float(x) for x in {**rule.hyper, **required(optimizer)}.values())
-    scalars, update = rule.scalars(hyper, p.dtype, rule.defaults()), plain(rule.update)
+    scalars, update = rule.scalars(hyper, p.dtype, rule.defaults()), rule.update
     rows = [
         update(T(row[0]), T(row[1]), tuple(map(T, row[2:])), scalars, rule.defaults())
         for row in zip(*(x.ravel() for x in (p, g, *states)), strict=True)
