@@ -11,6 +11,14 @@ from nagd_numba.kernels.interrupts import interrupts_wait
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
+@pytest.fixture(autouse=True)
+def pythons_handler():
+    """What runs in the background of a shell starts with SIGINT ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press():
     signal.raise_signal(signal.SIGINT)
 
