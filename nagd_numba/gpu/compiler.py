@@ -20,7 +20,7 @@ from numba import njit
 
 from ..io.atomic import replacing
 from ..kernels import cache
-from ..kernels.jit import cache_allowed, digest, fingerprint, unique_name
+from ..kernels.jit import cache_allowed, digest, fingerprint, inlining_by_llvm, unique_name
 
 _building = threading.RLock()
 
@@ -60,7 +60,7 @@ class Kernel:
         """The `"ptx"` or `"ltoir"` of the kernel."""
         from numba import cuda
 
-        with _building, _no_device(capability):
+        with _building, _no_device(capability), inlining_by_llvm():
             return cuda.compile(
                 *(self.function, self.signature),
                 cc=capability,

@@ -16,10 +16,11 @@ signature.  So an old entry is never found again, and no two processes give one 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -45,14 +46,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 _compiled = 0
 
 
+_inlined: list[Any] = []
+
+
 def inlined(function: F) -> F:
     """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
     made: Any
     if SIMULATOR:  # its kernels are Python, where a compiled function would turn float32 into Python's float
         made = register_jitable(inline="always")(function)
     else:
-        made = njit(inline="always")(function)
+        made = njit(inline="always", forceinline=True)(function)
+        if not JIT_OFF:
+            _inlined.append(made)
     return cast(F, made)
+
+
+@contextlib.contextmanager
+def inlining_by_llvm() -> Iterator[None]:
+    """In this block it is LLVM that inlines such functions, not Numba.
+
+    That is sooner compiled where one function calls dozens of them in several places, as CUDA kernels do.  What another
+    thread compiles meanwhile becomes the same machine code.
+    """
+    for function in _inlined:
+        function.targetoptions["inline"] = "never"
+    try:
+        yield
+    finally:
+        for function in _inlined:
+            function.targetoptions["inline"] = "always"
 
 
 def plain(function: Callable) -> Callable:

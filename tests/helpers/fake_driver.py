@@ -14,6 +14,7 @@ import ctypes
 import numpy as np
 
 from nagd_numba.gpu import driver, launch, streams
+from nagd_numba.kernels.jit import inlining_by_llvm
 from tests import emulator
 
 
@@ -88,7 +89,8 @@ class FakeDriver:
 
     def load(self, kernel, device, shared=0):
         self._refuse("load")
-        return emulator.compile(kernel.function, kernel.signature, self._capability)
+        with inlining_by_llvm():  # as `gpu.compiler` does
+            return emulator.compile(kernel.function, kernel.signature, self._capability)
 
     def configuration(self, grid, block, shared=0):
         return grid, block, shared
