@@ -72,6 +72,7 @@ def _minimize(
         raise TypingError("nagd_numba.minimize: restart='function' needs the penalty of prox: call it from Python")
     solve = compiled_solver(functions)
     nonnegative = functions.prox == "nonneg"
+    bounded, valued = int(nonnegative), int(not callable(functions.prox))
 
     def compiled_minimize(
         fun,
@@ -104,13 +105,14 @@ def _minimize(
             first, second = np.zeros(x.size), np.full(x.size, np.inf)
             x = np.maximum(x, 0.0)
         settings = algorithm.Settings(
-            scheme, rule, 0, search, tracks, np.int64(maxiter), 1.0 * tol, 0.0, curvature, convexity, momentum
+            *(scheme, rule, 0, search, tracks, bounded, valued, np.int64(maxiter)),
+            *(1.0 * tol, 0.0, algorithm.NOISE, curvature, convexity, momentum),
         )
-        g, z, y = np.empty(x.size), np.empty(x.size), np.empty(x.size)
+        work = np.empty((algorithm.VECTORS, x.size))
         numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
-        status = solve(x, g, z, y, numbers, counts, settings, first, second, args)
+        status = solve(x, work, numbers, counts, settings, first, second, args)
         total, success = numbers[algorithm.TOTAL], status <= algorithm.DECREASE
-        return Result(x, total, g, counts[NIT], counts[NFEV], counts[NJEV], status, success)
+        return Result(x, total, work[algorithm.G].copy(), counts[NIT], counts[NFEV], counts[NJEV], status, success)
 
     return compiled_minimize
 

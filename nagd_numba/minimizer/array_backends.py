@@ -47,6 +47,13 @@ def duplicate(x: Any) -> Any:
     return x.clone() if hasattr(x, "clone") else x.copy()
 
 
+def vectors(x: Any, count: int) -> Any:
+    """Room for so many vectors like `x`, in the rows of a matrix."""
+    return (
+        x.new_zeros((count, len(x))) if hasattr(x, "new_zeros") else sys.modules["cupy"].zeros((count, len(x)), x.dtype)
+    )
+
+
 def like(x: Any, values: np.ndarray) -> Any:
     """Numbers from the host as an array beside `x`."""
     if values.size == 0:
@@ -84,13 +91,24 @@ def compare(point, z, x, y, g):
     return slope, square, turn, most
 
 
-def accept(y, x, z, momentum):
-    y[...] = z + momentum * (z - x)
-    x[...] = z
+def extrapolate(to, z, x, momentum):
+    to[...] = z + momentum * (z - x)
 
 
-def reject(y, x, z, momentum):
-    y[...] = x + momentum * (z - x)
+def judge(z, y, ahead, g, ahead_g):
+    turned, moved = ahead_g - g, ahead - y
+    sums = ahead_g * (z - ahead), turned * (z - 0.5 * (y + ahead)), turned * moved, moved * moved
+    beyond, bent, climb, far = (float(terms.sum()) for terms in sums)
+    return beyond, bent, climb, far
+
+
+def accept(x, z, y, ahead, g, ahead_g):
+    for to, source in ((x, z), (y, ahead), (g, ahead_g)):
+        to[...] = source
+
+
+def difference(to, a, b):
+    to[...] = a - b
 
 
 def soft_threshold(z, step, first, second):
@@ -107,7 +125,9 @@ def weighted_l1(x, first, second):
     return float((first * abs(x)).sum())
 
 
-VECTORS = {f.__name__: f for f in (copy, largest, length, distance, descend, compare, accept, reject)}
+VECTORS = {
+    f.__name__: f for f in (copy, largest, length, distance, descend, compare, extrapolate, judge, accept, difference)
+}
 PROX: dict[Callable, Callable] = {
     prox.soft_threshold: soft_threshold,
     prox.clip: clip,

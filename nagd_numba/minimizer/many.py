@@ -105,7 +105,9 @@ def minimize_many(
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
             own = row(columns, m) + common
-            statuses[m] = solve(X[m], G[m], *np.empty((2, n)), numbers[m], counts[m], *fixed, own)
+            work = np.empty((algorithm.VECTORS, n))
+            statuses[m] = solve(X[m], work, numbers[m], counts[m], *fixed, own)
+            G[m] = work[algorithm.G]
     return _result(X, G, numbers, counts, statuses, wanted)
 
 

@@ -63,8 +63,10 @@ def minimize(
         "momentum": the heavy ball, with `g` taken at `x`; `beta = 0.9`, or with `strong_convexity` Polyak's
         `s = 4/(sqrt L + sqrt m)^2`, `beta = ((1 - sqrt q)/(1 + sqrt q))^2`, whose guarantee is for quadratics only.
     L : float, optional
-        The Lipschitz constant of the gradient, > 0.  None: found by backtracking, at two values of `fun` for each
-        iteration and more where L is doubled.
+        The Lipschitz constant of the gradient, > 0.  None: found by backtracking, at one value and gradient for each
+        iteration, and one more where L is doubled; without `strong_convexity` it falls again where the curvature does:
+        with `A = t_k^2/L_k` the bound of "fista" is then `R^2/(2 A)`, `sqrt A >= sum 1/(2 sqrt L_i)`, for the model
+        `fun(y) + <g, z - y> + L/2 |z - y|^2 + h(z)` of `F(x)` by which L was found.
     strong_convexity : float, optional
         `m` with `fun - m/2 |x|^2` convex, 0 < m <= L.  Only for what is known: with a value above the true one there
         is no guarantee.
@@ -74,7 +76,8 @@ def minimize(
     prox : None, "l1", "box", "nonneg" or function
         `h`: none; `sum_i w_i |x_i|` with `options={"l1": w}`, a number or n of them; bounds with
         `options={"bounds": ...}` in SciPy's forms; `x >= 0`; or a function `prox(x, step)` that returns
-        `argmin_u h(u) + |u - x|^2/(2 step)`, with `options={"penalty": h}` where values of F are needed.
+        `argmin_u h(u) + |u - x|^2/(2 step)`, with `options={"penalty": h}` where values of F are needed.  With "box"
+        and "nonneg", `fun` and `jac` are never called outside the bounds.
     tol : float
         Stop where `max |g_i| <= tol`; with a prox, where `max |y - z|_i / s <= tol`.
     maxiter : int
@@ -88,6 +91,8 @@ def minimize(
         monotone  True: F never rises from one x to the next (MFISTA), at one value of F for each iteration
         momentum  beta itself, a constant in [0, 1), for "nag" and "momentum"
         L0        where backtracking starts; by default a curvature seen near x0, which is never above the true L
+        noise     of values of `fun`, relative: where they differ by less, gradients are compared to find L; 1e-6, which
+                  is enough for sums in float32
         l1, bounds, penalty    see `prox`
         disp      True: print the message at the end
 
@@ -96,7 +101,8 @@ def minimize(
     scipy.optimize.OptimizeResult
         x, fun (F there), jac (the gradient of `fun` there), nit, nfev, njev, success, message, L (as found), restarts,
         and status: 0 the gradient is below tol, 1 `ftol`, 2 `maxiter`, 3 `maxtime`, 99 the callback, 5 not finite at
-        the start, 6 not finite later, 7 no L fits, 8 it ended above the start.  Success is 0 or 1.
+        the start, 6 not finite later, 7 no L fits, 8 it ended above the start, 9 steps are lost in rounding errors.
+        Success is 0 or 1.  F(x) is never above F(x0): where the end is, x is the best point that was seen.
 
     Raises
     ------
@@ -115,7 +121,8 @@ def minimize(
     References
     ----------
     Y. Nesterov, Introductory Lectures on Convex Optimization (2004); A. Beck, M. Teboulle, SIAM J. Imaging Sci. 2
-    (2009); B. O'Donoghue, E. Candes, Found. Comput. Math. 15 (2015).
+    (2009); K. Scheinberg, D. Goldfarb, X. Bai, Found. Comput. Math. 14 (2014); B. O'Donoghue, E. Candes, Found. Comput.
+    Math. 15 (2015).
 
     Examples
     --------
@@ -194,12 +201,12 @@ def _teller(callback: Any) -> _Teller | None:
 def _run(
     made: Loop, x: np.ndarray, wanted: settings.Choices, args: tuple[Any, ...], tell: _Teller | None, began: float
 ) -> Any:
-    y, z, g = (array_backends.duplicate(x) for _ in range(3))
+    stays = array_backends.is_foreign(x)
+    work = array_backends.vectors(x, algorithm.VECTORS) if stays else np.empty((algorithm.VECTORS, len(x)))
     numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
     fixed = wanted.settings, wanted.first, wanted.second
-    made.start(x, y, z, g, numbers, counts, *fixed, 0, args)
+    status = made.start(x, work, numbers, counts, *fixed, 0, args)
     autotuner = Autotuner(("steps",), guess=CALL_SECONDS)
-    status = algorithm.RUNNING
     while status == algorithm.RUNNING:
         _, steps = autotuner.next(2**62)
         if tell is not None:
@@ -211,12 +218,12 @@ def _run(
         if left < CALL_SECONDS:
             steps = max(1, int(steps * left / CALL_SECONDS))
         before, start = int(counts[NIT]), time.perf_counter()
-        status = made.advance(x, y, z, g, numbers, counts, *fixed, steps, args)
+        status = made.advance(x, work, numbers, counts, *fixed, steps, args)
         autotuner.took("steps", steps, time.perf_counter() - start)
         if tell is not None and counts[NIT] > before and tell(x, float(numbers[algorithm.TOTAL])):
             status = algorithm.CALLBACK if status == algorithm.RUNNING else status
-    status = made.conclude(x, y, z, g, numbers, counts, *fixed, status, args)
-    return described(x, g, numbers, counts, status, wanted)
+    status = made.conclude(x, work, numbers, counts, *fixed, status, args)
+    return described(x, array_backends.duplicate(work[algorithm.G]), numbers, counts, status, wanted)
 
 
 def described(
@@ -245,6 +252,7 @@ def message(status: int, wanted: settings.Choices) -> str:
     s = wanted.settings
     what = "gradient mapping" if wanted.prox is not None else "gradient"
     above = f"L = {s.curvature:g} is below the curvature" if not s.search else "jac is not its gradient"
+    best = "  x is the best point that was seen."
     return {
         algorithm.GRADIENT: f"Converged: no element of the {what} is above tol = {s.tol:g}.",
         algorithm.DECREASE: (
@@ -254,10 +262,16 @@ def message(status: int, wanted: settings.Choices) -> str:
         algorithm.TIME: f"Stopped after maxtime = {wanted.maxtime:g} s, not converged.",
         algorithm.CALLBACK: "Stopped by the callback, not converged.",
         algorithm.START: "fun or its gradient is not finite at x0: start elsewhere.",
-        algorithm.DIVERGED: f"Not finite any more: fun is unbounded below, or {above}.",
+        algorithm.DIVERGED: f"Not finite any more, wherever it went on: fun is unbounded below, or {above}.{best}",
         algorithm.SEARCH: (
             f"No L up to 2^{algorithm.DOUBLINGS} times the last one fits: jac is not the gradient of fun, "
-            f"or fun is not smooth."
+            f"or fun is not smooth.{best}"
         ),
-        algorithm.ROSE: f"Ended above the start: jac is not the gradient of fun, fun is not convex, or {above}.",
+        algorithm.ROSE: (
+            f"Ended above the start: jac is not the gradient of fun, fun is not convex, or {above}.{best}"
+        ),
+        algorithm.PRECISION: (
+            f"No step is seen to lead down any more, not converged: values of fun differ by less than "
+            f"noise = {s.noise:g} (relative), and its gradients by no more than their rounding errors.{best}"
+        ),
     }[status]

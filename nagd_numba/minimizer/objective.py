@@ -1,7 +1,8 @@
 """The function and its gradient as the loop asks for them, made of what the user gave: templates, bound to `fun`.
 
-`evaluate(x, g, counts, wanted, args)` writes the gradient into `g` and returns the value (where it is not `wanted`,
-perhaps 0 instead); `value(x, counts, args)` returns the value.
+`evaluate(x, g, counts, wanted, bounded, lower, upper, args)` writes the gradient into `g` and returns the value (where
+it is not `wanted`, perhaps 0 instead); `value(x, counts, args)` returns the value.  Where x is `bounded`, the functions
+are called within the bounds only.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def take_array(to, x):
 def evaluate_together(fun, take):
     """`jac=True`: `fun` returns both."""
 
-    def evaluate_together(x, g, counts, wanted, args):
+    def evaluate_together(x, g, counts, wanted, bounded, lower, upper, args):
         f, gradient = fun(x, *args)
         take(g, gradient)
         counts[NFEV] += 1
@@ -58,7 +59,7 @@ def value_together(fun):
 def evaluate_apart(fun, jac, take):
     """`jac` is a function of its own."""
 
-    def evaluate_apart(x, g, counts, wanted, args):
+    def evaluate_apart(x, g, counts, wanted, bounded, lower, upper, args):
         gradient = jac(x, *args)
         take(g, gradient)
         counts[NJEV] += 1
@@ -73,24 +74,47 @@ def evaluate_apart(fun, jac, take):
 
 @template
 def evaluate_differences(fun):
-    """No `jac`: central differences, `(f(x + h e_i) - f(x - h e_i)) / 2h`; `x` is as it was afterwards."""
+    """No `jac`: differences of values; `x` is as it was afterwards.
 
-    def evaluate_differences(x, g, counts, wanted, args):
-        for i in range(x.size):
-            middle = x[i]
-            h = DIFFERENCE * max(1.0, abs(middle))
-            x[i] = above = middle + h
-            rise = 0.0 + fun(x, *args)
-            x[i] = below = middle - h
-            rise -= fun(x, *args)
-            x[i] = middle
-            g[i] = rise / (above - below)
-        counts[NFEV] += 2 * x.size
-        counts[NJEV] += 1
-        f = 0.0
+    Central ones, `(f(x + h e_i) - f(x - h e_i)) / 2h`; where a bound is nearer than h, one-sided ones of the same
+    order, `(4 f(x + h e_i) - 3 f(x) - f(x + 2h e_i)) / 2h`, into the wider side.
+    """
+
+    def evaluate_differences(x, g, counts, wanted, bounded, lower, upper, args):
+        f, known = 0.0, wanted
         if wanted:
             f += fun(x, *args)
             counts[NFEV] += 1
+        for i in range(x.size):
+            middle = x[i]
+            h = DIFFERENCE * max(1.0, abs(middle))
+            if bounded and (upper[i] - middle < h or middle - lower[i] < h):
+                if not known:
+                    f += fun(x, *args)
+                    counts[NFEV] += 1
+                    known = True
+                above, below = upper[i] - middle, middle - lower[i]
+                h = min(h, 0.5 * above) if above >= below else -min(h, 0.5 * below)
+                x[i] = near = middle + h
+                rise = 0.0
+                if near != middle:
+                    rise += 4.0 * fun(x, *args)
+                    h = near - middle
+                    x[i] = middle + 2.0 * h
+                    rise -= fun(x, *args) + 3.0 * f
+                    rise /= 2.0 * h
+                    counts[NFEV] += 2
+                x[i] = middle
+                g[i] = rise  # 0 between bounds that leave no room
+            else:
+                x[i] = above = middle + h
+                rise = 0.0 + fun(x, *args)
+                x[i] = below = middle - h
+                rise -= fun(x, *args)
+                x[i] = middle
+                g[i] = rise / (above - below)
+                counts[NFEV] += 2
+        counts[NJEV] += 1
         return f
 
     return evaluate_differences

@@ -15,7 +15,7 @@ from . import algorithm
 from .prox import NAMES
 
 METHODS = ("nag", "fista", "gd", "momentum")
-OPTIONS = ("l1", "bounds", "penalty", "ftol", "maxtime", "monotone", "momentum", "L0", "disp")
+OPTIONS = ("l1", "bounds", "penalty", "ftol", "maxtime", "monotone", "momentum", "L0", "noise", "disp")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,12 @@ def choices(
             monotone=int(monotone),
             search=int(L is None),
             tracks=int(tracks or observed),
-            maxiter=min(validation.whole("maxiter", maxiter, 0), 2**62),
+            bounded=int(prox in ("box", "nonneg")),
+            valued=int(not callable(prox) or penalty is not None),
+            maxiter=_maxiter(maxiter),
             tol=validation.number("tol", tol),
             ftol=ftol,
+            noise=validation.number("options['noise']", options.get("noise", algorithm.NOISE)),
             curvature=validation.number("options['L0']", options["L0"], low_open=True)
             if "L0" in options
             else curvature,
@@ -110,6 +113,13 @@ def choices(
         validation.number("options['maxtime']", options.get("maxtime", math.inf), finite=False),
         bool(options.get("disp", False)),
     )
+
+
+def _maxiter(maxiter: Any) -> int:
+    """As SciPy takes it: 1e4 is a whole number too."""
+    if isinstance(maxiter, float | np.floating) and maxiter.is_integer():
+        maxiter = int(maxiter)
+    return min(validation.whole("maxiter", maxiter, 0), 2**62)
 
 
 def checked_options(options: Any) -> Mapping[str, Any]:
@@ -152,19 +162,22 @@ def _penalty(n: int, prox: Any, options: Mapping[str, Any]) -> tuple[Callable | 
 
 
 def _bounds(n: int, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two vectors from SciPy's forms: `Bounds`, or a (min, max) for each element, None where there is no bound."""
+    """Two vectors from SciPy's forms: `Bounds`, or a (min, max) for each element or for all, None for no bound."""
     try:
         if hasattr(bounds, "lb"):
             lower, upper = (np.array(np.broadcast_to(np.asarray(b, float), n)) for b in (bounds.lb, bounds.ub))
         else:
             pairs = np.array(list(bounds), dtype=object)
+            if pairs.shape == (2,):
+                pairs = np.broadcast_to(pairs, (n, 2))
             if pairs.shape != (n, 2):
                 raise ValueError(f"its shape is {pairs.shape}")
             lower = np.array([-np.inf if low is None else float(low) for low in pairs[:, 0]])
             upper = np.array([np.inf if high is None else float(high) for high in pairs[:, 1]])
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"bounds is {bounds!r}; {n} pairs (min, max), None for no bound, or scipy.optimize.Bounds: {error}"
+            f"bounds is {bounds!r}; {n} pairs (min, max), or one for all, None for no bound, or "
+            f"scipy.optimize.Bounds: {error}"
         ) from error
     if not (lower <= upper).all():  # not a number is refused as well
         where = int(np.argmin(lower <= upper))

@@ -70,8 +70,10 @@ def _objective(functions: Functions, take: Callable) -> tuple[Any, Any]:
     return objective.evaluate_differences.bind(fun=fun), value
 
 
-def _parts(make: Callable, slots: dict[str, Any]) -> dict[str, Any]:
-    """`start`, `advance` and `conclude`, each with the slots that it has."""
+def _parts(make: Callable, slots: dict[str, Any], helper: Callable) -> dict[str, Any]:
+    """`start`, `advance` and `conclude`, each with the slots that it has; `helper` makes what `advance` calls."""
+    steepness = algorithm.steepness.bind(**{slot: slots[slot] for slot in algorithm.steepness.slots})
+    slots = {**slots, "steepness": helper(steepness)}
     templates = (algorithm.start, algorithm.advance, algorithm.conclude)
     return {made.__name__: make(made.bind(**{slot: slots[slot] for slot in made.slots})) for made in templates}
 
@@ -94,26 +96,28 @@ def bound_in_python(functions: Functions, operations: dict[str, Callable], maps:
         "proximal": lambda args: functions.prox is not None,
         **operations,
     }
-    return Loop(**_parts(lambda function: function, slots))
+    return Loop(**_parts(lambda function: function, slots, lambda function: function))
 
 
 _vector, _real, _whole = types.float64[::1], types.float64, types.int64
-_x, _counts = types.CPointer(types.float64), types.CPointer(types.int64)
-_settings = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0))
+_x, _counts, _matrix = types.CPointer(types.float64), types.CPointer(types.int64), types.float64[:, ::1]
+_settings = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
 _calls = typeof(Calls(0, 0, 0, 0, 0))
 
-EVALUATE = Interface(_real(_x, _x, _whole, _counts, types.boolean, _whole))
+EVALUATE = Interface(_real(_x, _x, _whole, _counts, types.boolean, types.boolean, _x, _x, _whole))
 VALUE = Interface(_real(_x, _whole, _counts, _whole))
 PROX = Interface(types.void(_vector, _real, _vector, _vector))
 PENALTY = Interface(_real(_vector, _vector, _vector))
 # Of `start`, `advance` and `conclude`, and of `solve`.
-PART = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector, _whole, _calls))
-SOLVE = Interface(_whole(*[_vector] * 5, _whole[::1], _settings, _vector, _vector, _calls))
+PART = Interface(_whole(_vector, _matrix, _vector, _whole[::1], _settings, _vector, _vector, _whole, _calls))
+SOLVE = Interface(_whole(_vector, _matrix, _vector, _whole[::1], _settings, _vector, _vector, _calls))
 
 
 @inlined
-def _evaluate(x, g, counts, wanted, calls):
-    return EVALUATE_CALL(calls.evaluate, pointer(x), pointer(g), x.size, pointer(counts), wanted, calls.context)
+def _evaluate(x, g, counts, wanted, bounded, first, second, calls):
+    lower, upper = pointer(first), pointer(second)
+    at, n, close = pointer(x), x.size, bounded != 0
+    return EVALUATE_CALL(calls.evaluate, at, pointer(g), n, pointer(counts), wanted, close, lower, upper, calls.context)
 
 
 @inlined
@@ -151,7 +155,7 @@ def compiled_parts() -> dict[str, Linked]:
         "proximal": _proximal,
         **vectors.inlined_operations(),
     }
-    return _parts(lambda function: linked(function, PART), slots)
+    return _parts(lambda function: linked(function, PART), slots, inlined)
 
 
 @functools.cache
@@ -163,8 +167,9 @@ def compiled_solve() -> Linked:
 
 @template
 def evaluate_at(evaluate, restore):
-    def evaluate_at(x, g, n, counts, wanted, context):
-        return evaluate(carray(x, n), carray(g, n), carray(counts, objective.COUNTS), wanted, restore(context))
+    def evaluate_at(x, g, n, counts, wanted, bounded, lower, upper, context):
+        counted, low, high = carray(counts, objective.COUNTS), carray(lower, n), carray(upper, n)
+        return evaluate(carray(x, n), carray(g, n), counted, wanted, bounded, low, high, restore(context))
 
     return evaluate_at
 
@@ -230,16 +235,16 @@ class _Calls:
 def entry(part, calls):
     """From Python: one of the parts of the algorithm, at its address."""
 
-    def entry(address, x, y, z, g, numbers, counts, settings, first, second, number, args):
-        return part(address, x, y, z, g, numbers, counts, settings, first, second, number, calls(args))
+    def entry(address, x, work, numbers, counts, settings, first, second, number, args):
+        return part(address, x, work, numbers, counts, settings, first, second, number, calls(args))
 
     return entry
 
 
 @template
 def solve_with(solve, calls):
-    def solve_with(x, g, z, y, numbers, counts, settings, first, second, args):
-        return solve(x, g, z, y, numbers, counts, settings, first, second, calls(args))
+    def solve_with(x, work, numbers, counts, settings, first, second, args):
+        return solve(x, work, numbers, counts, settings, first, second, calls(args))
 
     return solve_with
 
@@ -270,9 +275,10 @@ def solve_rows(solve):
 
     def solve_rows(X, G, numbers, counts, statuses, settings, first, second, begin, end, columns, common):
         for m in prange(begin, end):
-            y, z = np.empty(X.shape[1]), np.empty(X.shape[1])
+            work = np.empty((algorithm.VECTORS, X.shape[1]))
             own = row(columns, m) + common
-            statuses[m] = solve(X[m], G[m], z, y, numbers[m], counts[m], settings, first, second, own)
+            statuses[m] = solve(X[m], work, numbers[m], counts[m], settings, first, second, own)
+            G[m] = work[algorithm.G]
 
     return solve_rows
 

@@ -140,7 +140,7 @@ def _array(name: str, x: Any) -> np.ndarray:
             raise TypeError(f"its dtype is {made.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} returned {type_of(x)}; an array of real numbers is needed: {error}") from error
-    return np.atleast_1d(made)
+    return made.reshape(-1) if made.ndim != 1 and made.shape in ((), (1, made.size)) else made
 
 
 def beside(fun: Any, jac: Any, prox: Any, penalty: Any, x: Any, args: tuple[Any, ...]) -> Functions:

@@ -63,17 +63,36 @@ def compare(point, z, x, y, g):
     return slope, square, turn, most
 
 
-def accept(y, x, z, momentum):
-    """`y = z + momentum (z - x)`, then `x = z`."""
+def extrapolate(to, z, x, momentum):
+    """`to = z + momentum (z - x)`"""
     for i in range(z.size):
-        y[i] = z[i] + momentum * (z[i] - x[i])
+        to[i] = z[i] + momentum * (z[i] - x[i])
+
+
+def judge(z, y, ahead, g, ahead_g):
+    """`<g', z - y'>`, `<g' - g, z - (y + y')/2>`, `<g' - g, y' - y>` and `|y' - y|^2`, with y' and g' `ahead`."""
+    beyond = bent = climb = far = 0.0
+    for i in range(z.size):
+        beyond += ahead_g[i] * (z[i] - ahead[i])
+        bent += (ahead_g[i] - g[i]) * (z[i] - 0.5 * (y[i] + ahead[i]))
+        moved = ahead[i] - y[i]
+        climb += (ahead_g[i] - g[i]) * moved
+        far += moved * moved
+    return beyond, bent, climb, far
+
+
+def accept(x, z, y, ahead, g, ahead_g):
+    """`x = z`, `y = y'`, `g = g'`"""
+    for i in range(x.size):
         x[i] = z[i]
+        y[i] = ahead[i]
+        g[i] = ahead_g[i]
 
 
-def reject(y, x, z, momentum):
-    """`y = x + momentum (z - x)`"""
-    for i in range(z.size):
-        y[i] = x[i] + momentum * (z[i] - x[i])
+def difference(to, a, b):
+    """`to = a - b`"""
+    for i in range(to.size):
+        to[i] = a[i] - b[i]
 
 
 _vector = types.float64[::1]
@@ -85,8 +104,10 @@ SIGNATURES: dict[Callable, Any] = {
     distance: _number(_vector, _vector),
     descend: types.void(_vector, _vector, _vector, _number),
     compare: types.UniTuple(_number, 4)(_vector, _vector, _vector, _vector, _vector),
-    accept: types.void(_vector, _vector, _vector, _number),
-    reject: types.void(_vector, _vector, _vector, _number),
+    extrapolate: types.void(_vector, _vector, _vector, _number),
+    judge: types.UniTuple(_number, 4)(_vector, _vector, _vector, _vector, _vector),
+    accept: types.void(_vector, _vector, _vector, _vector, _vector, _vector),
+    difference: types.void(_vector, _vector, _vector),
 }
 
 
