@@ -11,12 +11,12 @@ from typing import Any
 
 from ..io.atomic import check_replaceable
 from ..model_file import save_model
-from . import checkpoint, options, train_report
+from . import checkpoint, options, sources, train_report
 from .checkpoint import Checkpoint
 from .comparison import Comparison
 from .compile_notice import compile_notice
 from .config import Config
-from .data import load_digits, load_file, split
+from .data import split
 from .interrupts import INTERRUPTED, catching_interrupts
 from .output import check_plot, console, tell
 
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
         interrupts.run = run
         out = console()
         data = run.data
+        if data.understood:
+            print(data.understood)
         print(
             f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
             f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}",
@@ -61,8 +63,6 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
             raise OSError(f"--resume {args.resume}: {(error.strerror or str(error)).lower()}") from error
         config = _resumed(saved, args)
         args.save = args.resume if args.save is None else args.save
-    if args.label is not None and args.data is None:
-        raise ValueError("--label is for a csv file given with --data")
     if args.save is not None:
         if not args.save.lower().endswith(".npz"):
             raise ValueError(f"--save {args.save}: a name that ends in .npz is needed")
@@ -70,8 +70,7 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
     if args.plot is not None:
         check_plot(args.plot)
         check_replaceable(args.plot)
-    samples = load_digits() if args.data is None else load_file(args.data, args.label)
-    run = Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+    run = Comparison(split(sources.load(args), config.validation, config.seed, config.dtype), config)
     if saved is not None:
         saved.restore(run)
     return config, run
@@ -90,9 +89,7 @@ def _resumed(saved: Checkpoint, args: argparse.Namespace) -> Config:
                 f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {before!r} in {args.resume}; "
                 f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
             )
-    if args.data is None:
-        args.data = saved.source.get("data")
-        args.label = saved.source.get("label") if args.label is None else args.label
+    sources.restore(args, saved.source)
     changes = {name: given[name] for name in free if name in given}
     return dataclasses.replace(saved.config, **changes)
 
@@ -149,7 +146,7 @@ def _write(args: argparse.Namespace, run: Comparison) -> None:
         method=best.method,
         epoch=best.epoch.number,
         accuracy=best.epoch.validation_accuracy,
-        training=checkpoint.content(run, {"data": args.data, "label": args.label}),
+        training=checkpoint.content(run, sources.source(args)),
     )
 
 

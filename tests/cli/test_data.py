@@ -176,7 +176,7 @@ def test_files_that_are_something_else(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="directory"):
         load_file(tmp_path / "folder.csv")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "binary.csv").write_bytes(b"1,\xff\x00\x01")
     with pytest.raises(DataError, match="UTF-8"):
         load_file(tmp_path / "binary.csv")
     whole = write_npz(tmp_path / "whole.npz", X=X, y=Y).read_bytes()
