@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .io import npz
+from .io.one_line import one_line
 from .mlp import MLP
 
 FORMAT = "nagd_numba.MLP 1"
@@ -71,7 +72,7 @@ def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     try:
         return _model(content)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: a damaged model: {error}") from error
+        raise ValueError(f"{path}: a damaged model: {one_line(error)}") from error
 
 
 def _model(content: Mapping[str, np.ndarray]) -> tuple[MLP, np.ndarray, Preprocessing]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..io import npz
+from ..io.one_line import one_line
 from .comparison import Best, Comparison, Epoch, Result, State, to_host
 from .config import Config
 from .data import Split
@@ -62,14 +63,14 @@ class Checkpoint:
                 if not isinstance(value, bool if name == "header" else str) and value is not None:
                     raise ValueError(f"{name} of its source is {value!r}")
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: a damaged training: {error}") from error
+            raise ValueError(f"{path}: a damaged training: {one_line(error)}") from error
 
     def restore(self, run: Comparison) -> None:
         """Put the state into a comparison of the same configuration and data."""
         try:
             known = npz.text(self._content, "data_digest")
         except ValueError as error:
-            raise ValueError(f"{self.path}: a damaged training: {error}") from error
+            raise ValueError(f"{self.path}: a damaged training: {one_line(error)}") from error
         if known != digest(run.data):
             raise ValueError(f"{self.path}: it was trained on other data than {run.data.name}")
         try:
@@ -91,7 +92,7 @@ class Checkpoint:
                 run.best = Best(method, epochs[number - 1], self._vector("params", run))
         except ValueError as error:
             run.states.clear()
-            raise ValueError(f"{self.path}: a damaged training: {error}") from error
+            raise ValueError(f"{self.path}: a damaged training: {one_line(error)}") from error
         passed = max((len(result.history) for result in run.results), default=0)
         if passed > run.config.epochs:
             raise ValueError(f"--epochs is {run.config.epochs}, and {passed} have passed in {self.path}; give as many")

@@ -12,9 +12,12 @@ import math
 import os
 import warnings
 import zipfile
+from collections import Counter
 from typing import IO, BinaryIO
 
 import numpy as np
+
+from .one_line import one_line
 
 HEADER = 12 + 10_000  # bytes: the longest header that numpy reads, with what comes before it
 DEFLATED_MOST = 1032  # bytes that a byte of deflated data can become: 258 for two bits
@@ -40,19 +43,19 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(stream)
         except Exception as error:  # zipfile lets errors of many types out for directories that make no sense
-            raise DamagedError(f"no .npz archive: {line(error)}") from error
+            raise DamagedError(f"no .npz archive: {one_line(error)}") from error
         members = [info for info in self._zip.infolist() if info.filename.endswith(".npy")]
         self.names = [info.filename.removesuffix(".npy") for info in members]
-        for name in self.names:
-            if self.names.count(name) > 1:
-                raise DamagedError(f"array {name!r} is there {self.names.count(name)} times")
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise DamagedError(f"array {one_line(twice[0])} is there twice or more")
         if sum(info.compress_size for info in self._zip.infolist()) > length:
             raise DamagedError("its members are larger than the file, or overlap")
         self._members = dict(zip(self.names, members, strict=True))
 
     def array(self, name: str) -> np.ndarray:
         """The array of this name, in native byte order; raises `DamagedError`."""
-        info = self._members[name]
+        info, name = self._members[name], one_line(name)
         self._check(name, info)
         try:
             with self._zip.open(info) as file:
@@ -60,7 +63,7 @@ class Archive:
         except (DamagedError, MemoryError):
             raise
         except Exception as error:  # as above: of zipfile, of zlib, of the file system
-            raise DamagedError(f"array {name} is damaged: {line(error)}") from error
+            raise DamagedError(f"array {name} is damaged: {one_line(error)}") from error
 
     @staticmethod
     def _check(name: str, info: zipfile.ZipInfo) -> None:
@@ -85,8 +88,8 @@ class Archive:
         size = math.prod(shape) * dtype.itemsize
         if info.file_size - start.tell() != size:
             raise DamagedError(
-                f"array {name} has {info.file_size - start.tell()} bytes of data; its shape {_short(shape)} and dtype "
-                f"{dtype} need {size}"
+                f"array {name} has {info.file_size - start.tell()} bytes of data; its shape {one_line(shape)} and "
+                f"dtype {dtype} need {one_line(size, 30)}"
             )
         data = np.empty(size, np.uint8)
         view = data.data
@@ -113,17 +116,17 @@ def _header(name: str, start: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dty
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python's parser, about what is then refused
             shape, fortran, dtype = read[version](start)
-        if min(shape, default=0) < 0 or any(isinstance(n, bool) for n in shape):
-            raise ValueError(f"its shape is {_short(shape)}")
+        if len(shape) > 64 or any(isinstance(n, bool) or not 0 <= n < 2**63 for n in shape):
+            raise ValueError("its shape is none of an array")
     except Exception as error:  # a header is a Python literal: it fails in every way in which those can
-        raise DamagedError(f"array {name} has a broken header: {line(error)}") from error
+        raise DamagedError(f"array {name} has a broken header: {one_line(error)}") from error
     if dtype.hasobject:
         raise ObjectsError(
             f"{name} is an array of Python objects, which only pickle could read and pickle can run code; save it "
             f"with a numeric dtype, or text as str"
         )
     if dtype.kind not in "biufcUSmM" or dtype.itemsize == 0:
-        raise DamagedError(f"array {name} has dtype {line(dtype)}; numbers or text are needed")
+        raise DamagedError(f"array {name} has dtype {one_line(dtype)}; numbers or text are needed")
     return shape, fortran, dtype
 
 
@@ -132,17 +135,3 @@ def _check_text(name: str, data: np.ndarray, dtype: np.dtype) -> None:
     codes = data.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
     if ((codes > 0x10FFFF) | (codes >> 11 == 0xD800 >> 11)).any():
         raise DamagedError(f"array {name} holds text that is not Unicode")
-
-
-def line(what: object) -> str:
-    """A message of another library in one line of bounded length; an error without one is told by its type."""
-    text = " ".join(str(what).split()) or type(what).__name__
-    text = text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _short(shape: tuple[int, ...]) -> str:
-    try:
-        return line(shape)
-    except ValueError:  # Python does not write integers of thousands of digits
-        return "of thousands of digits"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...io.archive import Archive, DamagedError, ObjectsError
+from ...io.one_line import one_line
 from ...io.regular import opened
 from .samples import DataError, Samples, checked
 
@@ -20,7 +21,7 @@ def read_arrays(path: Path) -> Samples:
             if missing:
                 raise DataError(
                     f"{path}: no array named {' and '.join(missing)}; arrays X (n, d) and y (n,) are needed, the file "
-                    f"has {', '.join(archive.names) or 'none'}"
+                    f"has {one_line(', '.join(archive.names)) if archive.names else 'none'}"
                 )
             X, y = (archive.array(name) for name in ("X", "y"))
         except ObjectsError as error:

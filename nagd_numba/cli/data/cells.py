@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 
+from ...io.one_line import one_line
+
 _NUMBERS = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?")
     for mark in ".,"
 }
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an int64 holds every one
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
-_NOT_FINITE = {"nan", "inf", "infinity"}
+_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE | re.ASCII)
 _MISSING = {"", "na", "n/a", "nan", "none", "null", "?", "-"}
 
 
@@ -30,7 +32,7 @@ def looks_like_a_number(cell: str) -> bool:
 
 def is_not_finite(cell: str) -> bool:
     """NaN or infinity?"""
-    return cell.lower().lstrip("+-") in _NOT_FINITE
+    return _NOT_FINITE.fullmatch(cell) is not None
 
 
 def is_missing(cell: str) -> bool:
@@ -57,6 +59,5 @@ def to_number(cell: str, decimal: str) -> float:
 
 
 def shown(text: str) -> str:
-    """Text for a message: its start, with control characters spelt out."""
-    text = text if len(text) <= 60 else f"{text[:60]}..."
-    return text if text.isprintable() else repr(text)[1:-1]
+    """Text of a table for a message: its start."""
+    return one_line(text, 60) if text else ""

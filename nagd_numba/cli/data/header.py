@@ -50,14 +50,16 @@ def has_header(path: Path, rows: Sequence[Sequence[str]], label: str | None) -> 
     cell = first[column]
     again = any(row[column] == cell for row in rest if column < len(row))
     if text and not numbers:
-        if again and len(text) == len(features) == 1 and not _are_numbers(rest, column):
+        if again and len(features) == 1 and cell in names:
             raise _unclear(path, first, f"{shown(cell)!r} is a label further down")
         return True
     if text:
         return not again
     if not rest or not numbers:
         return len(names) == len(first)
-    if _are_numbers(rest, column):
+    if again and cell in names:
+        return False
+    if all(looks_like_a_number(row[column]) for row in rest if column < len(row)):
         if cell in names:
             return True
         counting = _counts([first[j] for j in (*features, column) if first[j]])
