@@ -11,7 +11,7 @@ from .config import Config, SweepConfig
 from .data import split
 from .grid import Sweep
 from .interrupts import catching_interrupts
-from .output import check_files, console, tell, write_files
+from .output import check_files, console, say, tell, write_files
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
         interrupts.run = sweep
         out = console()
         if sweep.data.understood:
-            print(sweep.data.understood)
-        print(sweep_report.heading(sweep), flush=True)
+            say(sweep.data.understood)
+        say(sweep_report.heading(sweep))
         with compile_notice(), sweep_report.progress(out, sweep) as on_epoch:
             sweep.run(on_epoch)
         interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one

@@ -18,7 +18,7 @@ from .compile_notice import compile_notice
 from .config import Config
 from .data import split
 from .interrupts import INTERRUPTED, catching_interrupts
-from .output import check_plot, console, tell
+from .output import check_plot, console, say, tell
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,11 +34,10 @@ def run(args: argparse.Namespace) -> int:
         out = console()
         data = run.data
         if data.understood:
-            print(data.understood)
-        print(
+            say(data.understood)
+        say(
             f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
-            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}",
-            flush=True,
+            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}"
         )
         interrupted = False
         try:
@@ -110,7 +109,7 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
         if done:
             try:
                 train_report.plot(args.plot, done, config)
-                print(f"Plot: {args.plot}")
+                say(f"Plot: {args.plot}")
             except OSError as error:
                 code = tell(f"nagd-numba train: error: --plot: {error}", 1)
         else:
@@ -160,5 +159,5 @@ def _save(args: argparse.Namespace, run: Comparison) -> int:
         _write(args, run)
     except OSError as error:
         return tell(f"nagd-numba train: error: --save: {error}", 1)
-    print(f"Best model: {args.save}")
+    say(f"Best model: {args.save}")
     return 0
