@@ -146,6 +146,10 @@ NPZ_ERRORS = {
     "lengths": ({"X": X, "y": Y[:-1]}, "X has 12 rows and y 11"),
     "images": ({"X": X.reshape(12, 2, 1), "y": Y}, "X has shape (12, 2, 1); a matrix (n, d) is needed: X.reshape"),
     "column of labels": ({"X": X, "y": Y[:, None]}, "y has shape (12, 1)"),
+    "bytes": (
+        {"X": X, "y": np.array([b"\xff", b"\xfe"] * 6)},
+        "y holds bytes that are no text in UTF-8; save it as str",
+    ),
     "no columns": ({"X": X[:, :0], "y": Y}, "X has no columns"),
     "text": ({"X": X.astype(str), "y": Y}, "X has dtype <U"),
     "complex": ({"X": X + 1j, "y": Y}, "X has dtype complex128"),

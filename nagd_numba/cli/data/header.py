@@ -59,7 +59,7 @@ def has_header(path: Path, rows: Sequence[Sequence[str]], label: str | None) -> 
         return len(names) == len(first)
     if again and cell in names:
         return False
-    if all(looks_like_a_number(row[column]) for row in rest if column < len(row)):
+    if all(looks_like_a_number(row[column]) or is_missing(row[column]) for row in rest if column < len(row)):
         if cell in names:
             return True
         counting = _counts([first[j] for j in (*features, column) if first[j]])

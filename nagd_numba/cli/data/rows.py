@@ -22,7 +22,8 @@ from .samples import DataError
 # Where two fit equally well, the first: a comma may be a decimal mark.
 DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
 SAMPLE, SAMPLE_TEXT = 100, 1 << 20  # rows by which the delimiter is judged, of so many characters
-_SEP = re.compile(r'[ \t]*"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
+_NO_DELIMITER = r"\w\"'\r\n\0.+-"  # what is in words, quotes and numbers
+_SEP = re.compile(rf'[ \t]*"?sep=([^{_NO_DELIMITER}])"?[ \t]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ def read_rows(path: Path, text: str, delimiter: str | None) -> Rows:
     return Rows(cells, lines, delimiter)
 
 
+def may_be_a_delimiter(text: str) -> bool:
+    """One character that is in no word, quote or number?"""
+    return re.fullmatch(f"[^{_NO_DELIMITER}]", text) is not None
+
+
 def _check_line_ends(path: Path, cells: list[list[str]], lines: list[int], delimiter: str) -> None:
     """Raise for a cell that goes on in the next line, where two stray quotes may have swallowed what is between.
 
@@ -78,7 +84,7 @@ def _check_line_ends(path: Path, cells: list[list[str]], lines: list[int], delim
 
 
 def _delimiter(text: str) -> str:
-    """The candidate that cuts most rows into as many cells as each other, then most cells into numbers."""
+    """The candidate that cuts most rows into as many cells as each other, and most cells into numbers."""
     return max(DELIMITERS, key=lambda candidate: _fit(text, candidate))
 
 
@@ -88,7 +94,8 @@ def _fit(text: str, delimiter: str) -> tuple[float, float, int]:
     if width < 2:
         return 0.0, 0.0, 0
     cells = [cell.strip() for row in rows for cell in row]
-    return count / len(rows), sum(map(looks_like_a_number, cells)) / len(cells), width
+    alike, numbers = count / len(rows), sum(map(looks_like_a_number, cells)) / len(cells)
+    return alike * numbers, alike, width  # a product: one row too short must not decide
 
 
 def _loosely(text: str, delimiter: str) -> Iterator[list[str]]:

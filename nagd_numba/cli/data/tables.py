@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from ...validation import choice
 from .cells import has_thousands, is_integer, is_not_finite, is_number, shown, to_number
 from .header import counts_rows, has_header
-from .rows import DELIMITERS, read_rows
+from .rows import DELIMITERS, may_be_a_delimiter, read_rows
 from .samples import DataError, Samples, checked
 from .text import read_text
 
@@ -79,14 +80,14 @@ def read_table(path: Path, form: Form) -> Samples:
         *empty,
         *dropped,
     ]
-    return Samples(samples.X, samples.y, samples.classes, samples.name, understood=f"{path}: {', '.join(notes)}")
+    return dataclasses.replace(samples, understood=f"{path}: {', '.join(notes)}")
 
 
 def _character(path: Path, delimiter: str | None) -> str | None:
     """The delimiter that was given, checked."""
     if delimiter in ("tab", "\\t"):
         return "\t"
-    if delimiter is not None and (len(delimiter) != 1 or delimiter.isalnum() or delimiter in "\"'\r\n\0.+-_"):
+    if delimiter is not None and not may_be_a_delimiter(delimiter):
         raise DataError(
             f"{path}: --delimiter is {delimiter!r}; one character such as , or ; or | is needed, or the word tab"
         )

@@ -69,6 +69,11 @@ def test_delimiters_are_found_outside_quotes(tmp_path, table, told):
     assert f"separated by {told}" in data.understood
 
 
+def test_a_row_that_is_too_short_does_not_change_the_delimiter(tmp_path):
+    with pytest.raises(DataError, match="line 7 has 2 columns, the first line has 3"):
+        load(tmp_path, rows("{0},5;{1};{2}").replace("6,5;1;", "6,5;"))
+
+
 def test_delimiters_that_are_given(tmp_path):
     assert load(tmp_path, rows("{0}.5  {1}    {2}"), delimiter=" ").X.shape == (12, 2)
     assert load(tmp_path, rows("{0}.5\t{1}\t{2}"), delimiter="tab").X.shape == (12, 2)
@@ -83,6 +88,14 @@ def test_delimiters_that_are_given(tmp_path):
 def test_delimiters_that_cannot_be(tmp_path, delimiter):
     with pytest.raises(DataError, match=r"--delimiter is .*; one character such as"):
         load(tmp_path, rows("{0}.5,{1},{2}"), delimiter=delimiter)
+
+
+@pytest.mark.parametrize("mark", ["a", "7", ".", "'", "\r", ";;", ""])
+def test_first_lines_that_name_no_delimiter(tmp_path, mark):
+    with pytest.raises(
+        DataError, match=r"line 2 has 3 columns, the first line has 1|one column only|line 3 has 3 columns"
+    ):
+        load(tmp_path, f"sep={mark}\n" + rows("{0}.5,{1},{2}"))
 
 
 def test_lines_are_those_of_the_file(tmp_path):
