@@ -99,14 +99,14 @@ def _character(path: Path, delimiter: str | None) -> str | None:
 def _table(path: Path, rows: list[list[str]], lines: list[int], form: Form) -> tuple[Table, list[str]]:
     """Rows of one length, with the header apart, and a note about columns that are nothing but delimiters."""
     width = len(rows[0])
-    if width < 2:
-        raise DataError(
-            f"{path}: one column only; features and a label column are needed (--delimiter says what parts them)"
-        )
     for line, row in zip(lines, rows, strict=True):
         if len(row) != width:
             raise DataError(f"{path}: line {line} has {len(row)} columns, the first line has {width}")
     used = max(j + 1 for row in rows for j, cell in enumerate(row) if cell)
+    if used < 2:
+        raise DataError(
+            f"{path}: one column only; features and a label column are needed (--delimiter says what parts them)"
+        )
     notes = []
     if used < width:
         notes = [f"{width - used} empty column{'s' if width - used > 1 else ''} at the end dropped"]

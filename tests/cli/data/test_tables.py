@@ -127,6 +127,11 @@ def test_empty_columns_at_the_end_are_dropped(tmp_path):
         assert data.understood.endswith(", 2 empty columns at the end dropped")
 
 
+def test_one_column_and_delimiters(tmp_path):
+    with pytest.raises(DataError, match="one column only"):
+        load(tmp_path, rows("{0}.5,,"))
+
+
 def test_the_whole_line(tmp_path):
     assert understood(tmp_path, "a,b,y\n" + rows("{0}.5,{1},{2}")) == (
         "12 rows, 2 feature columns, label column 'y', 2 classes (text), a header line, separated by commas"
