@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .io import npz
+from .io.one_line import one_line
 from .mlp import MLP
 
 FORMAT = "nagd_numba.MLP 1"
@@ -66,31 +67,40 @@ def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     `preprocessing.classes[model.forward(params, preprocessing(X)).argmax(axis=1)]`.
     """
     content = npz.read(path, "model file")
-    if str(content.get("format")) != FORMAT:
+    if "format" not in content or str(content["format"]) != FORMAT:
         raise ValueError(f"{path}: not a model of nagd-numba train --save (no format {FORMAT!r} in it)")
     try:
-        params = content["params"]
-        sizes = tuple(int(n) for n in content["sizes"])
-        model = MLP(
-            sizes,
-            activation=str(content["activation"]),
-            loss=str(content["loss"]),
-            dropout=float(content["dropout"]),
-            l2=float(content["l2"]),
-            dtype=params.dtype.name,
-        )
-        preprocessing = Preprocessing(*(content[name] for name in ("mean", "scale", "classes")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: a damaged model: {error}") from error
-    widths = {
-        "params": (params, model.size),
-        "mean": (preprocessing.mean, sizes[0]),
-        "scale": (preprocessing.scale, sizes[0]),
-        "classes": (preprocessing.classes, sizes[-1]),
-    }
-    for name, (array, length) in widths.items():
-        if array.shape != (length,):
-            raise ValueError(f"{path}: a damaged model: {name} has shape {array.shape}, its sizes need ({length},)")
-    if not np.isfinite(params).all():
-        raise ValueError(f"{path}: a damaged model: params are not all finite")
-    return model, params, preprocessing
+        return _model(content)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: a damaged model: {one_line(error)}") from error
+
+
+def _model(content: Mapping[str, np.ndarray]) -> tuple[MLP, np.ndarray, Preprocessing]:
+    """A model of the arrays of a file; raises for those that make none."""
+    params, mean, scale, classes = (npz.member(content, name) for name in ("params", "mean", "scale", "classes"))
+    sizes = npz.member(content, "sizes")
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
+        raise ValueError(f"sizes has shape {sizes.shape} and dtype {sizes.dtype}; whole numbers are needed")
+    model = MLP(
+        sizes.tolist(),
+        activation=npz.text(content, "activation"),
+        loss=npz.text(content, "loss"),
+        dropout=npz.number(content, "dropout"),
+        l2=npz.number(content, "l2"),
+        dtype=params.dtype.name,
+    )
+    widths = {"params": model.size, "mean": model.sizes[0], "scale": model.sizes[0], "classes": model.sizes[-1]}
+    for name, length in widths.items():
+        if content[name].shape != (length,):
+            raise ValueError(f"{name} has shape {content[name].shape}, its sizes need ({length},)")
+    for name in ("mean", "scale"):
+        if content[name].dtype.kind not in "fiu":
+            raise ValueError(f"{name} has dtype {content[name].dtype}; numbers are needed")
+    if classes.dtype.kind not in "biufUS":
+        raise ValueError(f"classes has dtype {classes.dtype}; numbers or text are needed")
+    for name in ("params", "mean", "scale"):
+        if not np.isfinite(content[name]).all():
+            raise ValueError(f"{name}: not all of it is finite")
+    if (scale == 0).any():
+        raise ValueError("scale is 0 somewhere")
+    return model, params, Preprocessing(mean, scale, classes)

@@ -104,15 +104,24 @@ def _add_data(parser: argparse.ArgumentParser, seed: str) -> None:
     group.add_argument(
         "--data",
         metavar="FILE",
-        help="an .npz file with arrays X (n, d) and y (n,), or a .csv file with or without a header line; labels are "
-        "integers or text; features are standardised with the mean and standard deviation of the training rows "
-        "(default: 1,797 handwritten digits that come with the package, divided by 16)",
+        help="an .npz file with arrays X (n, d) and y (n,), or a .csv, .tsv or .csv.gz file, whose form is found out "
+        "and told; labels are integers or text; features are standardised with the mean and standard deviation of the "
+        "training rows (default: 1,797 handwritten digits that come with the package, divided by 16)",
     )
     group.add_argument(
         "--label",
         metavar="NAME|INDEX",
         help="the label column of a .csv file, by name or counted from 0, or from -1 backwards (default: the last)",
     )
+    group.add_argument(
+        "--delimiter", metavar="CHARACTER", help="what parts the columns of a .csv file, or the word tab (found out)"
+    )
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="the first line of a .csv file holds the names of the columns, or a row (found out)",
+    )
+    group.add_argument("--decimal", metavar=".|,", help="the decimal mark of a .csv file (found out)")
     group.add_argument(
         "--validation", **SHARE, help="share of the rows held back, the same of each class (%(default)s)"
     )

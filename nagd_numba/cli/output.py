@@ -61,10 +61,16 @@ def write_files(args: Any, results: Any, plot: Callable, write_json: Callable) -
         if path is not None:
             try:
                 write(path, results)
-                print(f"{what}: {path}")
+                say(f"{what}: {path}")
             except OSError as error:
                 code = tell(f"nagd-numba {args.name}: error: --{option}: {error}", 1)
     return code
+
+
+def say(text: str) -> None:
+    """Write a line to standard output, with what its encoding lacks spelt out: a file's name may be anything."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def tell(message: str, code: int) -> int:

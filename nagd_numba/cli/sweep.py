@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from . import sweep_report
+from . import sources, sweep_report
 from .compile_notice import compile_notice
 from .config import Config, SweepConfig
-from .data import load_digits, load_file, split
+from .data import split
 from .grid import Sweep
 from .interrupts import catching_interrupts
-from .output import check_files, console, tell, write_files
+from .output import check_files, console, say, tell, write_files
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
             return tell(f"nagd-numba sweep: error: {error}", 2)
         interrupts.run = sweep
         out = console()
-        print(sweep_report.heading(sweep), flush=True)
+        if sweep.data.understood:
+            say(sweep.data.understood)
+        say(sweep_report.heading(sweep))
         with compile_notice(), sweep_report.progress(out, sweep) as on_epoch:
             sweep.run(on_epoch)
         interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
@@ -35,8 +37,5 @@ def _set_up(args: argparse.Namespace) -> Sweep:
     """Check everything that can be checked before training."""
     base = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
     config = SweepConfig(base, args.lrs, args.momenta, args.seeds, args.optimizer)
-    if args.label is not None and args.data is None:
-        raise ValueError("--label is for a csv file given with --data")
     check_files(args)
-    samples = load_digits() if args.data is None else load_file(args.data, args.label)
-    return Sweep(split(samples, base.validation, base.seed, base.dtype), config)
+    return Sweep(split(sources.load(args), base.validation, base.seed, base.dtype), config)

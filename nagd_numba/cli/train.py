@@ -11,14 +11,14 @@ from typing import Any
 
 from ..io.atomic import check_replaceable
 from ..model_file import save_model
-from . import checkpoint, options, train_report
+from . import checkpoint, options, sources, train_report
 from .checkpoint import Checkpoint
 from .comparison import Comparison
 from .compile_notice import compile_notice
 from .config import Config
-from .data import load_digits, load_file, split
+from .data import split
 from .interrupts import INTERRUPTED, catching_interrupts
-from .output import check_plot, console, tell
+from .output import check_plot, console, say, tell
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
         interrupts.run = run
         out = console()
         data = run.data
-        print(
+        if data.understood:
+            say(data.understood)
+        say(
             f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
-            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}",
-            flush=True,
+            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}"
         )
         interrupted = False
         try:
@@ -61,8 +62,6 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
             raise OSError(f"--resume {args.resume}: {(error.strerror or str(error)).lower()}") from error
         config = _resumed(saved, args)
         args.save = args.resume if args.save is None else args.save
-    if args.label is not None and args.data is None:
-        raise ValueError("--label is for a csv file given with --data")
     if args.save is not None:
         if not args.save.lower().endswith(".npz"):
             raise ValueError(f"--save {args.save}: a name that ends in .npz is needed")
@@ -70,8 +69,7 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
     if args.plot is not None:
         check_plot(args.plot)
         check_replaceable(args.plot)
-    samples = load_digits() if args.data is None else load_file(args.data, args.label)
-    run = Comparison(split(samples, config.validation, config.seed, config.dtype), config)
+    run = Comparison(split(sources.load(args), config.validation, config.seed, config.dtype), config)
     if saved is not None:
         saved.restore(run)
     return config, run
@@ -90,9 +88,7 @@ def _resumed(saved: Checkpoint, args: argparse.Namespace) -> Config:
                 f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {before!r} in {args.resume}; "
                 f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
             )
-    if args.data is None:
-        args.data = saved.source.get("data")
-        args.label = saved.source.get("label") if args.label is None else args.label
+    sources.restore(args, saved.source)
     changes = {name: given[name] for name in free if name in given}
     return dataclasses.replace(saved.config, **changes)
 
@@ -113,7 +109,7 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
         if done:
             try:
                 train_report.plot(args.plot, done, config)
-                print(f"Plot: {args.plot}")
+                say(f"Plot: {args.plot}")
             except OSError as error:
                 code = tell(f"nagd-numba train: error: --plot: {error}", 1)
         else:
@@ -149,7 +145,7 @@ def _write(args: argparse.Namespace, run: Comparison) -> None:
         method=best.method,
         epoch=best.epoch.number,
         accuracy=best.epoch.validation_accuracy,
-        training=checkpoint.content(run, {"data": args.data, "label": args.label}),
+        training=checkpoint.content(run, sources.source(args)),
     )
 
 
@@ -163,5 +159,5 @@ def _save(args: argparse.Namespace, run: Comparison) -> int:
         _write(args, run)
     except OSError as error:
         return tell(f"nagd-numba train: error: --save: {error}", 1)
-    print(f"Best model: {args.save}")
+    say(f"Best model: {args.save}")
     return 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .archive import Archive, DamagedError
 from .atomic import replacing
+from .regular import opened
 
 
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -25,12 +25,38 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
 
 def read(path: str | Path, what: str) -> dict[str, np.ndarray]:
     """The arrays of a file; `what` says in the message of a `ValueError` what the file should have been."""
-    with Path(path).open("rb") as stream:
+    with opened(path) as stream:
         try:
-            file = np.load(stream, allow_pickle=False)
-            return {name: file[name] for name in file.files}
-        except (ValueError, EOFError, KeyError, OSError, AttributeError, RuntimeError) as error:  # that of encryption
-            problem: Exception = error
-        except (zipfile.BadZipFile, zlib.error) as error:
-            problem = error
-    raise ValueError(f"{path}: not a {what}, or only a part of one ({problem})")
+            archive = Archive(stream)
+            return {name: archive.array(name) for name in archive.names}
+        except DamagedError as error:
+            raise ValueError(f"{path}: not a {what}, or only a part of one ({error})") from error
+
+
+def member(content: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of a file; raises `ValueError` where there is none of the name."""
+    if name not in content:
+        raise ValueError(f"there is no {name} in it")
+    return content[name]
+
+
+def text(content: Mapping[str, np.ndarray], name: str) -> str:
+    """A text of a file; raises `ValueError` for anything else."""
+    return str(_scalar(content, name, "U", "a text"))
+
+
+def number(content: Mapping[str, np.ndarray], name: str) -> float:
+    """A number of a file; raises `ValueError` for anything else."""
+    return float(_scalar(content, name, "fiu", "a number"))
+
+
+def whole(content: Mapping[str, np.ndarray], name: str) -> int:
+    """A whole number of a file; raises `ValueError` for anything else."""
+    return int(_scalar(content, name, "iu", "a whole number"))
+
+
+def _scalar(content: Mapping[str, np.ndarray], name: str, kinds: str, what: str) -> Any:
+    array = member(content, name)
+    if array.shape != () or array.dtype.kind not in kinds:
+        raise ValueError(f"{name} has shape {array.shape} and dtype {array.dtype}; {what} is needed")
+    return array[()]

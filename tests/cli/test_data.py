@@ -146,6 +146,10 @@ NPZ_ERRORS = {
     "lengths": ({"X": X, "y": Y[:-1]}, "X has 12 rows and y 11"),
     "images": ({"X": X.reshape(12, 2, 1), "y": Y}, "X has shape (12, 2, 1); a matrix (n, d) is needed: X.reshape"),
     "column of labels": ({"X": X, "y": Y[:, None]}, "y has shape (12, 1)"),
+    "bytes": (
+        {"X": X, "y": np.array([b"\xff", b"\xfe"] * 6)},
+        "y holds bytes that are no text in UTF-8; save it as str",
+    ),
     "no columns": ({"X": X[:, :0], "y": Y}, "X has no columns"),
     "text": ({"X": X.astype(str), "y": Y}, "X has dtype <U"),
     "complex": ({"X": X + 1j, "y": Y}, "X has dtype complex128"),
@@ -176,7 +180,7 @@ def test_files_that_are_something_else(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="directory"):
         load_file(tmp_path / "folder.csv")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "binary.csv").write_bytes(b"1,\xff\x00\x01")
     with pytest.raises(DataError, match="UTF-8"):
         load_file(tmp_path / "binary.csv")
     whole = write_npz(tmp_path / "whole.npz", X=X, y=Y).read_bytes()

@@ -251,7 +251,33 @@ def test_files_that_are_no_models_are_refused(tmp_path):
         {"params": np.zeros(3, np.float32)},
         {"params": np.full(17, np.nan, np.float32)},
         {"params": np.zeros(17, np.float16)},
+        {"params": np.zeros(17, np.complex64)},
         {"sizes": np.array([2, -3, 2])},
+        {"sizes": np.array([2, np.nan, 2])},
+        {"sizes": np.array([2, np.inf, 2])},
+        {"sizes": np.array([2.0, 3.0, 2.0])},
+        {"sizes": np.array([2, 2**62, 2])},
+        {"sizes": np.array([2, 2**64 - 1, 2], np.uint64)},
+        {"sizes": np.array([2])},
+        {"sizes": np.zeros(0, np.int64)},
+        {"sizes": np.array([[2, 3, 2]])},
+        {"sizes": 2},
+        {"sizes": "2-3-2"},
+        {"dropout": np.nan},
+        {"dropout": np.zeros(1)},
+        {"dropout": "half"},
+        {"l2": np.inf},
+        {"l2": 1j},
+        {"activation": 1},
+        {"activation": np.array(["relu"])},
+        {"loss": np.zeros(0)},
+        {"mean": np.array(["a", "b"])},
+        {"mean": np.array([0, np.nan])},
+        {"mean": np.zeros(2, complex)},
+        {"scale": np.array([1.0, 0.0])},
+        {"scale": np.array([1.0, np.inf])},
+        {"scale": None},
+        {"classes": np.zeros(2, complex)},
         {"activation": "gelu"},
         {"mean": np.zeros(5)},
         {"classes": np.array(["a"])},
@@ -264,6 +290,18 @@ def test_damaged_models_are_refused(tmp_path, change):
     np.savez(tmp_path / "bad.npz", **{name: x for name, x in content.items() if x is not None})
     with pytest.raises(ValueError, match=r"bad\.npz: a damaged model"):
         load_model(tmp_path / "bad.npz")
+
+
+def test_a_model_of_the_other_byte_order(tmp_path):
+    path = small_model(tmp_path / "model.npz")
+    model, params, _ = load_model(path)
+    with np.load(path) as file:
+        content = {**file}
+    np.savez(path, **{name: x.astype(x.dtype.newbyteorder(">")) for name, x in content.items()})
+    _, read, preprocessing = load_model(path)
+    assert read.dtype == params.dtype
+    np.testing.assert_array_equal(read, params)
+    assert model.forward(read, preprocessing([[1.0, 2.0]])).shape == (1, 2)
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path):

@@ -1,12 +1,12 @@
 """Labelled samples: the digits that come with the package, or a file of the user's; split and scaled for training.
 
 load_digits()           the 1,797 digits of io/digits.npz (source and licence: io/DIGITS.md)
-load_file(path, label)  an .npz or a .csv file
+load_file(path, …)      an .npz archive or a table of text
 split(samples, …)       training and validation rows, scaled
 """
 
+from .files import load_file
 from .samples import DataError, Samples, load_digits
 from .split import Preprocessing, Split, split
-from .tables import load_file
 
 __all__ = ["DataError", "Preprocessing", "Samples", "Split", "load_digits", "load_file", "split"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...io.digits import read_digits
+from .cells import shown
 
 MIN_ROWS = 10
 
@@ -20,7 +21,8 @@ class DataError(ValueError):
 class Samples:
     """`X` (n, d) in float64, the class of each row as an index `y` into `classes`, and a name for messages.
 
-    `scale` is the divisor that brings the features to [0, 1], where it is known beforehand.
+    `scale` is the divisor that brings the features to [0, 1], where it is known beforehand.  `understood` tells in one
+    line how a table of text was read.
     """
 
     X: np.ndarray
@@ -28,6 +30,7 @@ class Samples:
     classes: np.ndarray
     name: str
     scale: float | None = None
+    understood: str = ""
 
 
 def load_digits() -> Samples:
@@ -57,5 +60,5 @@ def checked(
         raise DataError(f"{name}: {len(X)} row{'s' if len(X) != 1 else ''}; at least {MIN_ROWS} are needed")
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise DataError(f"{name}: one class only ({classes[0]!s}); at least two are needed")
+        raise DataError(f"{name}: one class only ({shown(str(classes[0]))}); at least two are needed")
     return Samples(X, y.astype(np.int64), classes, name, scale)

@@ -12,7 +12,7 @@ from .samples import DataError, Samples
 
 @dataclass(frozen=True)
 class Split:
-    """Scaled samples in two parts, with class indices as labels."""
+    """Scaled samples in two parts, with class indices as labels; `understood` is that of the samples."""
 
     X: np.ndarray
     y: np.ndarray
@@ -20,6 +20,7 @@ class Split:
     y_validation: np.ndarray
     preprocessing: Preprocessing
     name: str
+    understood: str = ""
 
 
 def split(samples: Samples, validation: float, seed: int, dtype: str = "float32") -> Split:
@@ -32,7 +33,8 @@ def split(samples: Samples, validation: float, seed: int, dtype: str = "float32"
         X, X_validation = (preprocessing(samples.X[rows], dtype) for rows in (rest, chosen))
     if not (np.isfinite(X).all() and np.isfinite(X_validation).all()):
         raise DataError(f"{samples.name}: features are too large to be scaled in {dtype}")
-    return Split(X, samples.y[rest], X_validation, samples.y[chosen], preprocessing, samples.name)
+    held = X_validation, samples.y[chosen]
+    return Split(X, samples.y[rest], *held, preprocessing, samples.name, samples.understood)
 
 
 def _stratified(y: np.ndarray, fraction: float, seed: int, name: str) -> np.ndarray:
