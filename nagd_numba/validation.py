@@ -213,7 +213,7 @@ def hyper_parameters(
         value = real(name, x)
         with np.errstate(over="ignore"):
             if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
-                raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
+                raise ValueError(f"{name} is {shown(x)}; {range_of(name)} is needed (in {dtype})")
         values.append(value)
     return tuple(values)
 
@@ -287,15 +287,24 @@ def number(
     if not inside or (finite and math.isinf(value)):
         upper = f" and {'<' if high_open else '<='} {high:g}" if high < math.inf else ""
         kind = "finite number" if finite else "number"
-        raise ValueError(f"{name} is {value!r}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
+        raise ValueError(f"{name} is {shown(x)}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
     return value
 
 
-def real(name: str, x: Any) -> float:
-    """`x` as a float, an integer too large for it as infinity; raises for what is no real number."""
+def shown(x: Any) -> str:
+    """A number for a message: integers as they are, but for endless ones, everything else as a float."""
     try:
-        if isinstance(x, str | bytes):
-            raise TypeError("text")
+        whole = operator.index(x)
+    except TypeError:
+        return repr(real("x", x))
+    return str(whole) if abs(whole) < 10**40 else repr(real("x", x))
+
+
+def real(name: str, x: Any) -> float:
+    """`x` as a float, an integer too large for it as infinity; raises for what is no real number, and for bools."""
+    try:
+        if isinstance(x, str | bytes | bool | np.bool_):
+            raise TypeError("text or a truth value")
         return float(x)
     except OverflowError:
         return math.inf
