@@ -12,7 +12,8 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, flag, function, number, prefixed, whole
+from ..validation import choice, flag, function, prefixed, whole
+from . import clipping
 from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, columns, measured
@@ -164,7 +165,7 @@ class Trainable:
         wanted = checked_metrics(spec, metrics)
         shuffle = flag("shuffle", shuffle)
         rates = Rates(lr, momentum, optimizer, spec.dtype)
-        largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
+        largest = clipping.limit(clip, spec.dtype)
         limits = Limits(patience, min_gain, target_loss, time_budget)
         parts = backend.split(X, y, sample_weight, validation, seed)
         past = History() if history is None else history

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, flag, function, number, prefixed, whole
+from ..validation import choice, flag, function, prefixed, whole
+from . import clipping
 from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, measured
@@ -104,7 +105,7 @@ def fit_many(
         Rates(own_lr, own_momentum, optimizer, spec.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
     ]
-    largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
+    largest = clipping.limit(clip, spec.dtype)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
     parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
