@@ -1,4 +1,4 @@
-"""`sample_weight` weights the metrics as it does the loss: training and validation, one network and many, both targets."""
+"""`sample_weight` weights the metrics as it does the loss: of training and validation, on both targets."""
 
 import numpy as np
 import pytest
