@@ -221,7 +221,7 @@ class Guard:
 
     def _dot(self, total: float, by: scaled.Number | None, grads: list[np.ndarray], states: list[np.ndarray]) -> float:
         """`dot`, from what the kernels summed up: of the gradients times `by`."""
-        plain = total / self.grad_scale
+        plain: float = total / self.grad_scale
         if self.nonfinite_count > 0 or (by is None and math.isfinite(plain)):
             return plain
         exact = scaled.dot(grads, states)

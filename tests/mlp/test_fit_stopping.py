@@ -196,11 +196,19 @@ def test_each_warning_names_what_is_not_finite():
         history = net.fit(params.copy(), 1e5 * X, 1e150 * y, 1, 20, lr=1e300, optimizer="gd")
     assert history.stopped == "diverged"
     assert math.isfinite(history.last("loss"))
+    linear = MLP([5, 2], loss="mse", dtype="float64")
     with pytest.warns(RuntimeWarning, match=r"in epoch 1: vel is inf at index \d+; a smaller lr or clip= helps"):
-        linear = MLP(
-            [5, 2], loss="mse", dtype="float64"
-        )  # a gradient whose square is infinite: steps of 0 from then on
+        # The square of the gradient is infinite, and so all steps from then on are 0.
         linear.fit(np.zeros(12), 1e10 * X, 1e150 * y, 1, 20, lr=1e-3, optimizer="adam")
+
+
+def test_the_best_parameters_are_finite():
+    """The loss of the second epoch is lower, and its update makes them infinite."""
+    net, params, X, y = problem((5, 7, 2), rows=20, **TANH)
+    with pytest.warns(RuntimeWarning, match="in epoch 2: params is"):
+        history = net.fit(params, X, 1e3 * y, 2, 20, lr=lambda t: (1e-6, 1e308)[t], optimizer="gd", keep="best")
+    assert history["loss"][1] < history["loss"][0]
+    assert np.isfinite(params).all()
 
 
 @pytest.mark.parametrize("returned", [True, np.True_, 1])
