@@ -142,7 +142,8 @@ def rmsprop_step(
     -----
     From equal arrays a step makes the `v` of `torch.optim.RMSprop` (without its `momentum` and `centered`) to the last
     bit, and nearly its `params`: `nagd_numba.optimizers.rmsprop` says where they differ, and why.  Inside `@njit`
-    functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.rmsprop_update` on scalars.
+    functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.rmsprop_update` on
+    scalars.
 
     References
     ----------
