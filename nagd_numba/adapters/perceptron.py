@@ -22,6 +22,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..mlp import MLP, layout
+from ..mlp.arguments import apart
 from ..mlp.dataset import Data
 from ..validation import finite, prefixed
 from .coefs import packed, views
@@ -169,6 +170,7 @@ class Perceptron(BaseEstimator):
             self._initialize(sizes, X.dtype)
         flat = self._trainable(sizes)
         finite("the vector of coefs_ and intercepts_", flat)
+        apart("coefs_", flat, X=X, y=y)
         finite("y", y, flat.dtype)
         if weights is not None:
             finite("sample_weight", weights, flat.dtype)

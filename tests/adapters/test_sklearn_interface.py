@@ -263,3 +263,13 @@ def test_what_is_not_finite_is_named():
         NesterovMLPRegressor(max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match=r"fit: sample_weight is 1e\+100 in row 3; .*\(in float32\)"):
         NesterovMLPClassifier(max_iter=1).fit(X, labels, np.where(y == 1e100, 1e100, 1.0))
+
+
+def test_weights_are_no_data():
+    """X in the memory of `coefs_` would change as it is trained on."""
+    model = NesterovMLPRegressor(hidden_layer_sizes=(4,), max_iter=1, warm_start=True, random_state=0)
+    X = np.random.default_rng(0).normal(size=(8, 4))
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"NesterovMLPRegressor.fit: coefs_ and X overlap in memory; .*X\.copy\(\)"):
+        model.fit(model.coefs_[0], X[:4, 0])

@@ -125,11 +125,12 @@ def apply(update, OPTIONS, STATES, CLIPPED):
 
     def apply(params, grads, vel, clip_factor, size, scalars):
         """Give each gradient, times the factors at `clip_factor`, to the rule; a state is `size` behind the last."""
+        if CLIPPED:
+            first, second, third = load(clip_factor, 0), load(clip_factor, 1), load(clip_factor, 2)
         for i in range(cuda.grid(1), size, cuda.gridsize(1)):
             g = load(grads, i)
             if CLIPPED:
-                for k in range(3):
-                    g = mul(g, load(clip_factor, k))
+                g = mul(mul(mul(g, first), second), third)
             p, states = update(load(params, i), g, load_strided(vel, i, size, STATES), scalars, OPTIONS)
             store(params, i, p)
             store_strided(vel, i, size, flushed(states))
