@@ -72,7 +72,7 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
                 for start in range(first - CHUNK, last, CHUNK):
                     if start >= first:
                         for e in range(LOADS):
-                            stage[thread + e * THREADS] = following[e]
+                            stage[thread + e * THREADS] = mul(following[e], down) if NORM else following[e]
                         cuda.syncthreads()
                     for e in range(LOADS):
                         at = start + CHUNK + thread + e * THREADS
@@ -80,7 +80,7 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
                     if start >= first:
                         if thread < LANES:
                             for e in range(thread, min(CHUNK, last - start), LANES):
-                                value = np.float64(mul(stage[e], down) if NORM else stage[e])
+                                value = np.float64(stage[e])
                                 chain = fma(value, value, chain)
                         cuda.syncthreads()
                 if thread < LANES:
@@ -91,17 +91,18 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
                 cuda.syncthreads()
             if NORM:
                 if thread == 0:
-                    store(lanes, 0, math.sqrt(total))
-                cuda.syncthreads()
-                norm = load(lanes, 0)
-                cuda.syncthreads()
-                if down == SCALAR(1) and norm > clip and clip / norm < SMALLEST:
-                    down, passes = SCALAR(DOWN), 1
-                elif thread == 0:
-                    scaled = down != SCALAR(1)
-                    store(out, 0, down if scaled else SCALAR(clip / norm) if norm > clip else SCALAR(1))
-                    store(out, 1, SCALAR(1.0 / norm) if scaled else SCALAR(1))
+                    norm, scaled, again = math.sqrt(total), down != SCALAR(1), 0.0
+                    shrink = (1.0 if scaled else clip) / norm if scaled or norm > clip else 1.0
+                    if shrink < SMALLEST and not scaled:
+                        again = 1.0
+                    store(out, 0, down if scaled else SCALAR(shrink))
+                    store(out, 1, SCALAR(shrink) if scaled else SCALAR(1))
                     store(out, 2, SCALAR(clip) if scaled else SCALAR(1))
+                    store(lanes, 0, again)
+                cuda.syncthreads()
+                if load(lanes, 0) > 0.0:
+                    down, passes = SCALAR(DOWN), 1
+                cuda.syncthreads()
             elif thread == 0:
                 store(out, 0, total)
 
