@@ -206,7 +206,7 @@ class Guard:
         if self.nonfinite_count > 0 or self.clip_value < math.inf:
             return
         for g in grads:
-            if min(self.norm, self.clip_norm) > float(np.finfo(g.dtype).max) / 2:  # few gradients are so large
+            if min(self.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
                 with np.errstate(over="ignore"):
                     product = g * g.dtype.type(factor)
                 self.nonfinite_count += int(np.count_nonzero(~np.isfinite(product)))
@@ -215,7 +215,7 @@ class Guard:
         """Raise for a limit that is 0 in the type of the arrays."""
         for name, x in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
             for dtype in {g.dtype for g in grads}:
-                least = float(np.finfo(dtype).tiny)
+                least = scaled.limits(dtype)[0]
                 if x < least:
                     raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
 

@@ -5,6 +5,7 @@ These are slow and for rare cases.  Products with powers of two are exact, so re
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,17 @@ Number = tuple[float, int]
 _CHUNK = 1 << 16
 
 
+@functools.cache
+def limits(dtype: np.dtype) -> tuple[float, float]:
+    """The smallest normal and the largest number of a type."""
+    kind = np.finfo(dtype)
+    return float(kind.tiny), float(kind.max)
+
+
 def ordinary(x: float, dtype: np.dtype) -> bool:
     """Is `x` among the normal numbers of a type, in size?"""
-    limits = np.finfo(dtype)
-    return float(limits.tiny) <= abs(x) <= float(limits.max)
+    smallest, largest = limits(dtype)
+    return smallest <= abs(x) <= largest
 
 
 def quotient(a: Number, b: Number) -> Number:
