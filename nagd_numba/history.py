@@ -14,7 +14,8 @@ class History:
 
     Columns: `loss` (mean over the batches as they passed, with dropout and penalty), `lr`, `momentum` (at the epoch's
     last update), the metrics asked for, and with validation data `validation_loss` (without dropout and penalty) and
-    `validation_` before each metric.  `fit_many` returns one History for each network.
+    `validation_` before each metric.  With `sample_weight` losses and metrics are weighted means.
+    `fit_many` returns one History for each network.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .validation import number
+from .validation import number, prefixed, real, whole
 
 __all__ = [
     "Adaptive",
@@ -38,6 +38,11 @@ class Progress:
     samples: int
     losses: Iterable[float] = ()
 
+    def __post_init__(self) -> None:
+        with prefixed("Progress"):
+            whole("updates", self.updates)
+            whole("samples", self.samples)
+
 
 class Schedule:
     """The base of all schedules: `values(t, progress)` for an array `t` of updates."""
@@ -53,13 +58,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value at every update.
+    """The same value at every update, finite and >= 0.
 
     >>> Constant(0.1).values(np.arange(3), Progress(10, 100))
     array([0.1, 0.1, 0.1])
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        with prefixed("Constant"):
+            number("value", self.value)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         return np.full(t.shape, float(self.value))
@@ -69,6 +78,8 @@ class Constant(Schedule):
 class StepDecay(Schedule):
     """`initial factor^floor(epoch / every)`, with epochs counted from 0.
 
+    `initial` is >= 0, `every` a whole number of epochs from 1 on, `factor` > 0.
+
     >>> StepDecay(0.1, every=2, factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
     array([0.1  , 0.1  , 0.05 , 0.05 , 0.025])
     """
@@ -76,6 +87,12 @@ class StepDecay(Schedule):
     initial: float
     every: int
     factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        with prefixed("StepDecay"):
+            number("initial", self.initial)
+            whole("every", self.every)
+            number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
@@ -86,7 +103,8 @@ class Cosine(Schedule):
     """A linear warm-up to `peak`, then half a cosine down to `final` at the end of `epochs`, and `final` from there.
 
     At update `t`, with `w` updates of warm-up and `n` in all: `peak (t+1)/w` for `t < w`, then
-    `final + (peak - final) (1 + cos(pi (t-w)/(n-w)))/2`.  `warmup` is in epochs.
+    `final + (peak - final) (1 + cos(pi (t-w)/(n-w)))/2`.  `epochs`, > 0, and `warmup`, from
+    0 to `epochs`, are in epochs and need not be whole; `peak` and `final` are >= 0.
 
     Source: I. Loshchilov, F. Hutter, ICLR 2017 (without restarts).
 
@@ -99,6 +117,13 @@ class Cosine(Schedule):
     warmup: float = 0.0
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        with prefixed("Cosine"):
+            number("peak", self.peak)
+            number("epochs", self.epochs, low_open=True)
+            number("warmup", self.warmup, high=real("epochs", self.epochs))
+            number("final", self.final)
+
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         warmup, end = self.warmup * progress.updates, self.epochs * progress.updates
         share = np.clip((t - warmup) / max(end - warmup, 1), 0.0, 1.0)
@@ -110,12 +135,19 @@ class Cosine(Schedule):
 class InverseScaling(Schedule):
     """scikit-learn's `invscaling`: `initial / (s + 1)^power` after `s` samples, changed at the end of an epoch.
 
+    Both are >= 0.
+
     >>> InverseScaling(1.0).values(np.array([0, 9, 10]), Progress(10, 99))
     array([1. , 1. , 0.1])
     """
 
     initial: float
     power: float = 0.5
+
+    def __post_init__(self) -> None:
+        with prefixed("InverseScaling"):
+            number("initial", self.initial)
+            number("power", self.power)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
@@ -127,6 +159,7 @@ class Adaptive(Schedule):
 
     An epoch counts whose training loss is not below the best before by `tolerance`; one that is ends the count.  When
     more than `patience` have counted, the rate is divided by 5, or, at `least` or below, training ends.
+    `patience` is a whole number from 0 on; the others are >= 0.
 
     >>> Adaptive(1.0, patience=1).values(np.arange(2), Progress(10, 100, [3.0, 2.0, 2.0, 2.0]))
     array([0.2, 0.2])
@@ -136,6 +169,13 @@ class Adaptive(Schedule):
     patience: int = 10
     tolerance: float = 1e-4
     least: float = 1e-6
+
+    def __post_init__(self) -> None:
+        with prefixed("Adaptive"):
+            number("initial", self.initial)
+            whole("patience", self.patience, least=0)
+            number("tolerance", self.tolerance)
+            number("least", self.least)
 
     def _follow(self, losses: Iterable[float]) -> tuple[float, bool]:
         rate, best, count = float(self.initial), math.inf, 0
@@ -157,7 +197,7 @@ class Adaptive(Schedule):
 
 @dataclass(frozen=True)
 class Sutskever(Schedule):
-    """Sutskever's momentum: `min(1 - 2^(-1 - log2(floor(t/250) + 1)), most)`.
+    """Sutskever's momentum: `min(1 - 2^(-1 - log2(floor(t/250) + 1)), most)`, with `most` from 0 to 1.
 
     Source: I. Sutskever et al., ICML 2013, equation 5.
 
@@ -166,6 +206,10 @@ class Sutskever(Schedule):
     """
 
     most: float = 0.99
+
+    def __post_init__(self) -> None:
+        with prefixed("Sutskever"):
+            number("most", self.most, high=1.0)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         return np.asarray(np.minimum(1 - 2.0 ** (-1 - np.log2(t // 250 + 1)), self.most))
@@ -198,12 +242,13 @@ def _fista(count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Function(Schedule):
-    """A function of the user's."""
+    """A function of the user's, and what it is called in messages."""
 
+    name: str
     function: Callable[[int], float]
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.array([self.function(int(update)) for update in t], float)
+        return np.array([real(f"{self.name}({update})", self.function(int(update))) for update in t], float)
 
 
 def as_schedule(name: str, x: Any) -> Schedule:
@@ -213,5 +258,5 @@ def as_schedule(name: str, x: Any) -> Schedule:
     if isinstance(x, type) and issubclass(x, Schedule):
         raise TypeError(f"{name} is the class {x.__name__}; an instance is needed: {x.__name__}(...)")
     if callable(x):
-        return _Function(x)
+        return _Function(name, x)
     return Constant(number(name, x))

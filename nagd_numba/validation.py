@@ -19,6 +19,7 @@ from .kernels.rule import Range
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _DLPACK_CPU = 1
+_AT_ONCE = 1 << 16  # elements that are in the cache when they are looked at again
 
 
 class prefixed(contextlib.ContextDecorator):  # a context manager, named like those of contextlib
@@ -93,6 +94,7 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
     if not isinstance(x, np.ndarray):
+        not_sparse(name, x)
         x = _from_dlpack(name, x)
     if x.dtype not in DTYPES:
         raise TypeError(
@@ -101,6 +103,40 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
     return x if x.__class__ is np.ndarray else x.view(np.ndarray)  # np.matrix knows no vectors
+
+
+def not_sparse(name: str, x: Any) -> None:
+    """Raise for a sparse matrix, of SciPy or another library, which NumPy takes for a single object."""
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{name} is {type_of(x)}; a dense array is needed: {name}.toarray()")
+
+
+def finite(name: str, x: np.ndarray, dtype: np.dtype | None = None) -> None:
+    """Raise for an element that is not finite, or with `dtype`, that of samples, not in it; the first one is named."""
+    at = first_not_finite(x, dtype)
+    if at is not None:
+        column = f", column {at[1]}" if x.ndim == 2 else ""
+        where = f"at index {at[0]}" if dtype is None and not column else f"in row {at[0]}{column}"
+        kind = "" if dtype is None or dtype == x.dtype else f" (in {dtype})"
+        raise ValueError(f"{name} is {float(x[at])!r} {where}; finite numbers are needed{kind}")
+
+
+def first_not_finite(x: np.ndarray, dtype: np.dtype | None = None) -> tuple[int, ...] | None:
+    """The place of the first element of a vector or matrix that is not finite, or is not in `dtype`; None without."""
+    if x.dtype.kind != "f" or x.size == 0:
+        return None
+    kind = x.dtype if dtype is None else dtype
+    largest = min(float(np.finfo(kind).max), float(np.finfo(x.dtype).max))
+    rows = max(1, _AT_ONCE * len(x) // x.size)
+    for first in range(0, len(x), rows):
+        part = x[first : first + rows]
+        if not (part.min() >= -largest and part.max() <= largest):  # NaN is neither
+            with np.errstate(over="ignore", invalid="ignore"):
+                bad = ~np.isfinite(part.astype(kind))
+            if bad.any():
+                row, *rest = (int(k) for k in np.unravel_index(bad.argmax(), part.shape))
+                return first + row, *rest
+    return None
 
 
 def _from_dlpack(name: str, x: Any) -> np.ndarray:
@@ -213,7 +249,7 @@ def hyper_parameters(
         value = real(name, x)
         with np.errstate(over="ignore"):
             if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
-                raise ValueError(f"{name} is {value!r}; {range_of(name)} is needed (in {dtype})")
+                raise ValueError(f"{name} is {shown(x)}; {range_of(name)} is needed (in {dtype})")
         values.append(value)
     return tuple(values)
 
@@ -287,15 +323,24 @@ def number(
     if not inside or (finite and math.isinf(value)):
         upper = f" and {'<' if high_open else '<='} {high:g}" if high < math.inf else ""
         kind = "finite number" if finite else "number"
-        raise ValueError(f"{name} is {value!r}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
+        raise ValueError(f"{name} is {shown(x)}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
     return value
 
 
-def real(name: str, x: Any) -> float:
-    """`x` as a float, an integer too large for it as infinity; raises for what is no real number."""
+def shown(x: Any) -> str:
+    """A number for a message: integers as they are, but for endless ones, everything else as a float."""
     try:
-        if isinstance(x, str | bytes):
-            raise TypeError("text")
+        whole = operator.index(x)
+    except TypeError:
+        return repr(real("x", x))
+    return str(whole) if abs(whole) < 10**40 else repr(real("x", x))
+
+
+def real(name: str, x: Any) -> float:
+    """`x` as a float, an integer too large for it as infinity; raises for what is no real number, and for bools."""
+    try:
+        if isinstance(x, str | bytes | bool | np.bool_):
+            raise TypeError("text or a truth value")
         return float(x)
     except OverflowError:
         return math.inf

@@ -229,7 +229,7 @@ def test_functions():
     assert values(as_schedule("lr", lambda t: np.float32(0.5)), [0]).tolist() == [0.5]
 
 
-@pytest.mark.parametrize("x", [0.5, 1, np.float32(0.5), np.int8(1), np.array(0.25), True])
+@pytest.mark.parametrize("x", [0.5, 1, np.float32(0.5), np.int8(1), np.array(0.25)])
 def test_numbers(x):
     assert as_schedule("lr", x) == Constant(float(x))
 
@@ -242,11 +242,12 @@ def test_a_schedule_is_itself():
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (-1, ValueError, "lr is -1.0; a finite number >= 0"),
+        (-1, ValueError, "lr is -1; a finite number >= 0"),
         (math.nan, ValueError, "lr is nan"),
         (math.inf, ValueError, "lr is inf"),
         ("0.1", TypeError, "lr is '0.1'; a number"),
         (None, TypeError, "lr is None; a number"),
+        (True, TypeError, "lr is True; a number"),
         ([0.1, 0.2], TypeError, r"lr is \[0.1, 0.2\]; a number"),
         (1j, TypeError, "lr is 1j; a number"),
         (Cosine, TypeError, r"lr is the class Cosine; an instance is needed: Cosine\(...\)"),
@@ -261,3 +262,60 @@ def test_what_is_no_schedule(x, error, message):
 def test_the_base_has_no_values():
     with pytest.raises(NotImplementedError):
         values(Schedule(), [0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "ranges"),
+    [
+        (Constant, {"value": 0.1}, {"value": "number"}),
+        (StepDecay, {"initial": 0.1, "every": 2}, {"initial": "number", "every": "count", "factor": "positive"}),
+        (
+            Cosine,
+            {"peak": 0.1, "epochs": 3},
+            {"peak": "number", "epochs": "positive", "warmup": "number", "final": "number"},
+        ),
+        (InverseScaling, {"initial": 0.1}, {"initial": "number", "power": "number"}),
+        (
+            Adaptive,
+            {"initial": 0.1},
+            {"initial": "number", "patience": "whole", "tolerance": "number", "least": "number"},
+        ),
+        (Sutskever, {}, {"most": "number"}),
+        (Progress, {"updates": 10, "samples": 100}, {"updates": "count", "samples": "count"}),
+    ],
+)
+def test_every_parameter_is_checked_by_the_constructor(kind, good, ranges):
+    kind(**good)
+    bad = {
+        "number": [-1, -1e-300, math.nan, math.inf, -math.inf, True, "1", None, [1.0]],
+        "positive": [0, -3, math.nan, math.inf, False, "x", None],
+        "count": [0, -1, 0.5, 2.0, math.nan, True, "2", None],
+        "whole": [-1, 0.5, 2.0, math.nan, True, "2", None],
+    }
+    for name, range_ in ranges.items():
+        for value in bad[range_]:
+            with pytest.raises((TypeError, ValueError), match=f"^{kind.__name__}: {name} is "):
+                kind(**(good | {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StepDecay(0.1, every=-1), "StepDecay: every is -1; a whole number from 1 on is needed"),
+        (lambda: Cosine(0.1, epochs=-3), "Cosine: epochs is -3; a finite number > 0 is needed"),
+        (lambda: Cosine(0.1, 3, warmup=4), "Cosine: warmup is 4; a finite number >= 0 and <= 3 is needed"),
+        (lambda: Sutskever(1.5), "Sutskever: most is 1.5; a finite number >= 0 and <= 1 is needed"),
+        (lambda: Adaptive(2.0**60, patience=-(2**60)), "Adaptive: patience is -1152921504606846976; a whole"),
+    ],
+)
+def test_parameters_out_of_range(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+def test_edges_of_the_ranges():
+    assert values(Cosine(0.1, 3, warmup=3), [29, 30, 31]).tolist() == [0.1, 0.1, 0.0]
+    assert values(Cosine(np.float32(0.5), 0.5), [0])[0] == 0.5
+    assert values(Adaptive(0.1, patience=0, least=0.0), [0])[0] == 0.1
+    assert values(StepDecay(0, np.int64(1), factor=2), [0, 10]).tolist() == [0, 0]
+    assert values(Sutskever(1), [10**6])[0] == pytest.approx(1 - 1 / 8002)

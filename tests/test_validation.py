@@ -46,9 +46,10 @@ def test_what_is_no_whole_number(x):
 @pytest.mark.parametrize(
     ("x", "limits", "message"),
     [
-        (0, {"low_open": True}, "x is 0.0; a finite number > 0 is needed"),
-        (-1, {}, "x is -1.0; a finite number >= 0 is needed"),
-        (1, {"high": 1.0, "high_open": True}, "x is 1.0; a finite number >= 0 and < 1 is needed"),
+        (0, {"low_open": True}, "x is 0; a finite number > 0 is needed"),
+        (-1, {}, "x is -1; a finite number >= 0 is needed"),
+        (1, {"high": 1.0, "high_open": True}, "x is 1; a finite number >= 0 and < 1 is needed"),
+        (-(2**60), {}, "x is -1152921504606846976; a finite number >= 0 is needed"),
         (0.6, {"high": 0.5}, "x is 0.6; a finite number >= 0 and <= 0.5 is needed"),
         (math.inf, {}, "x is inf; a finite number >= 0 is needed"),
         (math.nan, {"finite": False}, "x is nan; a number >= 0 is needed"),
@@ -58,6 +59,12 @@ def test_what_is_no_whole_number(x):
 def test_numbers_out_of_range(x, limits, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         number("x", x, **limits)
+
+
+@pytest.mark.parametrize("x", [True, False, np.True_, "1", b"1", None, [1.0], 1j])
+def test_what_is_no_number(x):
+    with pytest.raises(TypeError, match=r"x is .*; a number is needed"):
+        number("x", x)
 
 
 def test_numbers_in_range():

@@ -22,8 +22,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..mlp import MLP, layout
+from ..mlp.arguments import apart
 from ..mlp.dataset import Data
-from ..validation import prefixed
+from ..validation import finite, prefixed
 from .coefs import packed, views
 from .descent import Descent, losses
 
@@ -144,7 +145,8 @@ class Perceptron(BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            For unfit arguments and parameters, and for parameters of the network that are no longer finite.
+            For unfit arguments and parameters, also where y or the weights of the samples are not finite in the dtype
+            of the training, and for parameters of the network that are not finite, before or afterwards.
         """
         with prefixed(f"{type(self).__name__}.fit"):
             return self._fit(X, y, sample_weight, incremental=False)
@@ -167,6 +169,11 @@ class Perceptron(BaseEstimator):
         if fresh:
             self._initialize(sizes, X.dtype)
         flat = self._trainable(sizes)
+        finite("the vector of coefs_ and intercepts_", flat)
+        apart("coefs_", flat, X=X, y=y)
+        finite("y", y, flat.dtype)
+        if weights is not None:
+            finite("sample_weight", weights, flat.dtype)
         if fresh or self.early_stopping == (getattr(self, "best_validation_score_", None) is None):
             self._watch(flat)
         self._descend(flat, sizes, X, y, weights, incremental)

@@ -21,7 +21,8 @@ from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from ..validation import prefixed
+from ..validation import finite, prefixed
+from .coefs import packed
 from .perceptron import Perceptron
 
 __all__ = ["NesterovMLPClassifier", "NesterovMLPRegressor"]
@@ -170,9 +171,15 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, (n_samples,); for multilabel an indicator matrix (n_samples, n_classes).
 
-        `X` is an array or sparse matrix of shape (n_samples, n_features).
+        `X` is an array or sparse matrix of shape (n_samples, n_features).  Raises ValueError where the network's
+        outputs are NaN, which have no class.
         """
-        return self._labels(self._outputs(self._validated(X)))
+        found = self._outputs(self._validated(X))
+        with prefixed(f"{type(self).__name__}.predict"):
+            if np.isnan(found).any():
+                finite("the vector of coefs_ and intercepts_", packed(self.coefs_, self.intercepts_)[1])
+                finite("the outputs", found, np.dtype(found.dtype))
+        return self._labels(found)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, (n_samples, n_classes), in the order of `classes_`.

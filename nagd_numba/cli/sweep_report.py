@@ -119,7 +119,7 @@ def _notes(sweep: Sweep) -> list[str]:
     lines = ["±: standard deviation over the seeds."] if sweep.config.seeds > 1 else []
     best, networks = sweep.best, len(sweep.points)
     if any(cell.diverged for row in sweep.cells for cell in row):
-        lines.append("Diverged: the loss became infinite or NaN.")
+        lines.append("Diverged: a loss or the parameters became infinite or NaN.")
     if best is None:
         lines.append(f"Every cell diverged; try an --lr below {min(sweep.config.lrs):g}.")
     else:

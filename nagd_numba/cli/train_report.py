@@ -122,7 +122,7 @@ def _caption(results: Sequence[Result], best: Best | None, config: Config) -> st
         accuracy = percent(best.epoch.validation_accuracy)
         lines.append(f"Best model: {best.method}, epoch {best.epoch.number}, {accuracy}.")
     if any(result.diverged for result in results):
-        lines.append(f"Diverged: the loss became infinite or NaN; try an --lr below {config.lr:g}.")
+        lines.append(f"Diverged: the train loss became infinite or NaN; try an --lr below {config.lr:g}.")
     return "\n".join(lines)
 
 

@@ -26,8 +26,8 @@ class Range(NamedTuple):
         return self.low <= value < self.below and (not self.whole or value == math.floor(value))
 
     def __str__(self) -> str:
-        kind = "whole" if self.whole else "finite"
-        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:g}" if self.below < math.inf else "")
+        kind, form = ("whole", ".0f") if self.whole else ("finite", "g")
+        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:{form}}" if self.below < math.inf else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,10 @@ class Rule:
         with np.errstate(over="ignore", invalid="ignore"):
             made = plain(self.constants)(hyper, dtype.type, options)
         if not all(map(np.isfinite, made)):
-            given = ", ".join(f"{name}={value!r}" for name, value in zip(self.hyper, hyper, strict=True))
+            given = ", ".join(
+                f"{name}={int(value) if self.range_of(name).whole else value!r}"
+                for name, value in zip(self.hyper, hyper, strict=True)
+            )
             raise ValueError(f"{given}: together they leave the range of {dtype}; smaller values are needed")
         return made
 

@@ -71,11 +71,11 @@ def states(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], needed: t
         )
 
 
-def apart(out: np.ndarray, **others: np.ndarray) -> None:
-    """Raise where `out` shares memory with what it is computed from."""
+def apart(written: str, out: np.ndarray, **others: np.ndarray) -> None:
+    """Raise where `out`, which has the name `written`, shares memory with what it is computed from."""
     for name, x in others.items():
         if np.may_share_memory(out, x):
-            validation.no_overlap([("out", out), (name, x)], written=("out",))
+            validation.no_overlap([(written, out), (name, x)], written=(written,))
 
 
 def inputs(spec: NetworkSpec, X: Any) -> np.ndarray:
@@ -179,6 +179,7 @@ def _disagree() -> NoReturn:
 def as_array(name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
+    validation.not_sparse(name, x)
     try:
         return np.asarray(x.detach() if hasattr(x, "detach") else x)
     except (TypeError, ValueError, RuntimeError) as error:

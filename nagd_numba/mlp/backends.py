@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.jit import SIMULATOR
-from ..validation import any_on_device, host_array, no_overlap, unsimulated
+from ..validation import any_on_device, finite, host_array, no_overlap, unsimulated
 from . import arguments
 from .cpu.trainer import Trainer
 from .dataset import Split, samples, split
@@ -24,7 +24,7 @@ class HostBackend:
     def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         arguments.host_precision(spec)
         self.spec = spec
-        name = "params2d" if many else "params"
+        self._name = name = "params2d" if many else "params"
         self.params = (_matrix if many else _vector)(spec, name, params)
         shape = (*self.params.shape[:-1], states * spec.size)
         self.vel = np.zeros(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
@@ -36,11 +36,17 @@ class HostBackend:
         return len(self.params) if self.params.ndim == 2 else 0
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
-        """The samples, checked, and which of them train."""
+        """The samples, checked with the parameters and states, and which of them train."""
         if isinstance(validation, tuple | list):
             validation = [*map(unsimulated, validation)]
         given = map(unsimulated, (X, y, weights))
-        return split(self.spec, samples(self.spec, *given), validation, seed)
+        parts = split(self.spec, samples(self.spec, *given), validation, seed)
+        for name, x in ((self._name, self.params), ("vel", self.vel)):
+            finite(name, x)
+            for data in (parts.data, parts.validation):
+                if data is not None:
+                    arguments.apart(name, x, X=data.X, y=data.y, sample_weight=data.weights)
+        return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
         return Trainer(self.spec, self.params, self.vel, parts.data, plan)
@@ -48,6 +54,10 @@ class HostBackend:
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
         return self.params
+
+    def states(self) -> np.ndarray:
+        """The states of the optimizer, in host memory."""
+        return self.vel
 
     def restore(self, values: np.ndarray) -> None:
         """Make these the parameters."""

@@ -51,13 +51,17 @@ def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None) -> Data:
             raise TypeError(f"{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
     x = X if type(X) is np.ndarray else arguments.as_array("X", X)
     arguments.input_shape(spec, x.shape)
+    validation.finite("X", x, spec.dtype)
     scale = arguments.UINT8_SCALE if x.dtype == np.uint8 else 1.0
     if x.dtype.name not in _AS_THEY_ARE or not x.dtype.isnative:
         x = arguments.inputs(spec, x)
     x = np.asarray(x)  # of a memory map the plain array
     if not x.flags.c_contiguous:
         x = np.ascontiguousarray(x)
-    t = arguments.targets(spec, y, len(x))
+    given = y if type(y) is np.ndarray else arguments.as_array("y", y)
+    arguments.target_kind(spec, given.dtype, given.shape, len(x))
+    validation.finite("y", given, spec.dtype)
+    t = arguments.targets(spec, given, len(x))
     if LOSSES[spec.loss].labels or LOSSES[spec.loss].binary:
         arguments.refuse_targets(spec, t, one_hot=False, only_if_bad=True)
     return Data(x, t, _weights(spec, weights, len(x)), scale)
@@ -71,10 +75,13 @@ def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray:
         raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
     if w.shape != (rows,):
         raise ValueError(f"sample_weight has shape {w.shape} and X {rows} rows; one weight a row is needed: ({rows},)")
-    with np.errstate(over="ignore"):
-        w = w.astype(spec.dtype)
-    if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
-        raise ValueError("sample_weight has negative, infinite or only zero weights; finite ones >= 0 are needed")
+    validation.finite("sample_weight", w, spec.dtype)
+    if (w < 0).any():
+        row = int((w < 0).argmax())
+        raise ValueError(f"sample_weight is {validation.shown(w[row])} in row {row}; weights >= 0 are needed")
+    w = w.astype(spec.dtype)
+    if not w.any():
+        raise ValueError("sample_weight has only zero weights; one > 0 is needed")
     return w
 
 

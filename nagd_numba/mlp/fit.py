@@ -12,7 +12,8 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, flag, function, number, prefixed, whole
+from ..validation import choice, first_not_finite, flag, function, prefixed, whole
+from . import clipping
 from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, columns, measured
@@ -20,7 +21,7 @@ from .plan import Plan
 from .progress import ProgressBar, telling
 from .rates import OPTIMIZERS, Rates, rule_of
 from .spec import NetworkSpec
-from .stopping import DIVERGED, Limits
+from .stopping import DIVERGED, Limits, advice, not_finite, wants_end
 
 
 class Trainable:
@@ -96,9 +97,11 @@ class Trainable:
         shuffle : bool
             False: every epoch takes the rows as they are.
         sample_weight : array of shape (n,), optional
-            Weights of the samples in the mean of a batch, finite, >= 0.
+            Weights of the samples in the mean of a batch, finite, >= 0; the loss and the metrics in the history are
+            weighted means.
         validation : float, or (X, y), or (X, y, sample_weight), optional
-            A share of the rows that is held back, or data of its own; evaluated after every epoch.
+            A share of the rows that is held back, or data of its own; evaluated after every epoch.  Its loss and
+            metrics are weighted means, too.
         metrics : sequence of {"accuracy", "mae", "mse"}
             Recorded for the training batches as they pass, and for the validation data.
         patience : int, optional
@@ -111,11 +114,12 @@ class Trainable:
         keep : {"last", "best"}
             Which parameters to end with: the last ones, or those with the lowest watched loss (`vel` is the last one).
         clip : float, optional
-            Gradients with a larger Euclidean norm are scaled down to it.
+            Gradients with a larger Euclidean norm are scaled down to it, however large they are; at least 1.2e-38 for
+            float32 and 1.5e-154 for float64.
         accumulate : int
             Batches whose gradients make one update together, as if they were one batch.
         callback : function of the History, optional
-            Called after every epoch; stops the training if it returns a true value.
+            Called after every epoch; returns True to stop the training, else False or None.
         history : History, optional
             The history of a training to continue (with its `params`, `vel`, `seed` and everything else): what follows
             is bit for bit what would have followed without a break.
@@ -127,7 +131,8 @@ class Trainable:
         Raises
         ------
         TypeError, ValueError
-            For unfit arguments, before anything is written.
+            For unfit arguments, before anything is written: also where X, y, `params`, `vel`, `sample_weight` or the
+            data for validation are not finite (in the model's dtype), and where data share memory with what is trained.
         KeyboardInterrupt
             Within about 0.1 s of Ctrl-C, between two updates; `params` and `vel` are then those of the last update.
 
@@ -138,8 +143,10 @@ class Trainable:
 
         Equal arguments give equal bits: neither the number of threads, nor the progress bar, nor the load of the
         machine has any influence (but for `time_budget`).  The memory of a training is allocated once, before its
-        first epoch.  A training whose loss is no longer finite stops, with a warning; `history.stopped` says why a
-        training ended early.
+        first epoch.  A training whose loss is no longer finite stops, with a warning that names what is not finite
+        (the loss, that of the validation, `params`, `vel`); so does one that ends with such `params` or `vel`.
+        `history.stopped` says why a training ended early.  The check of X reads it once, on the host, before the first
+        epoch.
 
         Examples
         --------
@@ -164,7 +171,7 @@ class Trainable:
         wanted = checked_metrics(spec, metrics)
         shuffle = flag("shuffle", shuffle)
         rates = Rates(lr, momentum, optimizer, spec.dtype)
-        largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
+        largest = clipping.limit(clip, spec.dtype)
         limits = Limits(patience, min_gain, target_loss, time_budget)
         parts = backend.split(X, y, sample_weight, validation, seed)
         past = History() if history is None else history
@@ -188,7 +195,7 @@ class Trainable:
             return rates.of_epoch(epoch * plan.updates(rows), reached())
 
         remaining = range(past.epochs, epochs)
-        bar = ProgressBar(progress, len(remaining) * plan.steps(rows), epochs)
+        bar = ProgressBar(flag("progress", progress), len(remaining) * plan.steps(rows), epochs)
         with bar, telling(params, vel):
             order = Order(parts.rows, seed, shuffle)
             for done in train_epochs(trainer, remaining, order, hyper, np.uint64(seed), bar.steps):
@@ -205,19 +212,20 @@ class Trainable:
                 past.seconds = before + time.perf_counter() - start
                 bar.epoch(past)
                 watched = past.last("validation_loss" if validated else "loss")
-                if best_params is not None and watched < best:
+                if best_params is not None and watched < best and first_not_finite(backend.values()) is None:
                     best, best_params[:] = watched, backend.values()
                 past.stopped = limits.reached(past, validated, rates.lr.ended(reached()))
-                if callback is not None and callback(past) and past.stopped is None:
+                if callback is not None and wants_end(callback(past)) and past.stopped is None:
                     past.stopped = "callback"
                 if past.stopped is not None:
                     break
+            found = not_finite(past, backend.values(), backend.states()) if remaining else []
             if best_params is not None and math.isfinite(best):
                 backend.restore(best_params)
-        if past.stopped == DIVERGED:
+        if found:
+            past.stopped = DIVERGED
             warnings.warn(
-                f"training diverged in epoch {past.epochs}: the loss is {past.last('loss')}; a smaller lr or clip= "
-                f"helps",
+                f"training diverged in epoch {past.epochs}: {', '.join(found)}; {advice(found)}",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -46,6 +46,8 @@ def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
     if _on_device(spec, params, X):
         return _device().predict(spec, params, X)
     z = _host_forward(spec, params, X)
+    if np.isnan(z.max()):  # it has no class
+        _refuse_nan(spec, params, X, z)
     return z.argmax(axis=1) if spec.loss == "cross_entropy" else (z > 0).astype(np.int64)
 
 
@@ -78,7 +80,7 @@ def value_and_grad(
         grads = out = np.empty(spec.size, spec.dtype)
     else:
         grads = arguments.parameters(spec, out, "out", write=True)
-        arguments.apart(grads, params=params, X=X, y=y)
+        arguments.apart("out", grads, params=params, X=X, y=y)
     dropout = _NO_DROPOUT if seed is None else (seed, spec.threshold, 1.0 - spec.dropout)
     kernel, functions = kernels.gradient_of(spec.dtype_name, spec.activation, spec.loss, spec.l2 != 0)
     value, bad = kernel(params, X, y, grads, spec.dims, spec.l2, dropout, functions)
@@ -95,6 +97,14 @@ def _host_forward(spec: NetworkSpec, params: Any, X: Any) -> np.ndarray:
     kernel, product = kernels.forward_of(spec.dtype_name, spec.activation, parallel)
     kernel(params, X, spec.dims, out, product)
     return out
+
+
+def _refuse_nan(spec: NetworkSpec, params: Any, X: Any, z: np.ndarray) -> NoReturn:
+    """Say where the NaN in the outputs `z` come from."""
+    validation.finite("X", arguments.as_array("X", X), spec.dtype)
+    validation.finite("params", arguments.parameters(spec, params))
+    row = int(np.isnan(z).any(axis=1).argmax())
+    raise ValueError(f"the outputs are NaN in row {row}, where infinities meet: X or params has too large numbers")
 
 
 def _on_device(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any = None) -> bool:

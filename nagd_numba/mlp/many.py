@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +11,8 @@ import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, flag, function, number, prefixed, whole
+from ..validation import choice, flag, function, prefixed, whole
+from . import clipping
 from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, measured
@@ -20,7 +20,7 @@ from .model import MLP
 from .plan import Plan
 from .progress import ProgressBar, telling
 from .rates import OPTIMIZERS, Rates, rule_of
-from .stopping import DIVERGED
+from .stopping import DIVERGED, not_finite, wants_end
 
 
 @prefixed("fit_many")
@@ -64,14 +64,14 @@ def fit_many(
     vel : array of shape (M, states * mlp.size), optional
         The states of the optimizer, a row for each network as `MLP.fit` has them, modified in place; zeros by default.
     callback : function of the list of histories, optional
-        Called after every epoch; stops the training if it returns a true value.
+        Called after every epoch; returns True to stop the training, else False or None.
     X, y, epochs, batch_size, optimizer, shuffle, sample_weight, validation, metrics, clip, accumulate, progress
         As for `MLP.fit`, the same for all networks.
 
     Returns
     -------
     list of M `History`
-        `stopped` is "diverged" for a network whose loss was not finite at the end.
+        `stopped` is "diverged" for a network of which a loss, the parameters or the states were not finite at the end.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def fit_many(
         Rates(own_lr, own_momentum, optimizer, spec.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)
     ]
-    largest = math.inf if clip is None else number("clip", clip, low_open=True, finite=False)
+    largest = clipping.limit(clip, spec.dtype)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
     parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
@@ -125,7 +125,7 @@ def fit_many(
             ]
         )
 
-    bar = ProgressBar(progress, epochs * plan.steps(rows), epochs)
+    bar = ProgressBar(flag("progress", progress), epochs * plan.steps(rows), epochs)
     with bar, telling(params2d, vel):
         order = Order(parts.rows, seeds, shuffle)
         for done in train_epochs(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps):
@@ -135,17 +135,19 @@ def fit_many(
                 past.append(measured(spec, done.sums[m], recorded, wanted, parts, flat[m]))
                 past.seconds = time.perf_counter() - start
             bar.epoch(histories[0])
-            if callback is not None and callback(histories):
+            if callback is not None and wants_end(callback(histories)):
                 for past in histories:
                     past.stopped = "callback"
                 break
-    diverged = [m for m, past in enumerate(histories) if not math.isfinite(past.last("loss"))]
+    flat, states = backend.values(), backend.states()
+    found = {m: not_finite(past, flat[m], states[m]) for m, past in enumerate(histories)}
+    diverged = [m for m in found if found[m]]
     for m in diverged:
         histories[m].stopped = DIVERGED
     if diverged:
         warnings.warn(
             f"{len(diverged)} of {networks} trainings diverged: networks {', '.join(map(str, diverged[:10]))}"
-            f"{', ...' if len(diverged) > 10 else ''}",
+            f"{', ...' if len(diverged) > 10 else ''}; of network {diverged[0]} {', '.join(found[diverged[0]])}",
             RuntimeWarning,
             stacklevel=3,
         )

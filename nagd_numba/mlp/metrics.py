@@ -11,7 +11,7 @@ from .cpu.trainer import evaluate
 from .dataset import Split
 from .losses import LOSSES
 from .spec import NetworkSpec
-from .sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
+from .sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
 
 METRICS = ("accuracy", "mae", "mse")
 
@@ -31,18 +31,18 @@ def checked_metrics(spec: NetworkSpec, metrics: Sequence[str]) -> tuple[str, ...
 
 
 def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> dict[str, float]:
-    """Loss and metrics, from what the kernels sum up."""
+    """Loss and metrics, weighted means both, from what the kernels sum up."""
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
     sums = sums.tolist()
-    rows = sums[ROWS_SEEN]
-    hits = rows * outputs if LOSSES[spec.loss].binary else rows
-    values = {"loss": (sums[LOSS] + sums[PENALTY]) / sums[WEIGHT] if sums[WEIGHT] else 0.0}
+    mass = sums[WEIGHT] or 1.0  # every weight is 0, and so is every sum
+    hits = mass * outputs if LOSSES[spec.loss].binary else mass
+    values = {"loss": (sums[LOSS] + sums[PENALTY]) / mass}
     if not metrics:
         return values
     shares = {
         "accuracy": sums[HIT] / hits,
-        "mae": sums[ABSOLUTE] / (rows * outputs),
-        "mse": sums[SQUARE] / (rows * outputs),
+        "mae": sums[ABSOLUTE] / (mass * outputs),
+        "mse": sums[SQUARE] / (mass * outputs),
     }
     return values | {name: float(shares[name]) for name in metrics}
 

@@ -209,6 +209,8 @@ class MLP(Trainable):
     def forward(self, params: Any, X: Any) -> Any:
         """The outputs of the last layer, without dropout: logits for the cross entropies.
 
+        NaN in X or params gives NaN.
+
         Parameters
         ----------
         params : array of shape (size,)
@@ -247,6 +249,9 @@ class MLP(Trainable):
 
         cross_entropy: the label with the largest output, int64, (n,).  binary_cross_entropy: 1 where the logit is
         positive, int64, (n, sizes[-1]).  mse: the outputs.  Parameters as for `forward`.
+
+        Raises ValueError where an output is NaN, which has no label: it says where X or params is not finite.  On a
+        device, where that would mean to wait, and in `compiled` nothing is raised: the first NaN is the largest output.
 
         >>> net = MLP([1, 2])
         >>> net.predict(np.array([-1, 1, 0, 0], np.float32), [[2.0], [-2.0]])

@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..history import History
-from ..validation import number, whole
+from ..validation import first_not_finite, flag, number, type_of, whole
 
 DIVERGED = "diverged"
+_LOSSES = "loss", "validation_loss"
+
+
+def wants_end(returned: Any) -> bool:
+    """Does what a callback returned end the training?"""
+    if returned is None:
+        return False
+    try:
+        return flag("what it returned", returned)
+    except (TypeError, ValueError) as error:
+        shape = f" of shape {returned.shape}" if hasattr(returned, "shape") else ""
+        raise TypeError(
+            f"callback returned {type_of(returned)}{shape}; True, which ends the training, False or None is needed"
+        ) from error
+
+
+def not_finite(history: History, params: np.ndarray, vel: np.ndarray) -> list[str]:
+    """What is no longer finite after a training, in words."""
+    found = [
+        f"the {name.replace('_', ' ')} is {history.last(name)}"
+        for name in _LOSSES
+        if name in history and not math.isfinite(history.last(name))
+    ]
+    for name, x in (("params", params), ("vel", vel)):
+        at = first_not_finite(x)
+        if at is not None:
+            found.append(f"{name} is {float(x[at])} at index {at[0]}")
+    return found
+
+
+def advice(found: Sequence[str]) -> str:
+    """What helps against it."""
+    if len(found) == 1 and found[0].startswith("the validation loss"):
+        return "are the validation data of another scale?"
+    return "a smaller lr or clip= helps"
 
 
 class Limits:

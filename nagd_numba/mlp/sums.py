@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 BLOCK = 128  # terms of one chain of fma: rounding errors grow with n/128 + 128 instead of n
-LOSS, WEIGHT, PENALTY, ROWS_SEEN, HIT, ABSOLUTE, SQUARE = range(7)  # the elements of an epoch's sums
-SUMS = 7
+LOSS, WEIGHT, PENALTY, HIT, ABSOLUTE, SQUARE = range(6)  # the elements of an epoch's sums
+SUMS = 6

@@ -16,13 +16,14 @@ from numpy import ndarray
 from .. import validation
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
-from ..kernels.rule import Rule
+from ..kernels.rule import Range, Rule
 from ..kernels.threading_layer import parallel_allowed
 from ._host import PARALLEL_FROM, apply, apply_lists
 from .guard import Guard
 from .optimizer import Optimizer
 
 GPU = "nagd_numba.gpu.launch"
+_STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 
 Ready = dict[tuple[Any, ...], Callable[..., int]]  # kernels that may be called on plain arrays with no check before
@@ -80,9 +81,14 @@ def step_number(t: Any, function: str) -> float:
     if t.__class__ is int and 0 < t < 1 << 53:
         return float(t)
     try:
-        return float(min(operator.index(t), 1 << 53))  # out of range, or of another type
+        if isinstance(t, bool):
+            raise TypeError("a truth value")
+        number = operator.index(t)
     except TypeError as error:
         raise TypeError(f"{function}: t is {t!r}; a whole number is needed: 1 for the first step") from error
+    if not 0 < number < 1 << 53:
+        raise ValueError(f"{function}: t is {validation.shown(number)}; {_STEPS} is needed")
+    return float(number)
 
 
 def choice_number(optimizer: Optimizer, name: str, x: Any) -> float:

@@ -15,8 +15,9 @@ type of the arrays:
     v = fma(g, g, v)
     p = rnd(p + rnd(rnd(-c g) / rnd(rnd(sqrt(v)) + eps)))
 
-`v` is PyTorch's to the last bit, and so are the parameters wherever PyTorch's square root is the rounded one; for the
-about 0.6 % of the numbers where it is not, see `nagd_numba.optimizers.adam`.
+From equal `p`, `g` and `v` a step makes PyTorch's `v` to the last bit, and its parameters wherever PyTorch's square
+root is the rounded one; for the about 0.6 % of the numbers where it is not, and for what a penalty makes of that over
+many steps, see `nagd_numba.optimizers.adam`.
 
 Reference: J. Duchi, E. Hazan and Y. Singer, J. Mach. Learn. Res. 12 (2011) 2121.
 """
@@ -143,9 +144,9 @@ def adagrad_step(
 
     Notes
     -----
-    `v` is that of `torch.optim.Adagrad` to the last bit, and `params` nearly: `nagd_numba.optimizers.adagrad` says
-    where they differ, and why.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit`
-    kernel use `nagd_numba.adagrad_update` on scalars.
+    From equal arrays a step makes the `v` of `torch.optim.Adagrad` to the last bit, and nearly its `params`:
+    `nagd_numba.optimizers.adagrad` says where they differ, and why.  Inside `@njit` functions and in `prange` as
+    `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.adagrad_update` on scalars.
 
     References
     ----------

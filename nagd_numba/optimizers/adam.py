@@ -16,9 +16,12 @@ Roundings are pinned to those of `torch.optim.Adam` on the CPU with AVX2 or AVX-
     v = fma(rnd((1 - beta2) g), g, rnd(beta2 v))
     p = rnd(p + rnd(rnd(-s m) / rnd(rnd(rnd(sqrt(v)) / c) + eps)))
 
-The moments are PyTorch's to the last bit.  The parameters are so wherever PyTorch's square root is the rounded one:
-its is Intel MKL's, which for about 0.6 % of the numbers returns a neighbour.  The denominator is then off by a unit or
-two in the last place, and a step by at most `4 u |step|`, `u` being the type's epsilon, before it is added to `p`.
+From equal `p`, `g`, `m` and `v` a step makes PyTorch's moments to the last bit.  It makes its parameters wherever
+PyTorch's square root is the rounded one: its is Intel MKL's, which for about 0.6 % of the numbers returns a neighbour.
+The denominator is then off by a unit or two in the last place, and a step by at most `4 u |step|`, `u` being the type's
+epsilon, before it is added to `p`.  Over many steps with given gradients the moments stay PyTorch's where `w = 0`, for
+they depend on the gradients alone.  With a penalty they depend on `p` as well, and follow it: after the first step in
+which an element of `p` is another, its moments may be.
 (PyTorch's `fused=True` rounds differently, depending on how a vector is cut.)
 
 Reference: D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.
@@ -190,8 +193,9 @@ def adam_step(
 
     Notes
     -----
-    `m` and `v` are those of `torch.optim.Adam` to the last bit, and `params` nearly: `nagd_numba.optimizers.adam` says
-    where they differ, and why.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit`
+    From equal arrays a step makes the `m` and `v` of `torch.optim.Adam` to the last bit, and nearly its `params`:
+    `nagd_numba.optimizers.adam` says where they differ, and why, and that over many steps a weight decay carries the
+    difference into the moments.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit`
     kernel use `nagd_numba.adam_update` on scalars.
 
     References

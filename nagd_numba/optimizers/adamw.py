@@ -3,7 +3,8 @@
     p <- (1 - lr w) p                       the weight decay w
     m, v, p as in Adam (`adam.py`) without its penalty
 
-Roundings are pinned to those of `torch.optim.AdamW`, as they are in Adam to those of `torch.optim.Adam`.
+Roundings are pinned to those of `torch.optim.AdamW`, as they are in Adam to those of `torch.optim.Adam`.  The moments
+do not depend on `p`: with given gradients they stay PyTorch's to the last bit.
 
 Reference: I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.
 """

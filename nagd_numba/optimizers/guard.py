@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,42 @@ import numpy as np
 from .. import validation
 from ..kernels import reductions
 from ..kernels.rule import Rule
+from . import scaled
 from ._host import Groups, use_parallel
 
 POLICIES = ("propagate", "skip", "raise")
+
+_DOUBLE = np.dtype(np.float64)
+_POWER = 600  # gradients times 2^-600 or 2^600 have squares that neither overflow nor underflow where others do
+
+
+class _Option:
+    """An attribute of a guard that is checked whenever it is set."""
+
+    def __init__(self, checked: Callable[[str, Any], Any]) -> None:
+        self._checked = checked
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, guard: Guard | None, owner: type) -> Any:
+        return self if guard is None else guard.__dict__[self._name]
+
+    def __set__(self, guard: Guard, value: Any) -> None:
+        with validation.prefixed("Guard"):
+            guard.__dict__[self._name] = self._checked(self._name, value)
+
+
+def _limit(name: str, x: Any) -> float:
+    return math.inf if x is None else validation.number(name, x, low_open=True, finite=False)
+
+
+def _scale(name: str, x: Any) -> float:
+    return validation.number(name, x, low_open=True)
+
+
+def _policy(name: str, x: Any) -> str:
+    return POLICIES[validation.choice(name, x, POLICIES)]
 
 
 class Guard:
@@ -27,21 +60,25 @@ class Guard:
     Parameters
     ----------
     clip_norm : float, optional
-        Largest Euclidean norm, of all arrays of a list together; > 0.
+        Largest Euclidean norm, of all arrays of a list together; > 0.  None, or infinity, clips nothing.
     clip_value : float, optional
-        Largest size of an element, > 0.
+        Largest size of an element, > 0; the same.
     nonfinite : {"propagate", "skip", "raise"}
         With an infinity or NaN among the gradients: go on; leave parameters and states as they are (`skipped` says so,
         and a number `t` of the step should not be counted on); or do so and raise `FloatingPointError`.
     grad_scale : float
-        What the loss was multiplied by, > 0.  The attribute may be changed between steps.
+        What the loss was multiplied by, finite, > 0.
 
     Attributes
     ----------
+    clip_norm, clip_value, nonfinite, grad_scale
+        The parameters.  They may be set between steps, and are checked when they are; a limit of None reads infinity.
     norm : float
-        The Euclidean norm of `g / grad_scale` in the last step, before any clipping.
+        The Euclidean norm of `g / grad_scale` in the last step, before any clipping; infinity where it is larger than
+        the largest float64.
     nonfinite_count : int
-        Its elements that are infinite or NaN.
+        The elements of `g` that are infinite or NaN, and those that the division by `grad_scale` makes infinite where
+        no clipping brings them back.
     dot : float
         The sum of its products with the velocity (`vel`, `m`, or `iterate`) after the step, or NaN after a skipped one.
         With torch's convention a negative one, with the others a positive one, says that the last move was uphill: the
@@ -54,6 +91,10 @@ class Guard:
     The sums are formed in float64 in the pass of the step itself, in an order that depends on the lengths alone: any
     number of threads, and any processor, gives equal bits.  `clip_norm`, "skip" and "raise" need them before: they
     cost another pass over the gradients.  With none of the options the step has the bits of one without a guard.
+
+    Gradients of any size are clipped to the right length.  Where the sum of their squares, or the factor of a step,
+    leaves the range of its type (float64 gradients from 1e154 on or all below 1e-154, a `grad_scale` of 1e-320), the
+    sums are formed again of gradients times a power of two, and the step takes a scaled copy of the gradients.
 
     For contiguous arrays in host memory; from Python.
 
@@ -72,6 +113,11 @@ class Guard:
     (True, 1, array([-0.6, -0.8]))
     """
 
+    clip_norm = _Option(_limit)
+    clip_value = _Option(_limit)
+    nonfinite = _Option(_policy)
+    grad_scale = _Option(_scale)
+
     def __init__(
         self,
         clip_norm: float | None = None,
@@ -79,12 +125,8 @@ class Guard:
         nonfinite: str = "propagate",
         grad_scale: float = 1.0,
     ) -> None:
-        with validation.prefixed("Guard"):
-            self.clip_norm = math.inf if clip_norm is None else validation.number("clip_norm", clip_norm, low_open=True)
-            self.clip_value = (
-                math.inf if clip_value is None else validation.number("clip_value", clip_value, low_open=True)
-            )
-            validation.choice("nonfinite", nonfinite, POLICIES)
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
         self.nonfinite = nonfinite
         self.grad_scale = grad_scale
         self.norm = self.dot = math.nan
@@ -93,7 +135,6 @@ class Guard:
 
     def step(self, rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
         """Step each of several groups of arrays, after checking everything."""
-        scale = validation.number("grad_scale", self.grad_scale, low_open=True)
         checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in checked for pair in group]
         validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
@@ -102,9 +143,16 @@ class Guard:
             values = validation.hyper_parameters(hyper, dtype, rule.range_of)
             rule.scalars(values, dtype, options)
         flat = [[x.reshape(-1) for x in _in_one_order([x for _, x in group])] for group in checked]
-        factor = 1.0 / scale
-        if self.nonfinite != "propagate" or self.clip_norm < math.inf:
-            self._found([_gradient_sums(group[1]) for group in flat], scale)
+        grads = used = [x[1] for x in flat]
+        self._check_limits(grads)
+        factor, by = 1.0 / self.grad_scale, None
+        known = self.nonfinite != "propagate" or self.clip_norm < math.inf or not _ordinary(factor, grads)
+        if known:
+            length = self._found([_gradient_sums(g) for g in grads], grads)
+            factor, by = self._factor(length, grads)
+            if by is not None:
+                used = [scaled.times(g, by) for g in grads]
+            self._add_overflows(used, factor)
             if self.nonfinite_count > 0 and self.nonfinite != "propagate":
                 self.skipped, self.dot = True, math.nan
                 if self.nonfinite == "raise":
@@ -112,23 +160,77 @@ class Guard:
                         f"{self.nonfinite_count} of the gradients are infinite or NaN; nothing was changed"
                     )
                 return
-            if self.norm > self.clip_norm:
-                factor *= self.clip_norm / self.norm
         totals = []
-        for p, g, *states in flat:
+        for (p, _, *states), g in zip(flat, used, strict=True):
             sums = reductions.new_sums(p.size)
             kernel = reductions.step_kernel(rule, options, p.dtype, use_parallel(p.size))
             kernel(p, _read_only(g), tuple(states), values, factor, self.clip_value, sums)
             totals.append(sums[-1])
-        self._found(totals, scale)
-        self.dot = sum(float(x[reductions.DOT]) for x in totals) / scale if rule.states else math.nan
+        if not known:
+            self._found(totals, grads)
+            self._add_overflows(grads, factor)
+        self.dot = math.nan
+        if rule.states:
+            self.dot = self._dot(sum(float(x[reductions.DOT]) for x in totals), by, grads, [x[2] for x in flat])
         self.skipped = False
         for params, _, *written in groups:
             validation.tell_torch(params, *written)
 
-    def _found(self, totals: Sequence[np.ndarray], scale: float) -> None:
-        self.norm = math.sqrt(sum(float(x[reductions.SQUARES]) for x in totals)) / scale
+    def _found(self, totals: list[np.ndarray], grads: list[np.ndarray]) -> scaled.Number:
+        """Set `norm` and `nonfinite_count` from the sums of the gradients; returns the norm of the gradients."""
+        total = sum(float(x[reductions.SQUARES]) for x in totals)
         self.nonfinite_count = sum(int(x[reductions.BAD]) for x in totals)
+        length: scaled.Number = math.sqrt(total), 0
+        self.norm = length[0] / self.grad_scale
+        if self.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE) and any(x.any() for x in grads):
+            power = _POWER if total < 1.0 else -_POWER
+            total = sum(float(_gradient_sums(np.ldexp(g, power))[reductions.SQUARES]) for g in grads)
+            length = math.sqrt(total), -power
+            self.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
+        return length
+
+    def _factor(self, length: scaled.Number, grads: list[np.ndarray]) -> tuple[float, scaled.Number | None]:
+        """What the kernel multiplies by; and what the gradients are multiplied by before, where that is no factor."""
+        inverse, clipped = 1.0 / self.grad_scale, self.norm > self.clip_norm
+        shrink = self.clip_norm / self.norm if clipped else 1.0
+        factor = inverse * shrink if clipped else inverse
+        exact = scaled.ordinary(inverse, _DOUBLE) and scaled.ordinary(shrink, _DOUBLE)
+        if self.nonfinite_count > 0 or (exact and _ordinary(factor, grads)):
+            return factor, None
+        if clipped:
+            return 1.0, scaled.quotient((self.clip_norm, 0), length)
+        return 1.0, scaled.quotient((1.0, 0), (self.grad_scale, 0))
+
+    def _add_overflows(self, grads: list[np.ndarray], factor: float) -> None:
+        """Count the finite gradients that the factor makes infinite."""
+        if self.nonfinite_count > 0 or self.clip_value < math.inf:
+            return
+        for g in grads:
+            if min(self.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
+                with np.errstate(over="ignore"):
+                    product = g * g.dtype.type(factor)
+                self.nonfinite_count += int(np.count_nonzero(~np.isfinite(product)))
+
+    def _check_limits(self, grads: list[np.ndarray]) -> None:
+        """Raise for a limit that is 0 in the type of the arrays."""
+        for name, x in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
+            for dtype in {g.dtype for g in grads}:
+                least = scaled.limits(dtype)[0]
+                if x < least:
+                    raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
+
+    def _dot(self, total: float, by: scaled.Number | None, grads: list[np.ndarray], states: list[np.ndarray]) -> float:
+        """`dot`, from what the kernels summed up: of the gradients times `by`."""
+        plain: float = total / self.grad_scale
+        if self.nonfinite_count > 0 or (by is None and math.isfinite(plain)):
+            return plain
+        exact = scaled.dot(grads, states)
+        return plain if exact is None else scaled.value(scaled.quotient(exact, (self.grad_scale, 0)))
+
+
+def _ordinary(factor: float, grads: list[np.ndarray]) -> bool:
+    """Is the factor a normal number in the type of each array?"""
+    return all(scaled.ordinary(factor, g.dtype) for g in grads)
 
 
 def _gradient_sums(g: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That 
 224 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
 to float32 after every factor, whatever the type of the parameters, and so does "torch".
 
-Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `adam.py`; its two steps of the
+Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `adam.py`, with the same bits of the
+moments under the same conditions (also with `decoupled=True`, where they do not depend on `p`); its two steps of the
 parameters are rounded one after the other.  (Its `foreach` form divides by `sqrt(1 - beta2^t)` after the root instead.)
 
 Reference: T. Dozat, ICLR workshop 2016 (whose algorithm has another factor beta2 at v, which no framework has).

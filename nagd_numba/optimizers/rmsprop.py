@@ -12,8 +12,9 @@ Roundings are pinned to those of `torch.optim.RMSprop` on the CPU (`foreach` or 
     v = fma(rnd((1 - alpha) g), g, rnd(alpha v))
     p = rnd(p + rnd(rnd(-lr g) / rnd(rnd(sqrt(v)) + eps)))
 
-`v` is PyTorch's to the last bit, and so are the parameters wherever PyTorch's square root is the rounded one; for the
-about 0.6 % of the numbers where it is not, see `nagd_numba.optimizers.adam`.
+From equal `p`, `g` and `v` a step makes PyTorch's `v` to the last bit, and its parameters wherever PyTorch's square
+root is the rounded one; for the about 0.6 % of the numbers where it is not, and for what a penalty makes of that over
+many steps, see `nagd_numba.optimizers.adam`.
 
 PyTorch's options `momentum` and `centered` are left out: each needs an array more, in every step.  With an average of
 the gradient beside the one of its square the method is Adam.
@@ -139,9 +140,10 @@ def rmsprop_step(
 
     Notes
     -----
-    `v` is that of `torch.optim.RMSprop` (without its `momentum` and `centered`) to the last bit, and `params` nearly:
-    `nagd_numba.optimizers.rmsprop` says where they differ, and why.  Inside `@njit` functions and in `prange` as
-    `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.rmsprop_update` on scalars.
+    From equal arrays a step makes the `v` of `torch.optim.RMSprop` (without its `momentum` and `centered`) to the last
+    bit, and nearly its `params`: `nagd_numba.optimizers.rmsprop` says where they differ, and why.  Inside `@njit`
+    functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.rmsprop_update` on
+    scalars.
 
     References
     ----------

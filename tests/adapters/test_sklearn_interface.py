@@ -239,3 +239,37 @@ else:
     raise AssertionError("imported")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_not_finite_is_named():
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(30, 4)).astype(np.float32), rng.integers(0, 3, 30)
+    model = NesterovMLPClassifier((5,), max_iter=1, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, labels)
+    model.coefs_[0][1, 2] = np.nan
+    said = r"the vector of coefs_ and intercepts_ is nan at index 7; finite numbers are needed"
+    with pytest.raises(ValueError, match=f"^NesterovMLPClassifier.predict: {said}"):
+        model.predict(X)
+    with pytest.raises(ValueError, match=f"^NesterovMLPClassifier.partial_fit: {said}"):
+        model.partial_fit(X, labels)
+    with pytest.raises(ValueError, match=f"^NesterovMLPClassifier.fit: {said}"):
+        model.set_params(warm_start=True).fit(X, labels)
+    y = X[:, 0].astype(float)
+    y[3] = 1e100  # sklearn's checks have not heard of float32
+    with pytest.raises(
+        ValueError, match=r"NesterovMLPRegressor.fit: y is 1e\+100 in row 3, column 0; .*\(in float32\)"
+    ):
+        NesterovMLPRegressor(max_iter=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"fit: sample_weight is 1e\+100 in row 3; .*\(in float32\)"):
+        NesterovMLPClassifier(max_iter=1).fit(X, labels, np.where(y == 1e100, 1e100, 1.0))
+
+
+def test_weights_are_no_data():
+    """X in the memory of `coefs_` would change as it is trained on."""
+    model = NesterovMLPRegressor(hidden_layer_sizes=(4,), max_iter=1, warm_start=True, random_state=0)
+    X = np.random.default_rng(0).normal(size=(8, 4))
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"NesterovMLPRegressor.fit: coefs_ and X overlap in memory; .*X\.copy\(\)"):
+        model.fit(model.coefs_[0], X[:4, 0])

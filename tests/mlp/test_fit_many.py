@@ -156,12 +156,37 @@ def test_divergence_of_one_leaves_the_others_alone():
     net, params, X, y = networks(5)
     expected = check(net, params[[0, 1, 3, 4]], X, y)[0]
     lr = [0.05, 0.05, 1e30, 0.05, 0.05]
-    with pytest.warns(RuntimeWarning, match="1 of 5 trainings diverged: networks 2$") as told:
+    with pytest.warns(
+        RuntimeWarning, match="1 of 5 trainings diverged: networks 2; of network 2 the loss is nan, params is"
+    ) as told:
         histories = fit_many(net, params, X, y, 3, 16, lr)
     assert told[0].filename == __file__
     assert [history.stopped for history in histories] == [None, None, "diverged", None, None]
     assert not math.isfinite(histories[2].last("loss"))
     assert params[[0, 1, 3, 4]].tobytes() == expected.tobytes()
+
+
+def test_a_network_whose_last_update_overflows():
+    """Its losses are finite, and its parameters are not."""
+    net, params, X, y = networks(3)
+    with pytest.warns(RuntimeWarning, match=r"networks 1; of network 1 params is -?(inf|nan) at index \d+") as told:
+        histories = fit_many(net, params, 1e3 * X, y, 1, len(X), [0.0, 1e38, 0.0], optimizer="gd")
+    assert len(told) == 1
+    assert math.isfinite(histories[1].last("loss"))
+    assert [history.stopped for history in histories] == [None, "diverged", None]
+
+
+def test_data_that_are_not_finite():
+    net, params, X, y = networks(3)
+    params[1, 4] = math.nan
+    with pytest.raises(ValueError, match=r"^fit_many: params2d is nan in row 1, column 4; finite numbers are needed$"):
+        fit_many(net, params, X, y)
+    params[1, 4] = 0
+    X[7, 2] = math.inf
+    with pytest.raises(ValueError, match=r"^fit_many: X is inf in row 7, column 2; finite numbers are needed$"):
+        fit_many(net, params, X, y)
+    with pytest.raises(ValueError, match=r"^fit_many: params2d and X overlap in memory"):
+        fit_many(net, params, params.reshape(-1)[: 3 * net.sizes[0]].reshape(3, -1), y[:3])
 
 
 def test_tensors():

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nagd_numba import MLP, fit_many
 from nagd_numba.history import History
 from nagd_numba.mlp.stopping import Limits
 from nagd_numba.schedules import Adaptive, Cosine, Fista
 from tests.helpers.backends import JIT_OFF
-from tests.helpers.training import assert_same, fitted, problem
+from tests.helpers.training import TANH, assert_same, fitted, problem
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled kernels")
 
@@ -182,6 +183,61 @@ def test_divergence(keep):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert net.fit(start, X, y, 50, 16, lr=1e30, clip=1e-30).stopped is None
+
+
+def test_each_warning_names_what_is_not_finite():
+    net, params, X, y = problem((5, 7, 2), rows=20, **TANH)
+    far = X.copy(), y.copy()
+    far[1][0] = 1e200  # finite, and its square is not
+    with pytest.warns(RuntimeWarning, match=r"in epoch 1: the validation loss is inf; are the validation data of an"):
+        history = net.fit(params.copy(), X, y, 3, 20, validation=far)
+    assert history.stopped == "diverged"
+    with pytest.warns(RuntimeWarning, match=r"in epoch 1: params is -?(inf|nan) at index \d+; a smaller lr or clip="):
+        history = net.fit(params.copy(), 1e5 * X, 1e150 * y, 1, 20, lr=1e300, optimizer="gd")
+    assert history.stopped == "diverged"
+    assert math.isfinite(history.last("loss"))
+    linear = MLP([5, 2], loss="mse", dtype="float64")
+    with pytest.warns(RuntimeWarning, match=r"in epoch 1: vel is inf at index \d+; a smaller lr or clip= helps"):
+        # The square of the gradient is infinite, and so all steps from then on are 0.
+        linear.fit(np.zeros(12), 1e10 * X, 1e150 * y, 1, 20, lr=1e-3, optimizer="adam")
+
+
+def test_the_best_parameters_are_finite():
+    """The loss of the second epoch is lower, and its update makes them infinite."""
+    net, params, X, y = problem((5, 7, 2), rows=20, **TANH)
+    with pytest.warns(RuntimeWarning, match="in epoch 2: params is"):
+        history = net.fit(params, X, 1e3 * y, 2, 20, lr=lambda t: (1e-6, 1e308)[t], optimizer="gd", keep="best")
+    assert history["loss"][1] < history["loss"][0]
+    assert np.isfinite(params).all()
+
+
+@pytest.mark.parametrize("returned", [True, np.True_, 1])
+def test_a_callback_ends_the_training(returned):
+    net, params, X, y = problem()
+    assert net.fit(params, X, y, 5, 16, callback=lambda history: returned).epochs == 1
+    for harmless in (None, False, np.False_, 0):
+        assert net.fit(params, X, y, 2, 16, callback=lambda history, x=harmless: x).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            np.ones(3),
+            r"callback returned a numpy.ndarray of shape \(3,\); True, which ends the training, False or None",
+        ),
+        (np.zeros(0), "callback returned a numpy.ndarray"),
+        (0.25, "callback returned a float"),
+        ("stop", "callback returned a str"),
+        ({}, "callback returned a dict"),
+    ],
+)
+def test_what_a_callback_may_not_return(returned, message):
+    net, params, X, y = problem()
+    with pytest.raises(TypeError, match=message):
+        net.fit(params, X, y, 5, 16, callback=lambda history: returned)
+    with pytest.raises(TypeError, match=message):
+        fit_many(net, params[None].copy(), X, y, 5, 16, callback=lambda histories: returned)
 
 
 INTERRUPTED = """

@@ -288,3 +288,25 @@ def test_repr():
     net = MLP((2, 3), "tanh", "mse", 0.5, 0.1, "float64")
     assert repr(net) == "MLP([2, 3], activation='tanh', loss='mse', dropout=0.5, l2=0.1, dtype='float64')"
     assert repr(eval(repr(net))) == repr(net)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_nan_has_no_label(loss):
+    """The outputs are NaN, as NumPy's would be; a label cannot be."""
+    net = MLP([3, 4, 2], loss=loss)
+    params, X = net.init(0), np.ones((5, 3), np.float32)
+    bad_X, bad_params = X.copy(), params.copy()
+    bad_X[3, 1] = bad_params[7] = np.nan
+    assert np.isnan(net.forward(params, bad_X)[3]).all()
+    assert np.isfinite(np.delete(net.forward(params, bad_X), 3, axis=0)).all()
+    assert np.isnan(net.predict_proba(params, bad_X)[3]).all()
+    with pytest.raises(ValueError, match=r"^MLP.predict: X is nan in row 3, column 1; finite numbers are needed$"):
+        net.predict(params, bad_X)
+    with pytest.raises(ValueError, match=r"^MLP.predict: params is nan at index 7; finite numbers are needed$"):
+        net.predict(bad_params, X)
+    net = MLP([1, 1, 2], activation="identity", loss=loss)
+    params = np.array([3e38, 0, 0, 0, 0, 0], np.float32)
+    with pytest.raises(
+        ValueError, match="the outputs are NaN in row 1, where infinities meet: X or params has too large"
+    ):
+        net.predict(params, [[1.0], [10.0]])

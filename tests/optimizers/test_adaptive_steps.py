@@ -70,8 +70,12 @@ def test_large_vectors_take_the_parallel_way():
 @pytest.mark.parametrize(
     ("step", "changes", "error", "message"),
     [
-        (adam_step, {"t": 0}, ValueError, "t is 0.0; a whole number >= 1 and < "),
-        (adam_step, {"t": -3}, ValueError, "t is -3.0; a whole number >= 1"),
+        (adam_step, {"t": 0}, ValueError, "t is 0; a whole number >= 1 and < 9007199254740992 is needed"),
+        (adam_step, {"t": -3}, ValueError, "t is -3; a whole number >= 1"),
+        (adam_step, {"t": 2**60}, ValueError, "adam_step: t is 1152921504606846976; a whole number >= 1"),
+        (adam_step, {"t": np.uint64(2**63)}, ValueError, "t is 9223372036854775808; a whole number >= 1"),
+        (adam_step, {"t": True}, TypeError, "t is True; a whole number is needed"),
+        (adam_step, {"lr": -1}, ValueError, "lr is -1; a finite number >= 0"),
         (adam_step, {"t": 1.0}, TypeError, "t is 1.0; a whole number is needed: 1 for the first step"),
         (adam_step, {"t": 10**400}, ValueError, "t is .*; a whole number >= 1 and < "),
         (adam_step, {"t": None}, TypeError, "t is None; a whole number is needed"),

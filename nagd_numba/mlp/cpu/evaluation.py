@@ -21,7 +21,7 @@ from ...kernels.pointers import (
     spill,
 )
 from ...kernels.template import template
-from ..sums import ABSOLUTE, HIT, LOSS, ROWS_SEEN, SQUARE, SUMS, WEIGHT
+from ..sums import ABSOLUTE, HIT, LOSS, SQUARE, SUMS, WEIGHT
 from . import backprop, losses, minibatch
 from .inference import aligned, scratch, widths
 from .kernel_arguments import EVALUATION, FUNCTIONS, SAMPLES
@@ -64,10 +64,9 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
                 weight = np.float64(pointer_at(samples.weights, T)[order[i]])
             result[LOSS] += weight * sums[i]
             result[WEIGHT] += weight
-            result[ROWS_SEEN] += 1.0
-            result[HIT] += measures[3 * i]
-            result[ABSOLUTE] += measures[3 * i + 1]
-            result[SQUARE] += measures[3 * i + 2]
+            result[HIT] += weight * measures[3 * i]
+            result[ABSOLUTE] += weight * measures[3 * i + 1]
+            result[SQUARE] += weight * measures[3 * i + 2]
         keep_alive(x, hidden, z, deltas, buffer, panel, sums, measures)
 
     return evaluate_part

@@ -32,8 +32,9 @@ from ...kernels.pointers import (
 )
 from ...kernels.rounding import mul
 from ...kernels.template import template
+from ..clipping import DOWN, smallest
 from ..dropout import splitmix
-from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, ROWS_SEEN, SQUARE, WEIGHT
+from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
 from . import backprop, losses, minibatch, updates
 from .inference import penalty_interface, widths
 from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Functions, Memory, Network
@@ -107,7 +108,9 @@ def weights_share(restore, restore_step, weights_share, T):
 
 
 @template
-def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel_for, apply, penalty, squares, T):
+def train_steps(
+    rows_share, rows_locate, weights_share, weights_locate, parallel_for, apply, penalty, squares, T, DOWN, SMALLEST
+):
     """Steps `first` to below `last` of an epoch of one network; `sums` grows by what they find."""
 
     def train_steps(network, samples, batches, memory, functions, first, last, shares):
@@ -148,12 +151,14 @@ def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel
                     mass += np.float64(batch_weights[i])
             sums[LOSS] += batches.loss_factor * loss
             sums[WEIGHT] += mass
-            sums[ROWS_SEEN] += np.float64(rows)
             if batches.measure != 0:
                 for i in range(rows):
-                    sums[HIT] += measures[3 * i]
-                    sums[ABSOLUTE] += measures[3 * i + 1]
-                    sums[SQUARE] += measures[3 * i + 2]
+                    weight = 1.0
+                    if samples.weighted != 0:
+                        weight = np.float64(batch_weights[i])
+                    sums[HIT] += weight * measures[3 * i]
+                    sums[ABSOLUTE] += weight * measures[3 * i + 1]
+                    sums[SQUARE] += weight * measures[3 * i + 2]
             if l2 != 0:
                 sums[PENALTY] += mass * penalty(
                     functions.penalty, params, pointer_at(network.sizes, np.int64), network.layers, l2, lanes
@@ -170,13 +175,24 @@ def train_steps(rows_share, rows_locate, weights_share, weights_locate, parallel
                 if batches.clip < math.inf:
                     norm = math.sqrt(squares(functions.squares, grads, 0, network.size, lanes))
                     if norm > batches.clip:
-                        shrink = T(batches.clip / norm)
-                        for i in range(network.size):
-                            grads[i] = mul(grads[i], shrink)
+                        shrink = batches.clip / norm
+                        if shrink < SMALLEST:
+                            multiply(grads, network.size, T(DOWN))
+                            norm = math.sqrt(squares(functions.squares, grads, 0, network.size, lanes))
+                            multiply(grads, network.size, T(1.0 / norm))
+                            shrink = batches.clip
+                        multiply(grads, network.size, T(shrink))
                 scalars = shifted(pointer_at(network.scalars, T), update * batches.scalars)
                 apply(functions.apply, params, grads, pointer_at(network.states, T), network.size, scalars)
 
     return train_steps
+
+
+@inlined
+def multiply(x, size, factor):
+    """Each element of `x` by a factor, in place."""
+    for i in range(size):
+        x[i] = mul(x[i], factor)
 
 
 @template
@@ -296,6 +312,8 @@ def steps_kernel(dtype: str) -> Linked:
         penalty=penalty_interface(dtype).call,
         squares=reductions.squares_interface(dtype).call,
         T=T,
+        DOWN=DOWN[dtype],
+        SMALLEST=smallest(dtype),
     )
     given = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS, _n, _n, _n)
     return linked(bound, Interface(types.void(*given)), from_python=True)

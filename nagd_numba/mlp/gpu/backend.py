@@ -9,7 +9,7 @@ import numpy as np
 
 from ...gpu import device_array, driver, streams
 from ...gpu.device_array import EXACT, DeviceMemory, describe
-from ...validation import is_device_array, plain_tensor
+from ...validation import finite, is_device_array, plain_tensor
 from .. import arguments
 from ..dataset import Split, samples, split
 from ..plan import Plan
@@ -27,7 +27,7 @@ class DeviceBackend:
 
     def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         self.spec = spec
-        name = "params2d" if many else "params"
+        self._name = name = "params2d" if many else "params"
         check = arguments.matrix if many else arguments.vector
         self.params = describe(name, params, write=True)
         check(spec, name, np.dtype(self.params.dtype), self.params.shape)
@@ -40,6 +40,7 @@ class DeviceBackend:
         self._driver = driver.current()
         self.device = device_array.one_device(given)
         tf32.check(spec.precision, self.device)
+        self._states = states
         self.networks = self.params.shape[0] if many else 0
         if vel is None:
             fresh = self._driver.upload(np.zeros(shape if states else 1, spec.dtype), self.device)
@@ -48,11 +49,13 @@ class DeviceBackend:
         self._stream = streams.stream_of(None, params, self.device)
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
-        """The samples, checked on the host, and which of them train."""
+        """The samples, checked on the host with the parameters and states, and which of them train."""
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
         given = (self._on_host(x) for x in (X, y, weights))
         parts = split(self.spec, samples(self.spec, *given), validation, seed)
+        finite(self._name, self.values())
+        finite("vel", self.states())
         if is_device_array(X):  # the host's copy is for the checks and for validation
             parts = parts._replace(data=dataclasses.replace(parts.data, X=X))
         return parts
@@ -65,6 +68,8 @@ class DeviceBackend:
     def trainer(self, parts: Split, plan: Plan) -> DeviceTrainer:
         data = parts.data
         X, y = self._there("X", data.X), self._there("y", data.y)
+        for name, x in ((self._name, self.params), ("vel", self.vel)):
+            device_array.no_overlap([(name, x), ("X", X)])  # y and weights are copies
         device_array.one_device([("params", self.params), ("X", X), ("y", y)])
         weights = self._there("sample_weight", data.weights) if len(data.weights) else None
         there = DeviceData(X, y, weights, data.weights, data.scale, self.device)
@@ -77,6 +82,12 @@ class DeviceBackend:
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
         return self._driver.download(self.params.owner)
+
+    def states(self) -> np.ndarray:
+        """The states of the optimizer, in host memory."""
+        if self._states == 0:
+            return np.zeros((*self.params.shape[:-1], 0), self.spec.dtype)
+        return self._driver.download(self.vel.owner)
 
     def restore(self, values: np.ndarray) -> None:
         """Make these the parameters."""

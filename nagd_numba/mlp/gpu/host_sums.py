@@ -51,15 +51,13 @@ def host_sums(
     last = -(-n // batch) if last is None else last
     rows = slice(first * batch, min(n, last * batch))
     losses = np.asarray(records.losses)[rows]
-    if weights is not None:
-        losses = losses * np.asarray(weights, np.float64)[rows]
+    each = np.ones(1) if weights is None else np.asarray(weights, np.float64)[rows]
     masses = group_weights(None if weights is None else weights[rows], rows.stop - rows.start, batch)
-    out[slots.LOSS] = _chain(out[slots.LOSS], loss_factor * _chains(losses, batch))
+    out[slots.LOSS] = _chain(out[slots.LOSS], loss_factor * _chains(each * losses, batch))
     out[slots.WEIGHT] = _chain(out[slots.WEIGHT], masses)
-    out[slots.ROWS_SEEN] += rows.stop - rows.start
     if records.measures is not None:
         for column, slot in enumerate((slots.HIT, slots.ABSOLUTE, slots.SQUARE)[: 1 if labels else 3]):
-            out[slot] = _chain(out[slot], np.asarray(records.measures).reshape(-1, 3)[rows, column])
+            out[slot] = _chain(out[slot], each * np.asarray(records.measures).reshape(-1, 3)[rows, column])
     if records.squares is not None:
         decay = np.asarray(decays, np.float64)[first:last]
         some = decay != 0  # in other steps nobody wrote the squares

@@ -19,6 +19,7 @@ from ...kernels.reductions import LANES
 from ...kernels.rounding import add, fma, mul
 from ...kernels.rule import Rule
 from ...kernels.template import template
+from ..clipping import DOWN, smallest
 from ..elements import flushed
 
 THREADS = 256
@@ -28,12 +29,13 @@ CHUNK = LOADS * THREADS
 
 @functools.cache
 def squares_kernel(dtype: str, norm: bool) -> Kernel:
-    """See `squares`; one block.  `out` is float64, or with `norm` of the dtype."""
+    """See `squares`; one block.  `out` is float64, or with `norm` three numbers of the dtype."""
     scalar = from_dtype(np.dtype(dtype))
     address, long, double = types.CPointer, types.int64, types.float64
     signature = (address(scalar), address(long), long, address(scalar if norm else double), double)
     name = f"mlp_{'clip_factor' if norm else 'squares'}_{dtype}"
-    return Kernel(squares.bind(SCALAR=scalar, NORM=norm), name, signature, threads=THREADS)
+    function = squares.bind(SCALAR=scalar, NORM=norm, DOWN=DOWN[dtype], SMALLEST=smallest(dtype))
+    return Kernel(function, name, signature, threads=THREADS)
 
 
 @inlined
@@ -46,48 +48,62 @@ def sum_of_lanes(lanes):
 
 
 @template
-def squares(SCALAR, NORM):
+def squares(SCALAR, NORM, DOWN, SMALLEST):
     from numba import cuda
 
     def squares(x, ranges, count, out, clip):
-        """The sum of the squares in `count` ranges of x, in float64; with NORM what brings its root down to `clip`.
+        """The sum of the squares in `count` ranges of x, in float64.
 
-        As on the CPU: LANES chains, whose order is fixed, so that only as many threads can sum; the others load the
-        elements.
+        With NORM the three factors that bring its root down to `clip`: `clip / norm` and two of 1, or those of
+        `..clipping`.  As on the CPU: LANES chains, whose order is fixed, so that only as many threads can sum; the
+        others load the elements.
         """
         stage = cuda.shared.array(CHUNK, SCALAR)
         lanes = pointer(cuda.shared.array(LANES, types.float64))
         following = cuda.local.array(LOADS, SCALAR)
         thread = np.int64(cuda.threadIdx.x)
-        total = 0.0
-        for part in range(count):
-            first, last = load(ranges, 2 * part), load(ranges, 2 * part + 1)
-            chain = 0.0
-            for start in range(first - CHUNK, last, CHUNK):
-                if start >= first:
+        down, passes = SCALAR(1), 1
+        while passes > 0:
+            passes -= 1
+            total = 0.0
+            for part in range(count):
+                first, last = load(ranges, 2 * part), load(ranges, 2 * part + 1)
+                chain = 0.0
+                for start in range(first - CHUNK, last, CHUNK):
+                    if start >= first:
+                        for e in range(LOADS):
+                            stage[thread + e * THREADS] = mul(following[e], down) if NORM else following[e]
+                        cuda.syncthreads()
                     for e in range(LOADS):
-                        stage[thread + e * THREADS] = following[e]
-                    cuda.syncthreads()
-                for e in range(LOADS):
-                    at = start + CHUNK + thread + e * THREADS
-                    following[e] = load(x, at if at < last else first)
-                if start >= first:
-                    if thread < LANES:
-                        for e in range(thread, min(CHUNK, last - start), LANES):
-                            value = np.float64(stage[e])
-                            chain = fma(value, value, chain)
-                    cuda.syncthreads()
-            if thread < LANES:
-                store(lanes, thread, chain)
-            cuda.syncthreads()
-            if thread == 0:
-                total = add(total, sum_of_lanes(lanes))
-            cuda.syncthreads()
-        if thread == 0:
+                        at = start + CHUNK + thread + e * THREADS
+                        following[e] = load(x, at if at < last else first)
+                    if start >= first:
+                        if thread < LANES:
+                            for e in range(thread, min(CHUNK, last - start), LANES):
+                                value = np.float64(stage[e])
+                                chain = fma(value, value, chain)
+                        cuda.syncthreads()
+                if thread < LANES:
+                    store(lanes, thread, chain)
+                cuda.syncthreads()
+                if thread == 0:
+                    total = add(total, sum_of_lanes(lanes))
+                cuda.syncthreads()
             if NORM:
-                norm = math.sqrt(total)
-                store(out, 0, SCALAR(clip / norm) if norm > clip else SCALAR(1))
-            else:
+                if thread == 0:
+                    norm, scaled, again = math.sqrt(total), down != SCALAR(1), 0.0
+                    shrink = (1.0 if scaled else clip) / norm if scaled or norm > clip else 1.0
+                    if shrink < SMALLEST and not scaled:
+                        again = 1.0
+                    store(out, 0, down if scaled else SCALAR(shrink))
+                    store(out, 1, SCALAR(shrink) if scaled else SCALAR(1))
+                    store(out, 2, SCALAR(clip) if scaled else SCALAR(1))
+                    store(lanes, 0, again)
+                cuda.syncthreads()
+                if load(lanes, 0) > 0.0:
+                    down, passes = SCALAR(DOWN), 1
+                cuda.syncthreads()
+            elif thread == 0:
                 store(out, 0, total)
 
     return squares
@@ -109,11 +125,13 @@ def apply(update, OPTIONS, STATES, CLIPPED):
     from numba import cuda
 
     def apply(params, grads, vel, clip_factor, size, scalars):
-        """Give each gradient, times the factor at `clip_factor`, to the rule; a state is `size` behind the last."""
+        """Give each gradient, times the factors at `clip_factor`, to the rule; a state is `size` behind the last."""
+        if CLIPPED:
+            first, second, third = load(clip_factor, 0), load(clip_factor, 1), load(clip_factor, 2)
         for i in range(cuda.grid(1), size, cuda.gridsize(1)):
             g = load(grads, i)
             if CLIPPED:
-                g = mul(g, load(clip_factor, 0))
+                g = mul(mul(mul(g, first), second), third)
             p, states = update(load(params, i), g, load_strided(vel, i, size, STATES), scalars, OPTIONS)
             store(params, i, p)
             store_strided(vel, i, size, flushed(states))

@@ -217,3 +217,24 @@ def test_the_main_job_runs_on_a_device():
     for a, b in zip(there, here, strict=True):
         assert [e.validation_loss for e in a.history] == pytest.approx([e.validation_loss for e in b.history], rel=1e-6)
         assert [e.validation_accuracy for e in a.history] == [e.validation_accuracy for e in b.history]
+
+
+def test_what_is_refused_of_a_device():
+    """Samples, parameters and states are checked on the host; X may not be in what is trained."""
+    net = MLP([3, 2])
+    X, y = problem([3, 2], 5)
+    params, vel = net.init(0), np.zeros(net.size, np.float32)
+    with fake_driver.installed() as gpu:
+        for name, index, where in (
+            ("params", 3, "at index 3"),
+            ("vel", 0, "at index 0"),
+            ("X", (4, 1), "in row 4, column 1"),
+        ):
+            given = {"params": params.copy(), "vel": vel.copy(), "X": X.copy()}
+            given[name][index] = np.nan
+            with pytest.raises(ValueError, match=f"MLP.fit: {name} is nan {where}; finite numbers are needed"):
+                net.fit(**{key: gpu.array(x) for key, x in given.items()}, y=y)
+        together = gpu.array(np.ones(16, np.float32))
+        with pytest.raises(ValueError, match=r"MLP\.fit: params and X overlap in device memory"):
+            net.fit(together[: net.size], together[1:16].reshape(5, 3), gpu.array(y))
+        assert not gpu.launches
