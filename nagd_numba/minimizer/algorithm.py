@@ -39,6 +39,7 @@ NEVER, BY_GRADIENT, BY_FUNCTION = range(3)
 
 # What ended it; the first two are success.
 RUNNING, GRADIENT, DECREASE, MAXITER, TIME, CALLBACK, START, DIVERGED, SEARCH, ROSE = range(-1, 9)
+RAISED = 9  # a function raised an exception: in one of many problems, or in a thread where nobody hears it
 
 # What `numbers` holds: L, t_k, beta, F(x), the least F, and F at the start.
 CURVATURE, SEQUENCE_T, MOMENTUM, TOTAL, BEST, FIRST = range(6)
