@@ -1,8 +1,8 @@
 """Where an exception of compiled code reaches a caller in Python.
 
-Numba shares a `prange` out to the threads of a pool.  An exception in one that Python did not call is dropped, with the
-rest of that thread's share; one in the calling thread ends the caller's function, with a `SystemError`.  `heard()` tells
-these two apart.  It takes the GIL, as raising does: ask only where something is wrong.
+Numba shares a `prange` out to the threads of a pool.  An exception in one that Python did not call is dropped, with
+the rest of that thread's share; one in the calling thread ends its share and comes out of the caller's function, as a
+`SystemError`.  `heard()` tells the two apart.  It takes the GIL, as raising does: ask only where something is wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_heard(context: Any, builder: Any) -> Any:
 
 
 def drop_pending(context: Any, builder: Any) -> None:
-    """LLVM code that clears an exception which Python code has left in this thread, but for KeyboardInterrupt and such."""
+    """LLVM code that clears what Python code has raised in this thread, but for KeyboardInterrupt and its like."""
     api = context.get_python_api(builder)
     gil = api.gil_ensure()
     kind = ir.FunctionType(ir.IntType(32), [cgutils.voidptr_t])
@@ -56,24 +56,32 @@ def _heard(typingctx):
 heard: Any = python_callable(intrinsic(_heard), lambda: True)
 
 
-def fill_with_nan(arrays):
-    """Write NaN to every element of each array of a tuple."""
-    for array in arrays:
+def _fill_with_nan(typingctx, params, states):
+    """Write NaN to every element.  (In LLVM code: Numba's own would count references, in the ordinary path too.)"""
+
+    def build(context, builder, signature, operands):
+        kinds = [signature.args[0], *signature.args[1]]
+        for kind, value in zip(kinds, [operands[0], *cgutils.unpack_tuple(builder, operands[1])], strict=True):
+            array = context.make_array(kind)(context, builder, value)
+            nan = context.get_constant(kind.dtype, np.nan)
+            with cgutils.loop_nest(builder, cgutils.unpack_tuple(builder, array.shape), cgutils.intp_t) as indices:
+                builder.store(nan, cgutils.get_item_pointer(context, builder, kind, array, indices))
+        return context.get_dummy_value()
+
+    return types.none(params, states), build
+
+
+def _fill_python(params, states):
+    for array in (params, *states):
         array[...] = np.nan
+
+
+fill_with_nan: Any = python_callable(intrinsic(_fill_with_nan), _fill_python)
 
 
 def nans_like(scalars):
     """A tuple of NaN of the types of these numbers."""
     return tuple(type(x)(np.nan) for x in scalars)
-
-
-# Compiled code needs tuples of known length written out.
-@overload(fill_with_nan)
-def _overload_fill_with_nan(arrays):
-    lines = "".join(f"    arrays[{k}][...] = nan\n" for k in range(len(arrays)))
-    namespace: dict[str, Any] = {"nan": np.nan}
-    exec(f"def fill(arrays):\n{lines}", namespace)
-    return namespace["fill"]
 
 
 @overload(nans_like)

@@ -161,7 +161,7 @@ class _Errors:
 
 
 def _starts(X0: Any) -> np.ndarray:
-    shape = getattr(X0, "shape", ())
+    shape: Any = getattr(X0, "shape", ())
     if len(shape) == 2 and shape[0] == 0:
         return np.empty(shape)
     return settings.starting_point("X0", X0, ndim=2)

@@ -54,14 +54,23 @@ def _overload_step(optimizer: Optimizer) -> None:
             f"def {step.__name__}{signature}:\n"
             f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
-            f"    run(wrong, vector(params), vector(grads), states, {hyper})\n"
+            f"    hyper, status = {hyper}, {elementwise.LENGTH}\n"
+            f"    if wrong < 0:\n"
+            f"        status = run(vector(params), vector(grads), states, hyper)\n"
+            f"    if status != {elementwise.OK}:\n"
+            f"        if heard():\n"
+            f"            refuse(status, wrong, hyper)\n"
+            f"        fill_with_nan(params, states)\n"
             f"    return params\n"
         )
         return _function(
             source,
             step.__name__,
             unfit=_unfit,
-            run=_checked_loop(name, rule, tuple(chosen), optimizer.branch, contiguous),
+            run=_loop(rule, tuple(chosen), optimizer.branch, contiguous),
+            refuse=_refusal(name, rule),
+            heard=heard,
+            fill_with_nan=fill_with_nan,
             vector=_any_layout if not contiguous else _flattened if kinds["params"].ndim > 1 else _itself,
         )
 
@@ -151,16 +160,13 @@ def _typing_errors(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def _checked_loop(
-    name: str, rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool
-) -> Callable[..., Any]:
-    """The loop, or raising; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
-    chosen = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
-    run = chosen[0]
-    if branch is not None and len(options) > 1:
-        at = list(rule.hyper).index(branch)
-        run = subroutine(by_branch.bind(zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at))
-    return subroutine(checked_loop.bind(loop=run, refuse=_refusal(name, rule)))
+def _loop(rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool) -> Callable[..., Any]:
+    """The loop; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
+    chosen: list[Callable[..., Any]] = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
+    if branch is None or len(options) == 1:
+        return chosen[0]
+    at = list(rule.hyper).index(branch)
+    return subroutine(by_branch.bind(zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at))
 
 
 @functools.cache
@@ -184,22 +190,6 @@ def _unfit(params, others):
         if others[k] != params:
             return k
     return -1
-
-
-@template
-def checked_loop(loop, refuse):
-    """The loop; else an exception, or NaN where nobody would hear it, and the next rows are stepped."""
-
-    def checked_loop(wrong, params, grads, states, hyper):
-        status = elementwise.LENGTH
-        if wrong < 0:
-            status = loop(params, grads, states, hyper)
-        if status != elementwise.OK:
-            if heard():
-                refuse(status, wrong, hyper)
-            fill_with_nan((params, *states))
-
-    return checked_loop
 
 
 @template
