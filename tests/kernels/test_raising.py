@@ -38,9 +38,9 @@ def caller(optimizer):
     states = [f"s{k}" for k in range(len(optimizer.rule.states))]
     rows = ", ".join(f"{x}[k]" for x in ["p", "g", *states])
     t = ", t=3" if "t" in optimizer.settings else ""
-    lines = f"def many(p, g, {', '.join(states)}, lr):", "    for k in prange(len(lr)):", f"        step({rows}, lr=lr[k]{t})"
+    code = f"def many(p, g, {', '.join(states)}, lr):\\n    for k in prange(len(lr)):\\n        step({rows}, lr=lr[k]{t})"
     namespace = {"prange": prange, "step": optimizer.step}
-    exec("\\n".join(lines), namespace)
+    exec(code, namespace)
     return njit(parallel=True)(namespace["many"]), {"t": 3} if t else {}
 
 for name in NAMES:
@@ -115,14 +115,14 @@ def f(x, rate):
         raise ValueError("rate must be positive")
     return 0.5 * np.sum((x - 1 / rate) ** 2), x - 1 / rate
 
-for bad, said in ([15000], "1 of 20000 raised; the first, problem 15000"), ([0, 9], "2 of 20000 raised; the first, problem 0"):
+for bad in [15000], [0, 9]:
+    said = f"{len(bad)} of 20000 raised; the first, problem {bad[0]}: ValueError: rate must be positive"
     rate = np.ones(20000)
     rate[bad] = 0
     start = np.full((20000, 1), 0.5)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         r = nagd_numba.minimize_many(f, start, (rate,), jac=True)
-    said += ": ValueError: rate must be positive"
     assert said in r.message and said in str(caught[-1].message), r.message
     assert (r.status[bad] == 9).all() and np.isnan(r.fun[bad]).all() and (r.x[bad] == 0.5).all()
     good = np.delete(np.arange(20000), bad)
