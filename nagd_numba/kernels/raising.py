@@ -56,7 +56,8 @@ def _heard(typingctx):
 heard: Any = python_callable(intrinsic(_heard), lambda: True)
 
 
-def _fill_with_nan(typingctx, params, states):
+@intrinsic
+def fill_with_nan(typingctx, params, states):
     """Write NaN to every element.  (In LLVM code: Numba's own would count references, in the ordinary path too.)"""
 
     def build(context, builder, signature, operands):
@@ -69,14 +70,6 @@ def _fill_with_nan(typingctx, params, states):
         return context.get_dummy_value()
 
     return types.none(params, states), build
-
-
-def _fill_python(params, states):
-    for array in (params, *states):
-        array[...] = np.nan
-
-
-fill_with_nan: Any = python_callable(intrinsic(_fill_with_nan), _fill_python)
 
 
 def nans_like(scalars):

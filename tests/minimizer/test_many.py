@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import njit, objmode
 
 from nagd_numba import minimize, minimize_many
 from nagd_numba.minimizer import algorithm, many
@@ -119,6 +119,27 @@ def test_problems_that_raise(fun, bad):
         assert np.isnan(found[name][raised]).all()
         assert np.isfinite(found[name][~raised]).all()
     np.testing.assert_allclose(found.x[~raised], np.repeat(targets[~raised, None], 2, 1), atol=1e-4)
+
+
+def in_python(x):
+    if x == 0:
+        raise LookupError("of Python")
+    return 0.5 * x * x
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
+def test_exceptions_of_python_code_in_compiled_functions():
+    @njit
+    def fun(x, start):
+        with objmode(value="float64"):
+            value = in_python(start)
+        return value + 0.5 * x[0] ** 2, x * 1.0
+
+    start = np.ones(50)
+    start[[7, 40]] = 0
+    with pytest.warns(RuntimeWarning, match="2 of 50 raised; the first, problem 7: LookupError: of Python"):
+        found = minimize_many(fun, np.ones((50, 1)), (start,), jac=True)
+    assert np.flatnonzero(~found.success).tolist() == [7, 40]
 
 
 @pytest.mark.parametrize("fun", [raising, compiled_raising], ids=["python", "compiled"])
