@@ -44,13 +44,13 @@ class prefixed(contextlib.ContextDecorator):  # a context manager, named like th
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, TypeError | ValueError) and len(error.args) == 1 and _raised_here(traceback):
+        if isinstance(error, TypeError | ValueError) and len(error.args) == 1 and raised_here(traceback):
             message = str(error.args[0]).removeprefix(vars(error).get("prefix", ""))
             error.args = (self.prefix + message,)
             vars(error)["prefix"] = self.prefix
 
 
-def _raised_here(traceback: TracebackType | None) -> bool:
+def raised_here(traceback: TracebackType | None) -> bool:
     """Do all frames below the first belong to this package (or to its decorators)?"""
     package = __name__.partition(".")[0]
     while traceback is not None and traceback.tb_next is not None:

@@ -12,15 +12,12 @@ import pytest
 
 from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers.backends import JIT_OFF
+from tests.helpers.layers import run_under
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled parallel kernels")
 
 PRELUDE = """
-import ctypes, os, sys, threading
-try:  # pip puts the TBB library where the loader does not look
-    ctypes.CDLL(os.path.join(sys.prefix, "lib", "libtbb.so.12"), mode=ctypes.RTLD_GLOBAL)
-except OSError:
-    pass
+import os, sys, threading
 import numpy as np
 import numba
 from numba import njit, prange
@@ -134,18 +131,8 @@ FIRST = {
 def test_no_abort(case, layer):
     if "fork" in case and not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
-    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
     code = PRELUDE + f"LAYER = {layer!r}\n" + textwrap.dedent(CASES[case])
-    done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=environment,
-        check=False,
-    )
-    if "No threading layer could be loaded" in done.stderr:
-        pytest.skip(f"numba cannot load the {layer} threading layer here")
+    done = run_under(layer, code, "-W", "error::RuntimeWarning")
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -11,7 +11,8 @@ the same interface, contain nothing of it:
     product.call(x, y, n)                           in compiled code, resolved when that code is loaded
 
 The first form serves where one caller meets several functions (an activation, a loss); the second, whose symbol
-carries the fingerprint of the sources, where there is one.  A call costs some nanoseconds.  Exceptions propagate.
+carries the fingerprint of the sources, where there is one.  A call costs some nanoseconds.  Exceptions propagate, or
+become a value: `Linked.for_users_or`.
 With the JIT off an address is the Python function itself.
 """
 
@@ -30,6 +31,7 @@ from numba.extending import intrinsic
 
 from .interrupts import interrupts_wait
 from .jit import JIT_OFF, kernel, python_callable, unique_name
+from .raising import ALWAYS, WHERE_HEARD, drop_pending, is_heard
 
 _linked: dict[str, Linked] = {}  # by symbol
 
@@ -61,14 +63,14 @@ class Interface:
 
         return python_callable(intrinsic(call), python)
 
-    def dynamic_caller(self, address: int, python: Callable) -> Any:
+    def dynamic_caller(self, address: int, python: Callable, raises: int = ALWAYS, otherwise: int = 0) -> Any:
         """`call(...)` at this address, for users' compiled code: Numba does not keep such code on disk, where the
-        address would mean nothing.
+        address would mean nothing.  Where it `raises` not, it returns `otherwise`, a whole number.
         """
 
         def call(typingctx, *given):
             declared = self._declared(typingctx, given)
-            return declared(types.StarArgTuple(given)), self._build(_at_dynamic_address(address))
+            return declared(types.StarArgTuple(given)), self._build(_at_dynamic_address(address), raises, otherwise)
 
         return python_callable(intrinsic(call), python)
 
@@ -94,7 +96,7 @@ class Interface:
             raise TypingError(f"a function of {wanted} is called with {given}")
         return self.signature.return_type
 
-    def _build(self, resolve: Callable) -> Callable:
+    def _build(self, resolve: Callable, raises: int = ALWAYS, otherwise: int = 0) -> Callable:
         result, wanted = self.signature.return_type, self.signature.args
 
         def build(context, builder, signature, values):
@@ -108,9 +110,19 @@ class Interface:
             kind = context.call_conv.get_function_type(result, wanted)
             function = resolve(context, builder, kind, *address)
             status, returned = context.call_conv.call_function(builder, function, result, wanted, made)
+            if raises == ALWAYS:
+                with cgutils.if_unlikely(builder, status.is_error):
+                    context.call_conv.return_status_propagate(builder, status)
+                return returned
+            slot = cgutils.alloca_once_value(builder, returned)
             with cgutils.if_unlikely(builder, status.is_error):
-                context.call_conv.return_status_propagate(builder, status)
-            return returned
+                if raises == WHERE_HEARD:
+                    with builder.if_then(is_heard(context, builder)):
+                        context.call_conv.return_status_propagate(builder, status)
+                with builder.if_then(status.is_python_exc):
+                    drop_pending(context, builder)
+                builder.store(context.get_constant(result, otherwise), slot)
+            return builder.load(slot)
 
         return build
 
@@ -145,6 +157,7 @@ class Linked:
     ) -> None:
         self.kernel: Any = function
         self.address: Any = function
+        self.interface = interface
         self.call = interface.symbol_caller(symbol, function)
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
@@ -154,6 +167,10 @@ class Linked:
                 self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
                 binding.add_symbol(symbol, self.address)
         self.for_users = interface.dynamic_caller(self.address, function)
+
+    def for_users_or(self, otherwise: int, raises: int) -> Any:
+        """`for_users` that returns a whole number instead of raising: `NEVER`, or only `WHERE_HEARD`."""
+        return self.interface.dynamic_caller(self.address, self.kernel, raises, otherwise)
 
 
 def address_of(compiled: Any, interface: Interface) -> int:

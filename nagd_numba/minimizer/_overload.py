@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
 from numba.extending import overload
 
+from ..kernels.raising import WHERE_HEARD, heard
 from . import algorithm
 from .minimize import minimize
 from .objective import COUNTS, NFEV, NIT, NJEV
@@ -16,7 +18,11 @@ from .specialize import APART, DIFFERENCES, TOGETHER, Functions, compiled_solver
 
 
 class Result(NamedTuple):
-    """What `minimize` returns in compiled code; the fields mean what they mean in its `OptimizeResult`."""
+    """What `minimize` returns in compiled code; the fields mean what they mean in its `OptimizeResult`.
+
+    In the threads of a `prange` that Python does not hear, what would be an exception is the status 9, and `x`, `fun`
+    and `jac` are NaN.
+    """
 
     x: np.ndarray
     fun: float
@@ -29,6 +35,12 @@ class Result(NamedTuple):
 
 
 _SCHEMES = {"nag": algorithm.SEQUENCE, "fista": algorithm.SEQUENCE, "gd": algorithm.PLAIN, "momentum": algorithm.HEAVY}
+_UNFIT = (
+    "nagd_numba.minimize: L must be finite and > 0",
+    "nagd_numba.minimize: strong_convexity must be > 0 and at most L",
+    "nagd_numba.minimize: tol and maxiter must be >= 0",
+    "nagd_numba.minimize: x0 must have at least one element, and finite ones",
+)
 _RESTARTS = {"gradient": algorithm.BY_GRADIENT, "function": algorithm.BY_FUNCTION, None: algorithm.NEVER}
 
 
@@ -70,7 +82,7 @@ def _minimize(
         raise TypingError("nagd_numba.minimize: method 'momentum' has no proximal form")
     if callable(functions.prox) and tracks:
         raise TypingError("nagd_numba.minimize: restart='function' needs the penalty of prox: call it from Python")
-    solve = compiled_solver(functions)
+    solve = compiled_solver(functions, WHERE_HEARD)
     nonnegative = functions.prox == "nonneg"
     bounded, valued = int(nonnegative), int(not callable(functions.prox))
 
@@ -91,14 +103,17 @@ def _minimize(
     ):
         curvature = 0.0 if L is None else 1.0 * L
         convexity = 0.0 if strong_convexity is None else 1.0 * strong_convexity
+        unfit = -1
         if not search and not (curvature > 0.0 and curvature < np.inf):
-            raise ValueError("nagd_numba.minimize: L must be finite and > 0")
-        if convex and not (convexity > 0.0 and (search or convexity <= curvature)):
-            raise ValueError("nagd_numba.minimize: strong_convexity must be > 0 and at most L")
-        if not tol >= 0.0 or maxiter < 0:
-            raise ValueError("nagd_numba.minimize: tol and maxiter must be >= 0")
-        if x0.size == 0 or not np.isfinite(x0).all():
-            raise ValueError("nagd_numba.minimize: x0 must have at least one element, and finite ones")
+            unfit = 0
+        elif convex and not (convexity > 0.0 and (search or convexity <= curvature)):
+            unfit = 1
+        elif not tol >= 0.0 or maxiter < 0:
+            unfit = 2
+        elif x0.size == 0 or not np.isfinite(x0).all():
+            unfit = 3
+        if unfit >= 0 and heard():
+            raise ValueError(_UNFIT[unfit])
         x = x0.copy()
         first = second = np.empty(0)
         if nonnegative:
@@ -110,7 +125,11 @@ def _minimize(
         )
         work = np.empty((algorithm.VECTORS, x.size))
         numbers, counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
-        status = solve(x, work, numbers, counts, settings, first, second, args)
+        status = algorithm.RAISED
+        if unfit < 0:
+            status = solve(x, work, numbers, counts, settings, first, second, args)
+        if status == algorithm.RAISED:
+            x[:] = work[algorithm.G][:] = numbers[algorithm.TOTAL] = np.nan
         total, success = numbers[algorithm.TOTAL], status <= algorithm.DECREASE
         return Result(x, total, work[algorithm.G].copy(), counts[NIT], counts[NFEV], counts[NJEV], status, success)
 
@@ -161,3 +180,9 @@ def _constant(name: str, kind: Any) -> Any:
     if isinstance(kind, types.Type):
         raise TypingError(f"nagd_numba.minimize: {name} must be a constant inside compiled code, got {kind}")
     return kind
+
+
+# The first `nagd_numba.minimize` of a process may stand in a function that is being compiled: Numba imports this module
+# when it looks the name up, and read its lists of overloads before.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()

@@ -62,7 +62,9 @@ PLAIN, SEQUENCE, CONSTANT, HEAVY = range(4)
 NEVER, BY_GRADIENT, BY_FUNCTION = range(3)
 
 # What ended it; the first two are success.
-RUNNING, GRADIENT, DECREASE, MAXITER, TIME, CALLBACK, START, DIVERGED, SEARCH, ROSE, PRECISION = range(-1, 10)
+RUNNING, GRADIENT, DECREASE, MAXITER, TIME, CALLBACK, START, DIVERGED, SEARCH, ROSE = range(-1, 9)
+RAISED = 9  # a function raised an exception: in one of many problems, or in a thread where nobody hears it
+PRECISION = 10
 
 # What `numbers` holds: L, the L that comes after this iteration (0: this one), t_k, f(y), F(x), the least F (for ftol),
 # F at the start, the least F seen in a search, and the decaying maximum of the curvatures that were met.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..kernels.autotune import CALL_SECONDS, Autotuner
+from ..kernels.raising import ALWAYS
 from ..kernels.threading_layer import parallel_allowed
-from ..validation import prefixed
+from ..validation import prefixed, raised_here
 from . import algorithm, settings, user_functions
 from .minimize import message
 from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
-from .specialize import interpreted, row, rows
+from .specialize import compiled_solver, interpreted, row, rows
 
 
 @prefixed("minimize_many")
@@ -43,7 +46,7 @@ def minimize_many(
         As for `minimize`; called as `fun(x, *rows, *shared)`.  With `@njit` functions the problems are divided among
         the cores; with others they run one after another.
     X0 : array of shape (M, n)
-        The starts, one in each row; not modified.
+        The starts, one in each row; not modified.  No problems are fine too.
     args : tuple of arrays of length M
         What differs: each problem gets its row (or element) of each array.
     shared : tuple
@@ -55,11 +58,18 @@ def minimize_many(
     -------
     scipy.optimize.OptimizeResult
         x (M, n), fun (M), jac (M, n), nit, nfev, njev, status, L and restarts (M each), success (M bools), and message.
+        A problem whose functions raise has the status 9, its start as x, and NaN as fun, jac and L.
 
     Raises
     ------
     TypeError, ValueError
-        As `minimize`.
+        As `minimize`, for functions whose signature, types or shapes do not fit, too.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where functions raised: in how many problems, and the first of them with its exception, as in the message.  The
+        other problems are solved.  (KeyboardInterrupt, SystemExit and StopIteration end all.)
 
     Notes
     -----
@@ -76,7 +86,7 @@ def minimize_many(
     >>> bool(np.all(found.success)), bool(np.allclose(found.x, targets, atol=1e-4))
     (True, True)
     """
-    X = settings.starting_point("X0", X0, ndim=2)
+    X = _starts(X0)
     problems, n = X.shape
     columns, common = settings.as_args(args), settings.as_args(shared)
     columns = tuple(_column(k, column, problems) for k, column in enumerate(columns))
@@ -86,12 +96,19 @@ def minimize_many(
     wanted = settings.choices(n, method, L, strong_convexity, restart, prox, tol, maxiter, options)
     if prox in ("box", "nonneg"):
         np.clip(X, wanted.first, wanted.second, out=X)
-    functions = user_functions.adapted(fun, jac, prox, wanted.penalty, X[0], row(columns, 0) + common)
     G = np.empty_like(X)
     numbers, counts = np.zeros((problems, algorithm.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
-    statuses = np.zeros(problems, np.int64)
+    statuses = np.full(problems, algorithm.RAISED)  # until it has run
     fixed = wanted.settings, wanted.first, wanted.second
-    if functions.jitted:
+    errors = _Errors()
+    functions = None
+    for m in range(problems):
+        with errors.kept(m, of_ours=False):
+            functions = user_functions.adapted(fun, jac, prox, wanted.penalty, X[m], row(columns, m) + common)
+            break
+    solve: Any = None
+    if functions is not None and functions.jitted:
+        solve = compiled_solver(functions, ALWAYS)
         solve_rows = rows(functions, parallel_allowed())
         autotuner = Autotuner(("problems",), guess=CALL_SECONDS)
         done = 0
@@ -101,14 +118,56 @@ def minimize_many(
             solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
             autotuner.took("problems", count, time.perf_counter() - start)
             done += count
-    else:
+    elif functions is not None:
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
             own = row(columns, m) + common
             work = np.empty((algorithm.VECTORS, n))
-            statuses[m] = solve(X[m], work, numbers[m], counts[m], *fixed, own)
+            with errors.kept(m):
+                statuses[m] = solve(X[m], work, numbers[m], counts[m], *fixed, own)
             G[m] = work[algorithm.G]
-    return _result(X, G, numbers, counts, statuses, wanted)
+    raised = np.flatnonzero(statuses == algorithm.RAISED)
+    said = ""
+    if raised.size > 0:
+        X[raised] = _starts(X0)[raised]
+        G[raised] = np.nan
+        numbers[raised] = np.nan
+        first = int(raised[0])
+        if first not in errors.said:  # it was in a thread where exceptions are not heard
+            own = row(columns, first) + common
+            with errors.kept(first):
+                again = X[first].copy(), np.empty((algorithm.VECTORS, n)), numbers[first].copy(), counts[first].copy()
+                solve(*again, *fixed, own)
+        error = errors.said.get(first, "an exception that did not come again")
+        said = f"{raised.size} of {problems} raised; the first, problem {first}: {error}"
+        warnings.warn(f"minimize_many: {said}", RuntimeWarning, stacklevel=3)
+    return _result(X, G, numbers, counts, statuses, wanted, said)
+
+
+class _Errors:
+    """What the user's functions raised, by the number of the problem."""
+
+    def __init__(self) -> None:
+        self.said: dict[int, str] = {}
+
+    @contextlib.contextmanager
+    def kept(self, m: int, of_ours: bool = True) -> Iterator[None]:
+        """Keep what is raised in this block, but for StopIteration; with `of_ours` False, of the user's code alone."""
+        try:
+            yield
+        except StopIteration:
+            raise
+        except Exception as error:
+            if not of_ours and raised_here(error.__traceback__):
+                raise
+            self.said.setdefault(m, f"{type(error).__name__}: {error}")
+
+
+def _starts(X0: Any) -> np.ndarray:
+    shape: Any = getattr(X0, "shape", ())
+    if len(shape) == 2 and shape[0] == 0:
+        return np.empty(shape)
+    return settings.starting_point("X0", X0, ndim=2)
 
 
 def _column(k: int, column: Any, problems: int) -> np.ndarray:
@@ -128,13 +187,17 @@ def _result(
     counts: np.ndarray,
     statuses: np.ndarray,
     wanted: settings.Choices,
+    raised: str,
 ) -> Any:
     from scipy.optimize import OptimizeResult
 
     success = statuses <= algorithm.DECREASE
     said = f"{int(success.sum())} of {len(X)} converged."
     for status in np.unique(statuses[~success]):
-        said += f"  {int((statuses == status).sum())}: {message(int(status), wanted)}"
+        if status == algorithm.RAISED:
+            said += f"  {raised}"
+        else:
+            said += f"  {int((statuses == status).sum())}: {message(int(status), wanted)}"
     return OptimizeResult(
         x=X,
         fun=numbers[:, algorithm.TOTAL].copy(),

@@ -101,7 +101,7 @@ def minimize(
     scipy.optimize.OptimizeResult
         x, fun (F there), jac (the gradient of `fun` there), nit, nfev, njev, success, message, L (as found), restarts,
         and status: 0 the gradient is below tol, 1 `ftol`, 2 `maxiter`, 3 `maxtime`, 99 the callback, 5 not finite at
-        the start, 6 not finite later, 7 no L fits, 8 it ended above the start, 9 steps are lost in rounding errors.
+        the start, 6 not finite later, 7 no L fits, 8 it ended above the start, 10 steps are lost in rounding errors.
         Success is 0 or 1.  F(x) is never above F(x0): where the end is, x is the best point that was seen.
 
     Raises

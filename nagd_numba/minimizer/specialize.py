@@ -20,6 +20,7 @@ from numba.extending import intrinsic, is_jitted, overload
 from ..kernels.jit import inlined, over_user_functions, subroutine
 from ..kernels.linking import Interface, Linked, address_of, linked
 from ..kernels.pointers import pointer, restorer
+from ..kernels.raising import NEVER
 from ..kernels.template import template
 from . import algorithm, objective, prox, vectors
 
@@ -258,9 +259,10 @@ def compiled(functions: Functions) -> Loop:
 
 
 @functools.lru_cache(maxsize=128)
-def compiled_solver(functions: Functions) -> Callable:
-    """`algorithm.solve` for such functions, for compiled code."""
-    solve = solve_with.bind(solve=compiled_solve().for_users, calls=_calls_of(functions).intrinsic)
+def compiled_solver(functions: Functions, raises: int) -> Callable:
+    """`algorithm.solve` for such functions, for compiled code; where it does not raise, the status is RAISED."""
+    call = compiled_solve().for_users_or(algorithm.RAISED, raises)
+    solve = solve_with.bind(solve=call, calls=_calls_of(functions).intrinsic)
     return over_user_functions(solve)
 
 
@@ -286,7 +288,7 @@ def solve_rows(solve):
 @functools.lru_cache(maxsize=128)
 def rows(functions: Functions, parallel: bool) -> Callable:
     """`solve_rows`."""
-    return over_user_functions(solve_rows.bind(solve=compiled_solver(functions)), parallel)
+    return over_user_functions(solve_rows.bind(solve=compiled_solver(functions, NEVER)), parallel)
 
 
 def row(columns, m):

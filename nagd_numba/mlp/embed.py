@@ -8,18 +8,21 @@ import numpy as np
 
 from .. import validation
 from ..kernels.jit import user_function
+from ..kernels.raising import heard
 from . import arguments
 from .cpu import gemm, inference, losses
 from .spec import NetworkSpec
 
 NAMES = ("predict", "predict_proba", "forward")
+NO_LABEL = -1  # in a thread where nobody hears the exception; of numbers, NaN
 
 
 def compiled(spec: NetworkSpec, name: str) -> Callable:
     """See `MLP.compiled`."""
     arguments.host_precision(spec)
     validation.choice("name", name, NAMES)
-    forward = _forward(spec)
+    fits = _check(spec)
+    forward = _forward(spec, fits)
     if name == "forward" or (name == "predict" and spec.loss == "mse"):
         return forward
     if name == "predict_proba":
@@ -39,6 +42,8 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
 
         @user_function
         def predict(params, X):
+            if not fits(params, X):
+                return np.full(X.shape[0], NO_LABEL)
             z = forward(params, X)
             labels = np.empty(z.shape[0], np.int64)
             for i in range(z.shape[0]):
@@ -55,7 +60,9 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
     @user_function
     def predict_each(params, X):
         z = forward(params, X)
-        labels = np.empty(z.shape, np.int64)
+        labels = np.full(z.shape, NO_LABEL)
+        if not fits(params, X):
+            return labels
         for i in range(z.shape[0]):
             for j in range(z.shape[1]):
                 labels[i, j] = 1 if z[i, j] > 0 else 0
@@ -64,17 +71,33 @@ def compiled(spec: NetworkSpec, name: str) -> Callable:
     return predict_each
 
 
-def _forward(spec: NetworkSpec) -> Callable:
+def _check(spec: NetworkSpec) -> Callable:
+    """`fits(params, X)` raises where their sizes do not fit; where nobody would hear it, it is False."""
+    size, inputs = spec.size, spec.sizes[0]
+
+    @user_function
+    def fits(params, X):
+        if params.size == size and X.shape[1] == inputs:
+            return True
+        if heard():
+            raise ValueError("params or X has another size than the network needs")
+        return False
+
+    return fits
+
+
+def _forward(spec: NetworkSpec, fits: Callable) -> Callable:
     kernel = inference.forward_kernel(spec.dtype_name).for_users
     product = gemm.forward_product(spec.dtype_name, spec.activation).address
-    sizes, size, inputs, outputs, dtype = spec.dims, spec.size, spec.sizes[0], spec.sizes[-1], spec.dtype
+    sizes, outputs, dtype = spec.dims, spec.sizes[-1], spec.dtype
 
     @user_function
     def forward(params, X):
-        if params.size != size or X.shape[1] != inputs:
-            raise ValueError("params or X has another size than the network needs")
         out = np.empty((X.shape[0], outputs), dtype)
-        kernel(params, X, sizes, out, product)
+        if fits(params, X):
+            kernel(params, X, sizes, out, product)
+        else:
+            out[:] = np.nan
         return out
 
     return forward

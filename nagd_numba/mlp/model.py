@@ -264,7 +264,8 @@ class MLP(Trainable):
         """`predict`, `predict_proba` or `forward` as a function for your own `@njit` code, without checks of dtypes.
 
         Returns `function(params, X)`, for contiguous arrays of the model's dtype in host memory; the values are those
-        of the method of that name.  Its first call compiles.
+        of the method of that name.  Its first call compiles.  Sizes that do not fit raise ValueError; in those threads
+        of a `prange` whose exceptions numba drops, the values are NaN instead, and labels -1.
 
         >>> from numba import njit
         >>> net = MLP([1, 2])

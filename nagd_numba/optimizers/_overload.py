@@ -2,7 +2,8 @@
 
 The implementation has the signature of the step and does no more than to hand its arguments, sorted, to one compiled
 function of the rule, which checks what types do not tell, and runs the rule's serial loop: it may stand inside the
-caller's `prange`.
+caller's `prange`.  In a thread of Numba's pool nobody hears an exception (`kernels.raising`): the arrays that would be
+written become NaN there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numba.extending import overload
 
 from ..kernels import elementwise
 from ..kernels.jit import inlined, subroutine
+from ..kernels.raising import fill_with_nan, heard, nans_like
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .optimizer import Optimizer, bare_signature
@@ -50,16 +52,25 @@ def _overload_step(optimizer: Optimizer) -> None:
             hyper = _hyper(optimizer, fixed)
         source = (
             f"def {step.__name__}{signature}:\n"
-            f"    check(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
+            f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
-            f"    run(vector(params), vector(grads), states, {hyper})\n"
+            f"    hyper, status = {hyper}, {elementwise.LENGTH}\n"
+            f"    if wrong < 0:\n"
+            f"        status = run(vector(params), vector(grads), states, hyper)\n"
+            f"    if status != {elementwise.OK}:\n"
+            f"        if heard():\n"
+            f"            refuse(status, wrong, hyper)\n"
+            f"        fill_with_nan(params, states)\n"
             f"    return params\n"
         )
         return _function(
             source,
             step.__name__,
-            check=_shape_check(name, rule),
-            run=_checked_loop(name, rule, tuple(chosen), optimizer.branch, contiguous),
+            unfit=_unfit,
+            run=_loop(rule, tuple(chosen), optimizer.branch, contiguous),
+            refuse=_refusal(name, rule),
+            heard=heard,
+            fill_with_nan=fill_with_nan,
             vector=_any_layout if not contiguous else _flattened if kinds["params"].ndim > 1 else _itself,
         )
 
@@ -149,29 +160,21 @@ def _typing_errors(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def _shape_check(name: str, rule: Rule) -> Callable[..., Any]:
-    messages = tuple(f"{name}: {x} must have the shape of params" for x in ("grads", *rule.states))
-    return subroutine(check_shapes.bind(SHAPES=messages))
-
-
-@functools.cache
-def _checked_loop(
-    name: str, rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool
-) -> Callable[..., Any]:
-    """The loop, or raising; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
-    chosen = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
-    run = chosen[0]
-    if branch is not None and len(options) > 1:
-        at = list(rule.hyper).index(branch)
-        run = subroutine(by_branch.bind(zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at))
-    return subroutine(checked_loop.bind(loop=run, refuse=_refusal(name, rule)))
+def _loop(rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool) -> Callable[..., Any]:
+    """The loop; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
+    chosen: list[Callable[..., Any]] = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
+    if branch is None or len(options) == 1:
+        return chosen[0]
+    at = list(rule.hyper).index(branch)
+    return subroutine(by_branch.bind(zero_loop=chosen[0], other_loop=chosen[1], BRANCH=at))
 
 
 @functools.cache
 def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
-    """`refuse(status, hyper)` raises."""
+    """`refuse(status, wrong, hyper)` raises."""
     first = ("params", "grads", *rule.states)
     bound = refuse.bind(
+        SHAPES=tuple(f"{name}: {x} must have the shape of params" for x in ("grads", *rule.states)),
         OVERLAP=f"{name}: {', '.join(first[:-1])} and {first[-1]} must not overlap in memory: pass copies",
         HYPER=tuple(f"{name}: {x} must be {rule.range_of(x)}" for x in rule.hyper),
         RANGE=f"{name}: {', '.join(rule.hyper)} together leave the range of the arrays' dtype",
@@ -180,24 +183,13 @@ def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
     return subroutine(bound)
 
 
-@template
-def check_shapes(SHAPES):
-    def check_shapes(params, others):
-        for k in range(len(others)):
-            if others[k] != params:
-                raise ValueError(SHAPES[k])
-
-    return check_shapes
-
-
-@template
-def checked_loop(loop, refuse):
-    def checked_loop(params, grads, states, hyper):
-        status = loop(params, grads, states, hyper)
-        if status != elementwise.OK:
-            refuse(status, hyper)
-
-    return checked_loop
+@subroutine
+def _unfit(params, others):
+    """The place of the first of these shapes that is not that of params; -1 if none."""
+    for k in range(len(others)):
+        if others[k] != params:
+            return k
+    return -1
 
 
 @template
@@ -205,7 +197,9 @@ def checked_constants(constants, OPTIONS, LOW, BELOW, refuse):
     def checked_constants(hyper, dtype):
         made = constants(hyper, dtype, OPTIONS)
         if not (elementwise.acceptable(hyper, LOW, BELOW) and elementwise.all_finite(made)):
-            refuse(elementwise.HYPER, hyper)
+            if heard():
+                refuse(elementwise.HYPER, -1, hyper)
+            return nans_like(made)
         return made
 
     return checked_constants
@@ -222,8 +216,10 @@ def by_branch(zero_loop, other_loop, BRANCH):
 
 
 @template
-def refuse(OVERLAP, HYPER, RANGE, LOW, BELOW):
-    def refuse(status, hyper):
+def refuse(SHAPES, OVERLAP, HYPER, RANGE, LOW, BELOW):
+    def refuse(status, wrong, hyper):
+        if status == elementwise.LENGTH:
+            raise ValueError(SHAPES[wrong])
         if status == elementwise.OVERLAP:
             raise ValueError(OVERLAP)
         for k in range(len(hyper)):

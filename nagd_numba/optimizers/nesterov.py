@@ -296,8 +296,9 @@ def step(
     -----
     Inside an `@njit` function (also with `parallel=True`, or in a `prange`) the same call compiles to a serial loop
     in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  What the types tell is
-    refused when compiling (numba's `TypingError`), the rest by a `ValueError` before any write (which numba reports as
-    `SystemError` from a `prange`); interleaved views of one array may be taken to overlap.
+    refused when compiling (numba's `TypingError`), the rest by a `ValueError` before any write; interleaved views of
+    one array may be taken to overlap.  In a `prange` numba reports an exception as `SystemError`, and only of the
+    calling thread: in the others `params` and the states become NaN instead, and the next rows are stepped.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
     References

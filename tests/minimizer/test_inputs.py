@@ -226,7 +226,7 @@ def test_what_is_taken():
     ("options", "error", "message"),
     [
         ({"X0": np.ones(3)}, ValueError, r"X0 has shape \(3,\); a matrix with a problem in each row"),
-        ({"X0": np.empty((0, 3))}, ValueError, "X0 has shape"),
+        ({"X0": np.empty((0, 3))}, ValueError, r"args\[0\] has shape \(4,\) and there are 0 problems"),
         ({"args": (np.ones(3),)}, ValueError, r"args\[0\] has shape \(3,\) and there are 4 problems"),
         ({"args": (2.0,)}, ValueError, "what all have in common goes to shared"),
         ({"options": {"maxtime": 1.0}}, ValueError, "which is for minimize"),

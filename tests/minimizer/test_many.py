@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import njit, objmode
 
 from nagd_numba import minimize, minimize_many
-from nagd_numba.minimizer import many
+from nagd_numba.minimizer import algorithm, many
 from tests.helpers.backends import JIT_OFF
 
 TIMES = np.linspace(0.0, 3.0, 16)
@@ -90,3 +90,81 @@ def test_starts_are_not_modified():
     _, signals, weights = pixels(3)
     minimize_many(decay, start, (signals, weights), (TIMES,), jac=True)
     assert np.array_equal(start, kept)
+
+
+def raising(x, target):
+    if target < 0:
+        raise ArithmeticError("no negative targets")
+    return 0.5 * np.sum((x - target) ** 2), x - target
+
+
+compiled_raising = njit(raising)
+
+
+@pytest.mark.parametrize("fun", [raising, compiled_raising], ids=["python", "compiled"])
+@pytest.mark.parametrize("bad", [[0], [3], [0, 1, 5], list(range(6))], ids=str)
+def test_problems_that_raise(fun, bad):
+    targets, start = np.arange(1.0, 7.0), np.full((6, 2), 0.5)
+    targets[bad] *= -1
+    first = f"{len(bad)} of 6 raised; the first, problem {bad[0]}: ArithmeticError: no negative targets"
+    with pytest.warns(RuntimeWarning, match=first) as warned:
+        found = minimize_many(fun, start, (targets,), jac=True)
+    assert warned[0].filename == __file__
+    assert first in found.message
+    raised = np.isin(np.arange(6), bad)
+    assert np.array_equal(found.status == algorithm.RAISED, raised)
+    assert np.array_equal(found.success, ~raised)
+    assert (found.x[raised] == 0.5).all()
+    for name in ("fun", "jac", "L"):
+        assert np.isnan(found[name][raised]).all()
+        assert np.isfinite(found[name][~raised]).all()
+    np.testing.assert_allclose(found.x[~raised], np.repeat(targets[~raised, None], 2, 1), atol=1e-4)
+
+
+def in_python(x):
+    if x == 0:
+        raise LookupError("of Python")
+    return 0.5 * x * x
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
+def test_exceptions_of_python_code_in_compiled_functions():
+    @njit
+    def fun(x, start):
+        with objmode(value="float64"):
+            value = in_python(start)
+        return value + 0.5 * x[0] ** 2, x * 1.0
+
+    start = np.ones(50)
+    start[[7, 40]] = 0
+    with pytest.warns(RuntimeWarning, match="2 of 50 raised; the first, problem 7: LookupError: of Python"):
+        found = minimize_many(fun, np.ones((50, 1)), (start,), jac=True)
+    assert np.flatnonzero(~found.success).tolist() == [7, 40]
+
+
+@pytest.mark.parametrize("fun", [raising, compiled_raising], ids=["python", "compiled"])
+def test_functions_that_do_not_fit_are_refused(fun):
+    with pytest.raises(TypeError, match="fun does not fit"):
+        minimize_many(fun, np.ones((3, 2)), jac=True)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration, SystemExit])
+def test_what_is_to_end_all_does(error):
+    def fun(x, m):
+        if m == 2:
+            raise error
+        return 0.5 * x @ x, x
+
+    with pytest.raises(error):
+        minimize_many(fun, np.ones((4, 2)), (np.arange(4),), jac=True)
+
+
+@pytest.mark.parametrize("fun", [raising, compiled_raising], ids=["python", "compiled"])
+def test_no_problems(fun):
+    found = minimize_many(fun, np.empty((0, 3)), (np.empty(0),), jac=True)
+    assert found.x.shape == found.jac.shape == (0, 3)
+    assert found.success.shape == found.status.shape == found.fun.shape == found.nit.shape == (0,)
+    assert found.success.dtype == bool
+    assert "0 of 0" in found.message
+    with pytest.raises(ValueError, match="tol"):
+        minimize_many(fun, np.empty((0, 3)), (np.empty(0),), jac=True, tol=-1)

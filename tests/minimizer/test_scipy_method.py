@@ -1,4 +1,4 @@
-"""`scipy_method` behind `scipy.optimize.minimize`, and `check_grad`."""
+"""`scipy_method` behind `scipy.optimize.minimize`."""
 
 import sys
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from nagd_numba import check_grad, minimize, scipy_method
+from nagd_numba import minimize, scipy_method
 from tests.helpers.backends import JIT_OFF
 
 optimize = pytest.importorskip("scipy.optimize")
@@ -115,68 +115,3 @@ def test_basinhopping():
 
 def rosenbrock(x):
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
-def test_check_grad_of_a_right_gradient():
-    x = np.random.default_rng(0).normal(size=6)
-    check = check_grad(rosenbrock, optimize.rosen_der, x)
-    assert check
-    assert check.method == "complex step"
-    assert float(check) < 1e-13
-    assert "agrees with" in str(check)
-    np.testing.assert_allclose(check.gradient, optimize.rosen_der(x), rtol=1e-13)
-    central = check_grad(rosenbrock, optimize.rosen_der, x, method="central")
-    assert central.method == "central differences"
-    assert 1e-13 < central.error < 1e-7
-
-
-@pytest.mark.parametrize("component", range(4))
-@pytest.mark.parametrize("method", ["complex", "central"])
-def test_check_grad_names_the_wrong_component(component, method):
-    x = np.random.default_rng(1).normal(size=4)
-
-    def wrong(x):
-        g = optimize.rosen_der(x)
-        g[component] *= 1.01
-        g[component - 1] *= 1.00002
-        return g
-
-    check = check_grad(rosenbrock, wrong, x, method=method)
-    assert not check
-    assert check.worst == component
-    assert check.analytic == wrong(x)[component]
-    assert check.numerical == pytest.approx(optimize.rosen_der(x)[component], rel=1e-7)
-    assert f"DISAGREES with fun: the worst component is x[{component}]" in str(check)
-
-
-def test_check_grad_is_not_misled_by_functions_that_are_not_analytic():
-    """`abs` takes complex numbers and has a modulus: its complex step is 0."""
-    x = np.array([1.0, -2.0])
-    check = check_grad(lambda x: np.sum(np.abs(x)) + 0 * x[0], np.sign, x)
-    assert check
-    assert check.method == "central differences"
-    with pytest.raises(TypeError, match="method='central' is left"):
-        check_grad(lambda x: float(np.sum(np.abs(x))), np.sign, x, method="complex")
-
-
-def test_check_grad_with_values_that_are_not_finite():
-    check = check_grad(lambda x: float(x @ x), lambda x: np.array([2 * x[0], np.nan]), [1.0, 2.0])
-    assert not check
-    assert check.worst == 1
-    assert check.error == np.inf
-
-
-@pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
-def test_check_grad_of_compiled_functions():
-    check = check_grad(compiled_both, True, np.array([1.0, 2.0]), (np.ones(2),))
-    assert check
-    assert check.method == "complex step"
-
-
-def test_check_grad_refuses():
-    with pytest.raises(TypeError, match="jac is None; True or a function"):
-        check_grad(rosenbrock, None, np.ones(3))
-    with pytest.raises(ValueError, match="method is 'exact'"):
-        check_grad(rosenbrock, optimize.rosen_der, np.ones(3), method="exact")
-    with pytest.raises(ValueError, match="gradient of shape"):
-        check_grad(rosenbrock, lambda x: x[:2], np.ones(3))

@@ -110,25 +110,6 @@ def test_step_inside_prange():
 
 
 @jit
-def test_a_bad_call_inside_prange_writes_nothing():
-    """Numba turns an exception in a parallel region into a SystemError; the memory is as it was."""
-
-    @njit(parallel=True)
-    def user(p, g, v, rates):
-        for k in prange(p.shape[0]):
-            step(p[k], g[k], v[k], rates[k])
-
-    p, g, v = (np.ones((4, 10)) for _ in range(3))
-    with pytest.raises(SystemError):
-        user(p, g, v, np.array([0.1, -1.0, 0.1, 0.1]))
-    assert (p[1] == 1).all()
-    assert (v[1] == 1).all()
-    with pytest.raises(SystemError):
-        user(v, v, v, np.full(4, 0.1))
-    assert (v[1] == 1).all()
-
-
-@jit
 def test_whole_loop_inside_njit():
     @njit
     def descend(p, target, steps):

@@ -1,0 +1,121 @@
+"""Every public name in compiled code, first thing in a process: nothing comes from an import that is too late."""
+
+import subprocess
+import sys
+
+import pytest
+
+import nagd_numba
+from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers.backends import JIT_OFF
+
+pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled code")
+
+PRELUDE = """
+import numpy as np
+from numba import njit
+import nagd_numba
+x = np.ones(3)
+"""
+
+MINIMIZE = """
+@njit
+def fun(x):
+    return 0.5 * np.sum((x - 1) ** 2), x - 1
+
+@njit
+def use(x):
+    return nagd_numba.minimize(fun, x, (), True).x[0]
+
+assert abs(use(np.zeros(3)) - 1) < 1e-4
+"""
+
+VERSION = """
+@njit
+def use():
+    return nagd_numba.__version__
+
+assert use() == nagd_numba.__version__
+"""
+
+T = """
+@njit
+def use(t):
+    return nagd_numba.fista_t(t)
+
+assert use(1.0) > 1.6
+"""
+
+
+def uses():
+    """The code that uses each name; what is not here is for Python."""
+    made = {"minimize": MINIMIZE, "__version__": VERSION, "fista_t": T}
+    for optimizer in OPTIMIZERS.values():
+        states = len(optimizer.rule.states)
+        t = "t=3" if "t" in optimizer.settings else ""
+        step, update = optimizer.name, optimizer.update.__name__
+        arrays = ", ".join(["x.copy()"] * (2 + states))
+        made[step] = f"""
+@njit
+def use(x):
+    return nagd_numba.{step}({arrays}, {t})
+
+assert np.isfinite(use(x)).all()
+"""
+        scalars = ", ".join(["x[0]"] * (2 + states))
+        if optimizer.constants is None:
+            more = "0.1, 0.9, 0.9"
+            made[update] = f"""
+@njit
+def use(x):
+    return nagd_numba.{update}({scalars}, {more})[0]
+
+assert np.isfinite(use(x))
+"""
+            continue
+        constants = optimizer.constants.__name__
+        made[constants] = f"""
+@njit
+def use(x):
+    return nagd_numba.{constants}(np.float64, {t})[0]
+
+assert np.isfinite(use(x))
+"""
+        made[update] = f"""
+constants = nagd_numba.{constants}(np.float64, {t})
+
+@njit
+def use(x, constants):
+    return nagd_numba.{update}({scalars}, constants)[0]
+
+assert np.isfinite(use(x, constants))
+"""
+    return made
+
+
+USES = uses()
+FOR_PYTHON = {
+    "MLP",
+    "FlatParams",
+    "Guard",
+    "History",
+    "c_address",
+    "c_functions",
+    "check_grad",
+    "fit_many",
+    "minimize_many",
+    "schedules",
+    "scipy_method",
+}
+FIRST = ("minimize", "fista_t", "lion_update")
+
+
+def test_each_name_is_known():
+    assert set(USES) | FOR_PYTHON == set(nagd_numba.__all__)
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=() if x in FIRST else pytest.mark.ci) for x in USES])
+def test_first_use(name):
+    done = subprocess.run([sys.executable, "-c", PRELUDE + USES[name]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
