@@ -100,10 +100,10 @@ def _table(path: Path, rows: list[list[str]], lines: list[int], form: Form) -> t
     """Rows of one length, with the header apart, and a note about columns that are nothing but delimiters."""
     width = len(rows[0])
     for line, row in zip(lines, rows, strict=True):
-        if len(row) != width:
+        if len(row) != width and width > 1:
             raise DataError(f"{path}: line {line} has {len(row)} columns, the first line has {width}")
     used = max(j + 1 for row in rows for j, cell in enumerate(row) if cell)
-    if used < 2:
+    if min(used, width) < 2:
         raise DataError(
             f"{path}: one column only; features and a label column are needed (--delimiter says what parts them)"
         )
