@@ -119,9 +119,8 @@ def start(evaluate, prox, penalty, largest, length, distance, descend, differenc
             numbers[k] = 0.0
         numbers[SEQUENCE_T] = 1.0
         copy(work[SEEN_AT], x)
-        wanted = settings.search != 0 or settings.tracks != 0
         f = evaluate(x, g, counts, True, settings.bounded, first, second, args)
-        numbers[VALUE] = f if wanted else 0.0
+        numbers[VALUE] = f
         total = f + penalty(x, first, second, args)
         numbers[TOTAL] = numbers[BEST] = numbers[FIRST] = numbers[SEEN] = total
         if not (math.isfinite(total) and math.isfinite(largest(g))):

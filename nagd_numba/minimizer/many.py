@@ -86,7 +86,7 @@ def minimize_many(
     >>> bool(np.all(found.success)), bool(np.allclose(found.x, targets, atol=1e-4))
     (True, True)
     """
-    X = _starts(X0)
+    X = settings.starting_point("X0", X0, ndim=2)
     problems, n = X.shape
     columns, common = settings.as_args(args), settings.as_args(shared)
     columns = tuple(_column(k, column, problems) for k, column in enumerate(columns))
@@ -129,7 +129,7 @@ def minimize_many(
     raised = np.flatnonzero(statuses == algorithm.RAISED)
     said = ""
     if raised.size > 0:
-        X[raised] = _starts(X0)[raised]
+        X[raised] = settings.starting_point("X0", X0, ndim=2)[raised]
         G[raised] = np.nan
         numbers[raised] = np.nan
         first = int(raised[0])
@@ -161,13 +161,6 @@ class _Errors:
             if not of_ours and raised_here(error.__traceback__):
                 raise
             self.said.setdefault(m, f"{type(error).__name__}: {error}")
-
-
-def _starts(X0: Any) -> np.ndarray:
-    shape: Any = getattr(X0, "shape", ())
-    if len(shape) == 2 and shape[0] == 0:
-        return np.empty(shape)
-    return settings.starting_point("X0", X0, ndim=2)
 
 
 def _column(k: int, column: Any, problems: int) -> np.ndarray:

@@ -200,7 +200,7 @@ def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
         raise TypeError(f"{name} is {validation.type_of(x0)}; an array of real numbers is needed: {error}") from error
     if x.ndim == 0 and ndim == 1:
         x = x.reshape(1)
-    if x.ndim != ndim or x.size == 0:
+    if x.ndim != ndim or (x.size == 0 and not (ndim == 2 and len(x) == 0)):  # there may be no problems
         wanted = "a vector of at least one element" if ndim == 1 else "a matrix with a problem in each row"
         raise ValueError(f"{name} has shape {x.shape}; {wanted} is needed: {name}.ravel(), and reshape inside fun")
     x = np.array(x, np.float64, order="C", subok=False)
