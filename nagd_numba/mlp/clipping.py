@@ -12,14 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..optimizers.scaled import limits
 from ..validation import number, shown
 
 DOWN = {"float32": 2.0**-64, "float64": 2.0**-600}
-
-
-def smallest(dtype: Any) -> float:
-    """The smallest normal number of a type."""
-    return float(np.finfo(dtype).tiny)
 
 
 def limit(clip: Any, dtype: np.dtype) -> float:
@@ -27,7 +23,7 @@ def limit(clip: Any, dtype: np.dtype) -> float:
     if clip is None:
         return math.inf
     value = number("clip", clip, low_open=True, finite=False)
-    least = max(smallest(dtype), math.sqrt(smallest(np.float64)))  # squares below the latter's underflow
+    least = max(limits(dtype)[0], math.sqrt(limits("float64")[0]))  # squares below the latter's underflow
     if value < least:
         raise ValueError(f"clip is {shown(clip)}; a number >= {least:.2g} is needed (in {dtype})")
     return value

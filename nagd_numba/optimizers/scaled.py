@@ -18,7 +18,7 @@ _CHUNK = 1 << 16
 
 
 @functools.cache
-def limits(dtype: np.dtype) -> tuple[float, float]:
+def limits(dtype: np.dtype | str) -> tuple[float, float]:
     """The smallest normal and the largest number of a type."""
     kind = np.finfo(dtype)
     return float(kind.tiny), float(kind.max)

@@ -32,7 +32,8 @@ from ...kernels.pointers import (
 )
 from ...kernels.rounding import mul
 from ...kernels.template import template
-from ..clipping import DOWN, smallest
+from ...optimizers.scaled import limits
+from ..clipping import DOWN
 from ..dropout import splitmix
 from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
 from . import backprop, losses, minibatch, updates
@@ -313,7 +314,7 @@ def steps_kernel(dtype: str) -> Linked:
         squares=reductions.squares_interface(dtype).call,
         T=T,
         DOWN=DOWN[dtype],
-        SMALLEST=smallest(dtype),
+        SMALLEST=limits(dtype)[0],
     )
     given = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS, _n, _n, _n)
     return linked(bound, Interface(types.void(*given)), from_python=True)

@@ -19,7 +19,8 @@ from ...kernels.reductions import LANES
 from ...kernels.rounding import add, fma, mul
 from ...kernels.rule import Rule
 from ...kernels.template import template
-from ..clipping import DOWN, smallest
+from ...optimizers.scaled import limits
+from ..clipping import DOWN
 from ..elements import flushed
 
 THREADS = 256
@@ -34,7 +35,7 @@ def squares_kernel(dtype: str, norm: bool) -> Kernel:
     address, long, double = types.CPointer, types.int64, types.float64
     signature = (address(scalar), address(long), long, address(scalar if norm else double), double)
     name = f"mlp_{'clip_factor' if norm else 'squares'}_{dtype}"
-    function = squares.bind(SCALAR=scalar, NORM=norm, DOWN=DOWN[dtype], SMALLEST=smallest(dtype))
+    function = squares.bind(SCALAR=scalar, NORM=norm, DOWN=DOWN[dtype], SMALLEST=limits(dtype)[0])
     return Kernel(function, name, signature, threads=THREADS)
 
 
