@@ -4,7 +4,7 @@ A call has `K` numbers that are known only when it runs, and for each of `N` par
 
     step     operands  K numbers, N parameters, N gradients, N of each state
              results   N parameters, N of each state, in the memory of the operands
-    change   operands  K numbers, N gradients, N of each state, with weight decay also N parameters
+    change   operands  K numbers, with weight decay N parameters, N gradients, N of each state
              results   N changes in the memory of the gradients, N of each state in that of the operands
              (a change is what is to be added to the parameter: the rule at 0, and what the decay adds)
 
@@ -76,7 +76,8 @@ class Kind:
     @property
     def aliases(self) -> tuple[int, ...]:
         """Which of the operands' arrays each of the results is in."""
-        return tuple(range(self.results)) if self.change else (0, *range(2, 2 + len(self.rule.states)))
+        first = 0 if self.change and self.decay == NO_DECAY else 1
+        return (first if self.change else 0, *range(first + 1, first + self.results))
 
     @property
     def name(self) -> str:
@@ -106,7 +107,7 @@ def change_over_range(update, OPTIONS, DECAY, MAXIMIZE):
 
 
 @template
-def step_of(loop, STATES):
+def step_of(loop):
     def step_of(at, first, last, scalars, decay):
         loop(at[0], at[1], at[2:], first, last, scalars)
 
@@ -114,11 +115,19 @@ def step_of(loop, STATES):
 
 
 @template
-def change_of(loop, STATES):
+def change_of(loop):
     def change_of(at, first, last, scalars, decay):
-        loop(at[-1], at[0], at[1 : 1 + STATES], first, last, scalars, decay)
+        loop(at[0], at[0], at[1:], first, last, scalars, decay)
 
     return change_of
+
+
+@template
+def decayed_change_of(loop):
+    def decayed_change_of(at, first, last, scalars, decay):
+        loop(at[0], at[1], at[2:], first, last, scalars, decay)
+
+    return decayed_change_of
 
 
 @template
@@ -293,7 +302,7 @@ def compiled(kind: Kind, at: Offsets) -> Any:
 def _apply(kind: Kind, dtype: Any) -> Any:
     rule = kind.rule
     if not kind.change:
-        return subroutine(step_of.bind(loop=linked_loop(rule, kind.options, dtype).call, STATES=len(rule.states)))
+        return subroutine(step_of.bind(loop=linked_loop(rule, kind.options, dtype).call))
     loop = change_over_range.bind(
         update=rule.update_of(kind.options), OPTIONS=kind.options, DECAY=kind.decay, MAXIMIZE=kind.maximize
     )
@@ -301,7 +310,8 @@ def _apply(kind: Kind, dtype: Any) -> Any:
     scalars = types.UniTuple(dtype, rule.constant_count)
     states = types.UniTuple(x, len(rule.states))
     interface = Interface(types.void(x, x, states, types.int64, types.int64, scalars, dtype))
-    return subroutine(change_of.bind(loop=linked(loop, interface).call, STATES=len(rule.states)))
+    form = change_of if kind.decay == NO_DECAY else decayed_change_of
+    return subroutine(form.bind(loop=linked(loop, interface).call))
 
 
 def _context(rule: Rule, dtype: Any) -> types.Type:
