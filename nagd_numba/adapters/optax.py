@@ -24,7 +24,6 @@ except ImportError as error:
     raise ImportError(f"{error.name} is not installed: pip install jax optax") from error
 
 from .. import validation
-from ..optimizers._dispatch import step_number
 from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
 from . import docs
@@ -61,8 +60,8 @@ def _transformation(name: str, optimizer: Optimizer) -> Callable[..., optax.Grad
     def make(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        with validation.prefixed(make.__name__):
-            return _make(optimizer, bound.arguments)
+        with validation.prefixed(name):
+            return _make(name, optimizer, bound.arguments)
 
     text = _TRANSFORMATION.format(
         title=_TITLES[name],
@@ -80,7 +79,7 @@ def _public(function: Callable[..., Any], name: str, signature: inspect.Signatur
     return function
 
 
-def _make(optimizer: Optimizer, given: Mapping[str, Any]) -> optax.GradientTransformation:
+def _make(public: str, optimizer: Optimizer, given: Mapping[str, Any]) -> optax.GradientTransformation:
     rule = optimizer.rule
     settings = {("lr" if name == "learning_rate" else name): x for name, x in given.items()}
     scheduled = any(callable(settings[x]) for x in settings if optimizer.is_number(x))
@@ -90,18 +89,18 @@ def _make(optimizer: Optimizer, given: Mapping[str, Any]) -> optax.GradientTrans
     decoupled = rule.name in _ALWAYS_DECOUPLED or validation.flag("decoupled", fixed.get("decoupled", False))
     plain = {x: False if x in ("decoupled", "maximize") else value for x, value in fixed.items()}
     options = optimizer.options(plain, zero=True)
-    for name, x in settings.items():
-        if optimizer.is_number(name) and x is not None and not callable(x):
+    for name, x in given.items():
+        if name not in optimizer.fixed and x is not None and not callable(x):
             _number(rule, name, x)
 
     def init(params: optax.Params) -> State:
-        with validation.prefixed(f"{rule.name}.init"):
+        with validation.prefixed(f"{public}.init"):
             _leaves("params", params)
         zeros = {name: jax.tree.map(jnp.zeros_like, params) for name in rule.states}
         return State(jnp.zeros([], jnp.int32) if counts else None, zeros)
 
     def update(updates: optax.Updates, state: State, params: optax.Params | None = None) -> tuple[Any, State]:
-        with validation.prefixed(f"{rule.name}.update"):
+        with validation.prefixed(f"{public}.update"):
             now = {x: y(state.count) if callable(y) and optimizer.is_number(x) else y for x, y in settings.items()}
             count = state.count
             if counts:
@@ -195,7 +194,7 @@ def _number(rule: Any, name: str, x: Any) -> Any:
             return x.astype(jnp.int32)
         raise TypeError(f"{name} is an array of {x.dtype}; a number is needed")
     if name == "t" and rule.counts_steps:
-        return step_number(x, rule.name)
+        return float(validation.whole("t", x, below=1 << 53))
     return validation.hyper_parameters({name: x}, np.dtype(np.float64), rule.range_of)[0]
 
 
