@@ -76,7 +76,7 @@ def offsets(header: Header) -> Offsets:
     """The `Offsets` of a header; raises `Unknown` where it lacks one, or orders arguments that are built otherwise."""
     at, size, value = header.offset, header.size, header.value
     frame, api, metadata = "XLA_FFI_CallFrame", "XLA_FFI_Api", "XLA_FFI_Metadata"
-    for struct, fields in _BUILT.items():
+    for struct, fields in BUILT.items():
         there = [(x, where) for x, (where, _) in header.fields(struct).items()]
         if there != [(x, 8 * k) for k, x in enumerate(fields)]:
             raise Unknown(f"{struct} has the fields {', '.join(x for x, _ in there)}; {', '.join(fields)} are needed")
@@ -127,7 +127,7 @@ def offsets(header: Header) -> Offsets:
 
 
 # The arguments of XLA's functions are made of words, in this order.
-_BUILT = {
+BUILT = {
     "XLA_FFI_Error_Create_Args": ("struct_size", "extension_start", "message", "errc"),
     "XLA_FFI_Error_Destroy_Args": ("struct_size", "extension_start", "error"),
     "XLA_FFI_ThreadPool_Schedule_Args": ("struct_size", "extension_start", "ctx", "task", "data"),

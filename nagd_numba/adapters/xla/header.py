@@ -32,7 +32,7 @@ class Header:
         self._last = dict(re.findall(r"XLA_FFI_DEFINE_STRUCT_TRAITS\((\w+), (\w+)\)", text))
         enums = re.findall(r"(?:typedef enum|enum \w+) \{(.*?)\}\s*(\w*);", text, re.DOTALL)
         self._enums = {name for _, name in enums if name}
-        self._values = {name: int(x) for body, _ in enums for name, x in re.findall(r"(\w+) = (\d+)\s*,", body)}
+        self.values = {name: int(x) for body, _ in enums for name, x in re.findall(r"(\w+) = (\d+)\s*,", body)}
         self._fields: dict[str, dict[str, tuple[int, int]]] = {}
 
     @staticmethod
@@ -44,9 +44,9 @@ class Header:
 
     def value(self, name: str) -> int:
         """A constant of an enumeration."""
-        if name not in self._values:
+        if name not in self.values:
             raise Unknown(f"it has no constant {name}")
-        return self._values[name]
+        return self.values[name]
 
     def offset(self, struct: str, field: str) -> int:
         """The bytes before a field."""
