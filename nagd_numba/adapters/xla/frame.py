@@ -20,8 +20,8 @@ from ...kernels.jit import inlined
 from ...kernels.pointers import pointer_at, spill
 from .header import Header, Unknown
 
-_MESSAGE = 128  # bytes for each message, with the 0 behind it
-_BLANK = (np.int64(0),) * (2 * _MESSAGE // 8)
+MESSAGE = 128  # bytes for each message, with the 0 behind it
+_BLANK = (np.int64(0),) * (2 * MESSAGE // 8)
 
 
 class Offsets(NamedTuple):
@@ -258,27 +258,26 @@ def print_number(typingctx, text, size, form, value):
 def shown(form, value):
     """The text of a message with a number in it, which lives as long as the caller runs."""
     text = spill(_BLANK)
-    print_number(text, 2 * _MESSAGE, form, value)
+    print_number(text, 2 * MESSAGE, form, value)
     return text
 
 
 def texts(messages: Sequence[str]) -> Any:
-    """`text(k)`: the address of message `k` as a string of C, a part of the compiled code."""
+    """`address()` of the messages as strings of C, `MESSAGE` bytes apart: a part of the compiled code."""
     parts = []
     for message in messages:
         made = message.encode()
-        if len(made) >= _MESSAGE:
-            made = made[: _MESSAGE - 4] + b"..."
-        parts.append(made.ljust(_MESSAGE, b"\0"))
+        if len(made) >= MESSAGE:
+            made = made[: MESSAGE - 4] + b"..."
+        parts.append(made.ljust(MESSAGE, b"\0"))
     table = b"".join(parts)
 
-    def text(typingctx, k):
+    def text(typingctx):
         def build(context, builder, signature, operands):
             kind = ir.ArrayType(ir.IntType(8), len(table))
             constant = cgutils.global_constant(builder, "messages", ir.Constant(kind, bytearray(table)))
-            start = builder.ptrtoint(constant, ir.IntType(64))
-            return builder.add(start, builder.mul(operands[0], ir.Constant(ir.IntType(64), _MESSAGE)))
+            return builder.ptrtoint(constant, ir.IntType(64))
 
-        return types.int64(types.int64), build
+        return types.int64(), build
 
     return intrinsic(text)

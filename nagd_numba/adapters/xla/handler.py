@@ -27,21 +27,22 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...kernels.elementwise import LINE, all_finite, limits, linked_loop
-from ...kernels.jit import c_function, inlined, subroutine
+from ...kernels.jit import c_function, subroutine
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.parallel import BODY
 from ...kernels.pointers import load_each, load_tuple, pointer_at, restorer, spill, store_each
 from ...kernels.rounding import fma
 from ...kernels.rule import Rule
 from ...kernels.template import template
-from .frame import Offsets, answer_metadata, data_of_each, element, failure, half, length, shown, texts, word
+from . import checks
+from .checks import ARGS, COUNT, DONE, NUMBERS, ROWS, TOGETHER_ERROR, TOTAL
+from .frame import Offsets, data_of_each, element, length, texts, word
 from .pool import pool
 
 PARALLEL_FROM = 40_000  # elements (as in `optimizers._host`)
 SHARE = 8_192  # elements, at least
 MOST_SHARES = 256
 NO_DECAY, L2, DECOUPLED = range(3)
-_FRAME, _STAGE, _ARRAYS, _PLACE, _TOGETHER, _HYPER = range(6)  # errors; the last is that of the first hyper-parameter
 
 
 @dataclass(frozen=True)
@@ -151,21 +152,6 @@ def share_of_call(apply, restore, data, AT):
     return share_of_call
 
 
-@inlined
-def number(buffer, k, AT):
-    """Element `k` of an operand of numbers, exactly (whole ones are below 2^53)."""
-    kind, data = half(buffer + AT.buffer_type), word(buffer + AT.data)
-    if kind == AT.f64:
-        return pointer_at(data, np.float64)[k]
-    if kind == AT.f32:
-        return np.float64(pointer_at(data, np.float32)[k])
-    if kind == AT.s32:
-        return np.float64(pointer_at(data, np.int32)[k])
-    if kind == AT.s64:
-        return np.float64(pointer_at(data, np.int64)[k])
-    return np.nan
-
-
 @template
 def prepared(constants, T, OPTIONS, COUNT, CHANGE, DECAY, LR, WEIGHT_DECAY):
     """What the update needs of the hyper-parameters, and what a decay that is not its own needs."""
@@ -184,75 +170,39 @@ def prepared(constants, T, OPTIONS, COUNT, CHANGE, DECAY, LR, WEIGHT_DECAY):
 
 
 @template
-def handler(prepared, locate, call, pooled, text, T, LOW, BELOW, WHOLE, ARRAYS, ALIASES, DTYPE, AT):
-    COUNT = len(LOW)
-    NOTHING = (0.0,) * COUNT
+def handler(opening, numbers, failed, prepared, locate, call, pooled, texts, T, ABOUT, LOW, BELOW, WHOLE, AT):
+    COUNT_OF_HYPER = len(LOW)
+    STATE = 7 * (0,)
+    NOTHING = COUNT_OF_HYPER * (0.0,)
 
     def handler(frame):
-        if answer_metadata(frame, AT):
-            return np.int64(0)
-        api = word(frame + AT.api)
-        if word(frame) < AT.frame_size or word(api) < AT.api_size or word(frame + AT.attrs_size) != 2:
-            return failure(frame, AT.internal, text(_FRAME), AT)
-        if half(frame + AT.stage) != AT.execute:
-            return failure(frame, AT.internal, text(_STAGE), AT)
-        args, rets, attrs = word(frame + AT.args), word(frame + AT.rets), word(frame + AT.attrs)
-        for k in range(2):
-            if word(element(attrs, k) + AT.array_size) != COUNT:
-                return failure(frame, AT.internal, text(_FRAME), AT)
-        given = pointer_at(word(element(attrs, 0) + AT.array_data), np.float64)
-        traced = pointer_at(word(element(attrs, 1) + AT.array_data), np.int64)
-
-        numbers = np.int64(0)
-        for k in range(COUNT):
-            numbers = max(numbers, traced[k] + 1)
-        count = (word(frame + AT.args_size) - numbers) // ARRAYS
-        if numbers + ARRAYS * count != word(frame + AT.args_size) or len(ALIASES) * count != word(frame + AT.rets_size):
-            return failure(frame, AT.internal, text(_ARRAYS), AT)
-        rows = length(element(args, 0), AT) if numbers > 0 else np.int64(1)
-        if rows == 0:
-            return np.int64(0)
-        for k in range(numbers):
-            if length(element(args, k), AT) != rows:
-                return failure(frame, AT.internal, text(_ARRAYS), AT)
-        total = np.int64(0)
-        for k in range(count):
-            size = length(element(args, numbers + k), AT)
-            fit = size % rows == 0
-            for array in range(ARRAYS):
-                buffer = element(args, numbers + array * count + k)
-                fit &= length(buffer, AT) == size and half(buffer + AT.buffer_type) == DTYPE
-            if not fit:
-                return failure(frame, AT.internal, text(_ARRAYS), AT)
-            for result in range(len(ALIASES)):
-                place = word(element(args, numbers + ALIASES[result] * count + k) + AT.data)
-                if size > 0 and word(element(rets, result * count + k) + AT.data) != place:
-                    return failure(frame, AT.internal, text(_PLACE), AT)
-            total += size // rows
-
-        hyper = pointer_at(spill(NOTHING), np.float64)
+        about = spill((*ABOUT, texts(), spill(LOW), spill(BELOW), spill(WHOLE)))
+        state = spill(STATE)
+        error = opening(frame, about, state)
+        if error != 0:
+            return error if error != DONE else 0
+        args, first, count = element(state, ARGS), element(state, NUMBERS), element(state, COUNT)
+        rows, total = element(state, ROWS), element(state, TOTAL)
+        to = spill(NOTHING)
+        hyper = pointer_at(to, np.float64)
         for row in range(rows - 1, -1, -1):  # the constants of row 0 are the last
-            for k in range(COUNT):
-                value = given[k] if traced[k] < 0 else number(element(args, traced[k]), row, AT)
-                good = value >= LOW[k] and value < BELOW[k] and math.isfinite(T(value))
-                if not good or (WHOLE[k] and value != math.floor(value)):
-                    return failure(frame, AT.invalid_argument, shown(text(_HYPER + k), value), AT)
-                hyper[k] = value
+            error = numbers(frame, about, state, row, to)
+            if error != 0:
+                return error
             scalars, decay = prepared(hyper)
             if not all_finite(scalars) or not math.isfinite(decay):
-                return failure(frame, AT.invalid_argument, text(_TOGETHER), AT)
-        shares = min(MOST_SHARES, total // SHARE) if total >= PARALLEL_FROM else np.int64(1)
+                return failed(frame, about, TOGETHER_ERROR, AT.invalid_argument)
+        shares = min(MOST_SHARES, total // SHARE) if total >= PARALLEL_FROM else 1
         for row in range(rows):
             if row > 0:
-                for k in range(COUNT):
-                    hyper[k] = given[k] if traced[k] < 0 else number(element(args, traced[k]), row, AT)
+                numbers(frame, about, state, row, to)
                 scalars, decay = prepared(hyper)
-            context = spill((args, numbers, count, row, rows, total, shares, scalars, decay))
+            context = spill((args, first, count, row, rows, total, shares, scalars, decay))
             if shares > 1:
-                pooled(api, word(frame + AT.ctx), locate(), context, shares)
+                pooled(word(frame + AT.api), word(frame + AT.ctx), locate(), context, shares)
             else:
                 call(context, 0)
-        return np.int64(0)
+        return 0
 
     return handler
 
@@ -282,17 +232,27 @@ def compiled(kind: Kind, at: Offsets) -> Any:
         LR=names.index("lr"),
         WEIGHT_DECAY=names.index("weight_decay") if kind.change else 0,
     )
+    ranges = [(x, str(rule.range_of(x))) for x in names]
+    aliases = kind.aliases
     bound = handler.bind(
+        opening=checks.opening(at).call,
+        numbers=checks.numbers(at).call,
+        failed=checks.failed(at).call,
         prepared=subroutine(numbers),
         locate=share.locate,
         call=share.call,
         pooled=pool(at).call,
-        text=texts(_messages(kind)),
+        texts=texts(checks.texts_of(rule.name, kind.dtype.name, ranges)),
         T=T,
-        WHOLE=tuple(rule.range_of(x).whole for x in names),
-        ARRAYS=kind.operands,
-        ALIASES=kind.aliases,
-        DTYPE=at.f32 if kind.dtype == np.float32 else at.f64,
+        ABOUT=(
+            len(names),
+            kind.operands,
+            kind.results,
+            aliases[0],
+            aliases[1],
+            at.f32 if kind.dtype == np.float32 else at.f64,
+        ),
+        WHOLE=tuple(int(rule.range_of(x).whole) for x in names),
         AT=at,
         **limits(rule),
     )
@@ -317,17 +277,3 @@ def _apply(kind: Kind, dtype: Any) -> Any:
 def _context(rule: Rule, dtype: Any) -> types.Type:
     """The types of what a share is told: see `share_of_call`."""
     return types.Tuple([*7 * [types.int64], types.UniTuple(dtype, rule.constant_count), dtype])
-
-
-def _messages(kind: Kind) -> list[str]:
-    """The texts of the errors, in the order of their numbers."""
-    name, dtype = kind.rule.name, kind.dtype.name
-    wrong = f"nagd_numba, {name}: XLA calls it with"
-    return [
-        f"{wrong} a frame that is not of its version",
-        f"{wrong} another stage than execution",
-        f"{wrong} other arrays than it was compiled for",
-        f"{wrong} results that are not in the memory of the operands",
-        f"nagd_numba, {name}: the hyper-parameters together leave the range of {dtype}; smaller values are needed",
-        *(f"nagd_numba, {name}: {x} is %.9g; {kind.rule.range_of(x)} is needed (in {dtype})" for x in kind.rule.hyper),
-    ]

@@ -20,6 +20,7 @@ from tests.helpers.bits import assert_same_bits
 RULE = RULES["nesterov"]
 HEADER = header(jax.ffi.include_dir())
 HANDLER = compiled(Kind(RULE, RULE.defaults(), np.dtype(np.float32)), interface())
+ERROR = 4096  # as if it were an address
 WORD = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
@@ -78,7 +79,7 @@ class Frame:
 
     def error_create(self, arguments):
         self.errors.append(ctypes.string_at(self.word(arguments, "XLA_FFI_Error_Create_Args", "message")).decode())
-        return 1
+        return ERROR
 
     def error_destroy(self, arguments):
         self.freed += 1
@@ -90,7 +91,7 @@ class Frame:
 
     def schedule(self, arguments):
         if self.how == "refuse the second" and self.tasks:
-            return 1
+            return ERROR
         struct = "XLA_FFI_ThreadPool_Schedule_Args"
         task = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.word(arguments, struct, "task"))
         data = self.word(arguments, struct, "data")
@@ -149,7 +150,7 @@ def test_another_version_or_stage_is_refused(what):
         ctypes.c_int32.from_address(at).value = HEADER.value("XLA_FFI_ExecutionStage_PREPARE")
     else:
         frame.put(getattr(frame, what), 8 * 10)
-    assert frame.run() == 1
+    assert frame.run() == ERROR
     assert ("another stage" if what == "stage" else "not of its version") in frame.errors[0]
     assert_same_bits([p], [before])
 
@@ -158,7 +159,7 @@ def test_a_bad_number_in_any_row_is_found_before_the_first_is_written():
     for rates in ([-0.1, 0.1, 0.2], [0.1, 0.2, -0.1], [0.1, np.nan, 0.1]):
         frame, p, _, v = call(rows=3, rates=rates)
         before = p.copy(), v.copy()
-        assert frame.run() == 1
+        assert frame.run() == ERROR
         assert frame.errors[0].startswith("nagd_numba, nesterov: lr is ")
         assert_same_bits((p, v), before)
 
