@@ -14,7 +14,7 @@ import numpy as np
 from numba import config, types
 from numba.np.numpy_support import from_dtype
 
-from .elementwise import HYPER, LINE, OK, OVERLAP, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop
+from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop
 from .jit import inlined, kernel
 from .linking import Linked, linked
 from .parallel import BODY, in_parallel, one_after_another, parallel_for
@@ -34,44 +34,51 @@ class Table:
 
     places  int64 (2 + states, vectors): the addresses of the parameters, of the gradients, of each state
     ends    int64 (vectors,): the number of elements up to the end of each vector
-    bounds  int64 (2, written arrays): where memory that is written begins and ends, in the order of addresses
 
     Vectors are contiguous, of one dtype, and outlive their use; those without elements are left out.
     """
 
-    def __init__(self, written: Sequence[Sequence[int]], sizes: Sequence[int], itemsize: int) -> None:
+    def __init__(self, written: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
         """`written` has the addresses of the parameters, then those of each state."""
         params, *states = written
         self.places = np.array([params, params, *states], np.int64)
         self.ends = np.cumsum(sizes, dtype=np.int64)
-        starts = np.array(written, np.int64).reshape(-1)
-        order = np.argsort(starts, kind="stable")
-        ends = starts + np.tile(np.array(sizes, np.int64) * itemsize, len(written))
-        self.bounds = np.stack([starts[order], ends[order]])
+
+
+class Bounds:
+    """Where pieces of memory begin and end, in the order of their addresses."""
+
+    def __init__(self, addresses: Any, lengths: Any) -> None:
+        """`lengths` are in bytes, one for each address."""
+        addresses, lengths = np.asarray(addresses, np.int64), np.asarray(lengths, np.int64)
+        order = np.argsort(addresses, kind="stable")
+        self.starts = addresses[order]
+        self.stops = self.starts + lengths[order]
 
     @property
-    def overlaps(self) -> bool:
-        """Do two of the written arrays share memory?"""
-        return bool((self.bounds[0, 1:] < self.bounds[1, :-1]).any())
+    def overlap(self) -> bool:
+        """Do two of them share memory?"""
+        return bool((self.starts[1:] < self.stops[:-1]).any())
+
+    def touched_by(self, addresses: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Which of other pieces share memory with these, which do not overlap: an array of bools."""
+        if len(self.starts) == 0:
+            return np.zeros(len(addresses), bool)
+        k = np.searchsorted(self.stops, addresses, side="right")
+        before_the_end = k < len(self.starts)
+        touched: np.ndarray = before_the_end & (self.starts[np.minimum(k, len(self.starts) - 1)] < addresses + lengths)
+        return touched
 
 
 @template
-def segments(run, constants, OPTIONS, LOW, BELOW, T, ITEMSIZE, SHARES):
-    def segments(places, ends, bounds, hyper):
+def segments(run, constants, OPTIONS, LOW, BELOW, T, SHARES):
+    def segments(places, ends, hyper):
         if not acceptable(hyper, LOW, BELOW):
             return HYPER
         scalars = constants(hyper, T, OPTIONS)
         if not all_finite(scalars):
             return HYPER
-        count, written = ends.size, bounds.shape[1]
-        starts, stops = bounds[0], bounds[1]
-        for k in range(count):  # a gradient may lie in no memory that is written
-            begin = places[GRADS, k]
-            end = begin + ITEMSIZE * (ends[k] - (ends[k - 1] if k > 0 else 0))
-            j = first_above(stops, written, begin)
-            if j < written and starts[j] < end:
-                return OVERLAP
-        run(spill((pointer(places), pointer(ends), np.int64(count), np.int64(SHARES), scalars)), SHARES)
+        run(spill((pointer(places), pointer(ends), np.int64(ends.size), np.int64(SHARES), scalars)), SHARES)
         return OK
 
     return segments
@@ -125,7 +132,7 @@ def linked_segments(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> 
 
 @functools.cache
 def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any], parallel: bool) -> Any:
-    """`kernel(places, ends, bounds, hyper) -> status` for the parts of a `Table`."""
+    """`kernel(places, ends, hyper) -> status` for the parts of a `Table`, whose arrays do not overlap."""
     kind = from_dtype(dtype)
     body = linked_segments(rule, options, kind)
     if parallel:
@@ -139,11 +146,10 @@ def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any], 
         constants=rule.constants,
         OPTIONS=options,
         T=_scalar(kind),
-        ITEMSIZE=dtype.itemsize,
         SHARES=shares,
         **limits(rule),
     )
-    return kernel(bound, (_PLACES, _ENDS, _PLACES, types.UniTuple(types.float64, len(rule.hyper))))
+    return kernel(bound, (_PLACES, _ENDS, types.UniTuple(types.float64, len(rule.hyper))))
 
 
 def _scalar(dtype: types.Type) -> Any:

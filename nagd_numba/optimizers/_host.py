@@ -76,12 +76,12 @@ def _segments(
     """The update of many vectors of one dtype, to be run."""
     addresses = [[x.ctypes.data for x in column] for column in zip(*vectors_, strict=True)]
     sizes = [x[0].size for x in vectors_]
-    table = segments.Table([addresses[0], *addresses[2:]], sizes, dtype.itemsize)
+    table = segments.Table([addresses[0], *addresses[2:]], sizes)
     table.places[segments.GRADS] = addresses[1]
     kernel = segments.segments_kernel(rule, options, dtype, use_parallel(sum(sizes)))
 
     def run() -> None:
-        _accepted(kernel(table.places, table.ends, table.bounds, values))
+        _accepted(kernel(table.places, table.ends, values))
 
     return run
 

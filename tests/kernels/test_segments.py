@@ -22,7 +22,7 @@ def drawn(rng, rule, sizes, dtype=np.float32):
 def table_of(columns):
     addresses = [[x.ctypes.data for x in column if x.size] for column in columns]
     sizes = [x.size for x in columns[0] if x.size]
-    made = segments.Table([addresses[0], *addresses[2:]], sizes, columns[0][0].itemsize)
+    made = segments.Table([addresses[0], *addresses[2:]], sizes)
     made.places[segments.GRADS] = addresses[1]
     return made
 
@@ -40,34 +40,27 @@ def test_bits_of_one_call_for_each(name, parallel, sizes, seed):
         apply(rule, p, g, states, dict(rule.hyper), rule.defaults())
     table = table_of(columns)
     kernel = segments.segments_kernel(rule, rule.defaults(), np.dtype(np.float32), parallel)
-    assert kernel(table.places, table.ends, table.bounds, hyper) == elementwise.OK
+    assert kernel(table.places, table.ends, hyper) == elementwise.OK
     for made, wanted in zip(columns, want, strict=True):
         assert_same_bits(made, wanted)
 
 
-@given(st.data())
-@settings(max_examples=40, deadline=None)
-def test_gradients_in_written_memory_are_refused(data):
-    rule = RULES["nesterov"]
-    rng = np.random.default_rng(0)
-    memory = rng.random(60).astype(np.float32)
-    before = memory.copy()
-    params, vel = [memory[:10], memory[20:25]], [memory[10:20], memory[40:45]]
-    at = data.draw(st.integers(0, 50))
-    grads = [rng.random(10).astype(np.float32), memory[at : at + 5]]
-    table = table_of([params, grads, vel])
-    kernel = segments.segments_kernel(rule, rule.defaults(), np.dtype(np.float32), False)
-    status = kernel(table.places, table.ends, table.bounds, tuple(rule.hyper.values()))
-    apart = at >= 45 or 25 <= at <= 35
-    assert status == (elementwise.OK if apart else elementwise.OVERLAP)
-    assert apart or memory.tobytes() == before.tobytes()
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=6), st.data())
+@settings(max_examples=200, deadline=None)
+def test_pieces_of_memory_that_overlap_are_found(pieces, data):
+    """Against sets of the bytes themselves."""
+    sets = [set(range(first, first + length)) for first, length in pieces]
+    bounds = segments.Bounds(*zip(*pieces, strict=True))
+    overlap = len(set().union(*sets)) < sum(map(len, sets))
+    assert bounds.overlap == overlap
+    if not overlap:
+        others = data.draw(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=4))
+        touched = bounds.touched_by(*map(np.array, zip(*others, strict=True)))
+        assert list(touched) == [bool(set().union(*sets) & set(range(a, a + n))) for a, n in others]
 
 
-def test_overlap_of_written_vectors_is_seen():
-    memory = np.zeros(30, np.float32)
-    grads = [np.zeros(10, np.float32)]
-    assert not table_of([[memory[:10]], grads, [memory[10:20]]]).overlaps
-    assert table_of([[memory[:10]], grads, [memory[9:19]]]).overlaps
+def test_nothing_touches_no_memory():
+    assert list(segments.Bounds([], []).touched_by(np.array([3]), np.array([4]))) == [False]
 
 
 def test_lists_of_every_kind_of_array():
