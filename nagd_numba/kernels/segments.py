@@ -38,7 +38,7 @@ class Table:
     Vectors are contiguous, of one dtype, and outlive their use; those without elements are left out.
     """
 
-    def __init__(self, written: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
+    def __init__(self, written: Sequence[Any], sizes: Any) -> None:
         """`written` has the addresses of the parameters, then those of each state."""
         params, *states = written
         self.places = np.array([params, params, *states], np.int64)
@@ -46,14 +46,17 @@ class Table:
 
 
 class Bounds:
-    """Where pieces of memory begin and end, in the order of their addresses."""
+    """Where pieces of memory begin and end, in the order of their addresses.
+
+    One that lies in another is taken to end where that one ends.
+    """
 
     def __init__(self, addresses: Any, lengths: Any) -> None:
         """`lengths` are in bytes, one for each address."""
         addresses, lengths = np.asarray(addresses, np.int64), np.asarray(lengths, np.int64)
         order = np.argsort(addresses, kind="stable")
         self.starts = addresses[order]
-        self.stops = self.starts + lengths[order]
+        self.stops = np.maximum.accumulate(self.starts + lengths[order])
 
     @property
     def overlap(self) -> bool:
@@ -61,7 +64,7 @@ class Bounds:
         return bool((self.starts[1:] < self.stops[:-1]).any())
 
     def touched_by(self, addresses: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Which of other pieces share memory with these, which do not overlap: an array of bools."""
+        """Which of other pieces share memory with these: an array of bools."""
         if len(self.starts) == 0:
             return np.zeros(len(addresses), bool)
         k = np.searchsorted(self.stops, addresses, side="right")
