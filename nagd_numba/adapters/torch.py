@@ -21,8 +21,9 @@ except ImportError as error:
 from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
-from .torch_forms import FORMS, Form
-from .torch_plan import Arguments, Plan, joined, same
+from .torch_forms import FORMS, Arguments, Form
+from .torch_plan import Plan, joined, same
+from .torch_vectors import Moved
 
 __all__ = ["NAG", "Adagrad", "Adam", "AdamW", "Fused", "Lion", "NAdam", "RMSprop"]
 
@@ -50,11 +51,13 @@ class Fused(torch.optim.Optimizer):
         """Look at everything again in the next step."""
         self._plans: list[Plan] = []
         self._seen: list[Any] = []
-        self._checked: list[tuple[dict[str, Any], Arguments]] = []
+        self._keys = (*self.form.options, *self.form.fixed)
+        self._raw: list[list[Any]] = []
+        self._made: list[Arguments] = []
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with options of its own beside the defaults; it is checked before."""
-        self.form.check({**self.defaults, **param_group})
+        self.form.checked({**self.defaults, **param_group})
         self._forget()
         super().add_param_group(param_group)
 
@@ -66,7 +69,7 @@ class Fused(torch.optim.Optimizer):
         for group in state["param_groups"]:
             for key, value in defaults.items():
                 group.setdefault(key, value)
-            self.form.check(group)
+            self.form.checked(group)
         super().__setstate__(state)
         self._forget()
         for own in self.state.values():
@@ -125,41 +128,46 @@ class Fused(torch.optim.Optimizer):
     def _step(self, guard: Guard | None) -> None:
         groups = self.param_groups
         grads = [list(map(_GRAD, group["params"])) for group in groups]
-        settings = [self.form.settings(group) for group in groups]
-        if [x for x, _ in self._checked] != settings:
-            self._checked = [(x, self._arguments(x)) for x in settings]
-        plans = self._current([[g is None for g in own] for own in grads])
-        if _of_all(guard) and sum(len(plan.calls) for plan in plans) > 1:
+        arguments = self._arguments()
+        try:
+            plans = self._taken(grads, guard)
+        except Moved:
+            self._plans = []
+            plans = self._taken(grads, guard)
+        for plan, given in zip(plans, arguments, strict=True):
+            for call in plan.calls:
+                call.run(*given, guard)
+            for written in (plan.stepped, *plan.columns):
+                torch.autograd.graph.increment_version(written)
+
+    def _arguments(self) -> list[Arguments]:
+        """What each group's options make of the step's arguments, checked where they are not those of the last step."""
+        keys = self._keys
+        raw = [[group[key] for key in keys] for group in self.param_groups]
+        if raw != self._raw:
+            self._made = list(map(self.form.checked, self.param_groups))
+            tensors = any(isinstance(x, torch.Tensor) for own in raw for x in own)  # which may change where they are
+            self._raw = [] if tensors else raw
+        return self._made
+
+    def _taken(self, grads: list[list[Any]], guard: Guard | None) -> list[Plan]:
+        """The plans for the groups, those of the last step where they still hold, with these gradients."""
+        missing = [[g is None for g in own] for own in grads]
+        kept = len(self._plans) == len(missing) and same(list(self.state.values()), self._seen)
+        if not (kept and all(map(Plan.holds, self._plans, self.param_groups, missing))):
+            self._plans = []
+            plans = [Plan(self.form, *x, self.state) for x in zip(self.param_groups, missing, strict=True)]
+            self._written = segments.Bounds(*joined([plan.written for plan in plans]))
+            for plan in plans:
+                plan.avoid(self._written)
+            self._plans, self._seen = plans, list(self.state.values())
+        if _of_all(guard) and sum(len(plan.calls) for plan in self._plans) > 1:
             raise ValueError(
                 "guard sees to the gradients of one call, and these parameters take several (groups, or numbers of "
                 "steps): use torch.nn.utils.clip_grad_norm_ and torch.amp.GradScaler, or one group"
             )
-        for plan, own in zip(plans, grads, strict=True):
-            for addresses, lengths in plan.take(own):
-                if self._written.touched_by(addresses, lengths).any():
-                    raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
-        for plan, (named, arguments) in zip(plans, self._checked, strict=True):
-            for call in plan.calls:
-                call.run(arguments, named, guard)
-            for written in (plan.stepped, *plan.columns):
-                torch.autograd.graph.increment_version(written)
-
-    def _arguments(self, settings: dict[str, Any]) -> Arguments:
-        """The arguments of the kernel for settings of the step, checked."""
-        made = self.form.arguments(settings)
-        rule = self.form.optimizer.rule
-        values = validation.hyper_parameters(made[0], validation.DTYPES[0], rule.range_of)
-        rule.scalars(values, validation.DTYPES[0], made[1])
-        return made
-
-    def _current(self, missing: list[list[bool]]) -> list[Plan]:
-        """The plans for the groups: those of the last step where they still hold."""
-        kept = len(self._plans) == len(missing) and same(list(self.state.values()), self._seen)
-        if kept and all(map(Plan.holds, self._plans, self.param_groups, missing)):
-            return self._plans
-        self._plans = [Plan(self.form, *x, self.state) for x in zip(self.param_groups, missing, strict=True)]
-        self._written = segments.Bounds(*joined([plan.written for plan in self._plans]))
-        self._seen = list(self.state.values())
+        for plan, own in zip(self._plans, grads, strict=True):
+            plan.take(own, self._written)
         return self._plans
 
 

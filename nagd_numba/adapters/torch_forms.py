@@ -20,6 +20,10 @@ from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
 
 BETAS = ("beta1", "beta2")
+# The hyper-parameters of a rule by name, with `t = 1`, and its options; the settings of the step that they are made of
+Arguments = tuple[tuple[dict[str, Any], tuple[Any, ...]], dict[str, Any]]
+
+_FLOAT = validation.DTYPES[0]
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Form:
         guard = kinds("guard", kinds.KEYWORD_ONLY, default=None)
         return inspect.Signature([kinds("params", kinds.POSITIONAL_OR_KEYWORD), *options, guard])
 
-    def settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the step by name, of a parameter group; without `t`."""
         made: dict[str, Any] = {}
         for name in self.optimizer.settings:
@@ -86,28 +90,26 @@ class Form:
                 made[name] = made[other]
         return made
 
-    def arguments(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
-        """The hyper-parameters of the rule by name, with `t = 1`, and its options, for settings of the step."""
-        optimizer = self.optimizer
-        hyper = {x: 1.0 if x == "t" else settings[x] for x in optimizer.rule.hyper}
-        hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
-        zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
-        return hyper, optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
-
-    def check(self, group: Mapping[str, Any]) -> None:
-        """Raise for an option of a parameter group that is out of its range."""
+    def checked(self, group: Mapping[str, Any]) -> Arguments:
+        """What the options of a parameter group are for the rule; raises for one that is out of its range."""
         with validation.prefixed(self.name):
-            if not isinstance(group.get("betas", ()), tuple | list) or len(group.get("betas", BETAS)) != 2:
-                raise TypeError(f"betas is {group['betas']!r}; a pair of numbers is needed")
-            hyper, options = self.arguments(self.settings(group))
-            values = validation.hyper_parameters(hyper, validation.DTYPES[1], self.optimizer.rule.range_of)
-            self.optimizer.rule.scalars(values, validation.DTYPES[1], options)
+            betas = group.get("betas", BETAS)
+            if not isinstance(betas, tuple | list) or len(betas) != len(BETAS):
+                raise TypeError(f"betas is {betas!r}; a pair of numbers is needed")
             for key, value in self.fixed.items():
                 if group.get(key, value) != value:
                     raise ValueError(
                         f"{key} is {group[key]!r}, which this rule has not; {value!r} is needed: use torch.optim."
                         f"{self.peer}"
                     )
+            optimizer, settings = self.optimizer, self._settings(group)
+            rule = optimizer.rule
+            hyper = {x: 1.0 if x == "t" else settings[x] for x in rule.hyper}
+            hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
+            zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
+            options = optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
+            rule.scalars(validation.hyper_parameters(hyper, _FLOAT, rule.range_of), _FLOAT, options)
+            return (hyper, options), settings
 
     def peer_state(self, group: Mapping[str, Any], t: float) -> dict[str, float]:
         """What the peer keeps in the state and this rule computes anew, after step `t`."""

@@ -14,9 +14,7 @@ from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
 from .torch_forms import Form
-from .torch_vectors import DTYPES, Vectors, check_gradient, dense, flat, laid_out, local, plain
-
-Arguments = tuple[dict[str, Any], tuple[Any, ...]]  # hyper-parameters by name, options
+from .torch_vectors import DTYPES, PLAIN, Vectors, check_gradient, dense, flat, laid_out, local, plain
 
 
 class Call:
@@ -45,30 +43,29 @@ class Call:
             made += [(np.array([first]), np.array([length])) for first, length in spans]
         return made
 
-    def moved(self) -> bool:
-        """Does any parameter or state lie elsewhere now?"""
-        return any(own.moved() for own in self.vectors)
-
-    def take(self, grads: list[Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Check the gradients and note where they are; returns their addresses and lengths."""
-        read = []
-        self.grads = grads if len(self.members) == 1 else list(grads)
+    def take(self, grads: list[Tensor], written: segments.Bounds) -> None:
+        """Check the gradients, which may not lie in memory that is written, and keep them for `run`."""
+        self.grads = grads
         for own, vectors in zip(self.members, self.vectors, strict=True):
-            fitting = vectors.fitting(grads if len(own) == len(grads) else [grads[k] for k in own])
-            read.append((vectors.read(fitting), vectors.lengths))
-            if fitting is not grads:
-                self.grads = list(self.grads)
-                for k, g in zip(own, fitting, strict=True):
-                    self.grads[k] = g
+            chosen = grads if len(own) == len(grads) else [grads[k] for k in own]
+            fitting = vectors.take(chosen)
+            if fitting is not chosen:
+                self._replace(own, fitting)
         for k in self.others:
             check_gradient(self.tensors[0][k], grads[k])
-            self.grads[k] = laid_out(grads[k], self.tensors[0][k])
             if grads[k].device.type == "cpu":
-                first, length = _span(self.grads[k])
-                read.append((np.array([first]), np.array([length])))
-        return read
+                self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
+                if written.touched_by(*map(np.array, zip(_span(self.grads[k]), strict=True))).any():
+                    raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
 
-    def run(self, arguments: Arguments, settings: dict[str, Any], guard: Guard | None) -> None:
+    def _replace(self, places: Sequence[int], grads: Sequence[Tensor]) -> None:
+        self.grads = list(self.grads)
+        for k, g in zip(places, grads, strict=True):
+            self.grads[k] = g
+
+    def run(
+        self, arguments: tuple[dict[str, Any], tuple[Any, ...]], settings: dict[str, Any], guard: Guard | None
+    ) -> None:
         """One step, of gradients that were taken."""
         hyper, options = arguments
         if self.step is not None:
@@ -122,6 +119,12 @@ class Plan:
                 if segments.Bounds(*joined(call.written())).overlap:
                     raise ValueError("a parameter and its state overlap in memory; each needs its own")
 
+    def avoid(self, written: segments.Bounds) -> None:
+        """Refuse gradients that lie in this memory."""
+        for call in self.calls:
+            for vectors in call.vectors:
+                vectors.avoid(written)
+
     def holds(self, group: dict[str, Any], missing: list[bool]) -> bool:
         """Are these the tensors of the group still, in the same memory?"""
         return (
@@ -135,18 +138,15 @@ class Plan:
                 call.step is None or all(own.get("step") is call.step for own in self._own_of(call))
                 for call in self.calls
             )
-            and not any(call.moved() for call in self.calls)
         )
 
-    def take(self, grads: list[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Check the gradients of the group, None where there is none; returns addresses and lengths of those on the
-        host.
-        """
+    def take(self, grads: list[Any], written: segments.Bounds) -> None:
+        """Check the gradients of the group, None where there is none, and keep them for the calls."""
         there = grads if len(self.places) == len(grads) else [grads[k] for k in self.places]
-        there = list(map(local, there))
-        if len(self.calls) == 1:
-            return self.calls[0].take(there)
-        return [x for call in self.calls for x in call.take([there[k] for k in call.places])]
+        if not set(map(type, there)) <= PLAIN:
+            there = list(map(local, there))
+        for call in self.calls:
+            call.take(there if len(self.calls) == 1 else [there[k] for k in call.places], written)
 
     def _own_of(self, call: Call) -> list[dict[str, Any]]:
         return self.own if len(call.places) == len(self.own) else [self.own[k] for k in call.places]
