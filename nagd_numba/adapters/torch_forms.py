@@ -121,7 +121,7 @@ class Form:
     def document(self) -> str:
         """The docstring of the class, made of the step's."""
         text = inspect.getdoc(self.optimizer.step) or ""
-        summary, _, body = text.partition("\n\n")
+        summary, _, body = text.removeprefix("One step of ").partition("\n\n")
         formula = body.partition("Parameters\n---")[0].strip("\n")
         options = "".join(self._described(option, body) for option in self.options)
         peer = f"`torch.optim.{self.peer}`" if self.peer else ""
