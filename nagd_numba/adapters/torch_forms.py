@@ -127,7 +127,7 @@ class Form:
         peer = f"`torch.optim.{self.peer}`" if self.peer else ""
         exchange = f"  State dicts can be exchanged with {peer}." if peer else ""
         return _DOCUMENT.format(
-            summary=summary.replace(", in place", "", 1).rstrip("."),
+            rule=re.split("[,:.]", summary)[0],
             formula=formula,
             options=options,
             exchange=exchange,
@@ -151,7 +151,7 @@ def _number(name: str, x: Any) -> float | None:
     return validation.real(name, x.item() if hasattr(x, "item") and getattr(x, "numel", int)() == 1 else x)
 
 
-_DOCUMENT = """{summary}, as a `torch.optim.Optimizer`.
+_DOCUMENT = """{rule} as a `torch.optim.Optimizer`.
 
 {formula}
 
