@@ -15,7 +15,7 @@ from numba import typeof, types
 from numba.np.numpy_support import from_dtype
 
 from .. import validation
-from ..kernels import elementwise, threading_layer
+from ..kernels import elementwise, segments, threading_layer
 from ..kernels.rule import Rule
 
 # From this many elements on, two threads beat one (benchmarks/crossover.py measures it).
@@ -23,6 +23,7 @@ PARALLEL_FROM = 40_000
 
 
 Groups = list[tuple[Any, ...]]  # of (params, grads, states...), for each array of a list
+Vectors = list[np.ndarray]  # params, grads, states: contiguous
 
 
 def apply(
@@ -38,31 +39,57 @@ def apply(
     Returns the kernel that ran if it is the one for plain vectors, which may be called without `apply`; else None.
     """
     named = [("params", params), ("grads", grads), *zip(rule.states, states, strict=True)]
-    run = prepare(rule, named, hyper, options)
-    kernel = run()
+    kernel = ready(rule, *check(rule, named, hyper, options), options)()
     validation.tell_torch(params, *states)
     return kernel
 
 
 def apply_lists(rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
-    """The same for each of several groups of host arrays; nothing is written before everything was checked."""
-    named = [
-        list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
-        for k, group in enumerate(groups)
-    ]
-    runs = [prepare(rule, group, hyper, options) for group in named]
-    everything = [(name, validation.host_array(name, x, write=False)) for group in named for name, x in group]
+    """The same for each of several groups of host arrays; nothing is written before everything was checked.
+
+    One kernel steps all that are contiguous and of one dtype.
+    """
+    runs: list[Callable] = []
+    together: dict[np.dtype, list[Vectors]] = {}
+    everything: list[tuple[str, np.ndarray]] = []
+    for k, group in enumerate(groups):
+        named = list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
+        host, values = check(rule, named, hyper, options)
+        everything += host
+        flat = validation.flat_views([x for _, x in host])
+        if flat is None:
+            runs.append(ready(rule, host, values, options))
+        elif flat[0].size > 0:
+            together.setdefault(flat[0].dtype, []).append(flat)
     validation.no_overlap(everything, written=())
+    for dtype, vectors_ in together.items():
+        runs.append(_segments(rule, dtype, vectors_, values, options))
     for run in runs:
         run()
     for params, _, *states in groups:
         validation.tell_torch(params, *states)
 
 
-def prepare(
+def _segments(
+    rule: Rule, dtype: np.dtype, vectors_: list[Vectors], values: tuple[float, ...], options: tuple[Any, ...]
+) -> Callable:
+    """The update of many vectors of one dtype, to be run."""
+    addresses = [[x.ctypes.data for x in column] for column in zip(*vectors_, strict=True)]
+    sizes = [x[0].size for x in vectors_]
+    table = segments.Table([addresses[0], *addresses[2:]], sizes)
+    table.places[segments.GRADS] = addresses[1]
+    kernel = segments.segments_kernel(rule, options, dtype, use_parallel(sum(sizes)))
+
+    def run() -> None:
+        _accepted(kernel(table.places, table.ends, values))
+
+    return run
+
+
+def check(
     rule: Rule, named: Sequence[tuple[str, Any]], hyper: dict[str, Any], options: tuple[Any, ...]
-) -> Callable[[], Callable | None]:
-    """Check everything; what is returned does the update, and returns the kernel if it is the one for plain vectors."""
+) -> tuple[list[tuple[str, np.ndarray]], tuple[float, ...]]:
+    """The arrays on the host, with their names, and the hyper-parameters as floats; raises where anything is unfit."""
     written = [name for k, (name, _) in enumerate(named) if k != 1]
     host = [(name, validation.host_array(name, x, write=name in written)) for name, x in named]
     validation.same_kind(host)
@@ -70,6 +97,13 @@ def prepare(
     dtype = host[0][1].dtype
     values = validation.hyper_parameters(hyper, dtype, rule.range_of)
     rule.scalars(values, dtype, options)
+    return host, values
+
+
+def ready(
+    rule: Rule, host: Sequence[tuple[str, np.ndarray]], values: tuple[float, ...], options: tuple[Any, ...]
+) -> Callable[[], Callable | None]:
+    """The update of checked arrays, to be run; it returns the kernel if it is the one for plain vectors."""
     flat = validation.flat_views([x for _, x in host])
     p, g, *s = flat if flat is not None else [x for _, x in host]
     if p.size == 0:
@@ -81,17 +115,18 @@ def prepare(
     else:
         kernel = elementwise.contiguous_kernel(rule, options, signature, use_parallel(p.size))
     # With the JIT off a kernel is a plain function, which refuses nothing.
-    fit = flat is not None and signature == vectors(rule, dtype) and hasattr(kernel, "signatures")
+    fit = flat is not None and signature == vectors(rule, p.dtype) and hasattr(kernel, "signatures")
 
     def run() -> Callable | None:
-        status = kernel(*arguments)
-        if status != elementwise.OK:
-            raise RuntimeError(
-                f"a kernel refused arrays that had passed every check (status {status}): please report this"
-            )
+        _accepted(kernel(*arguments))
         return kernel if fit else None
 
     return run
+
+
+def _accepted(status: int) -> None:
+    if status != elementwise.OK:
+        raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")
 
 
 def use_parallel(size: int) -> bool:

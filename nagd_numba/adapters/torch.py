@@ -1,0 +1,199 @@
+"""The optimizers of the registry for PyTorch: one call of a compiled kernel for all parameters of a group.
+
+    NAG, Adam, AdamW, NAdam, Lion, RMSprop, Adagrad     (and, by its name, an optimizer that was added to the registry)
+
+They take the place of those of `torch.optim`: parameter groups, closures, hooks, schedulers, `GradScaler`, `state_dict`
+(which can be exchanged with PyTorch's class of the same rule), FSDP2 and DDP.  PyTorch is imported by this module.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("nagd_numba.adapters.torch needs PyTorch >= 2.5: pip install torch") from error
+
+from .. import validation
+from ..kernels import segments
+from ..optimizers.guard import Guard
+from .torch_forms import FORMS, Arguments, Form
+from .torch_plan import Plan, joined, same
+from .torch_vectors import Moved
+
+__all__ = ["NAG", "Adagrad", "Adam", "AdamW", "Fused", "Lion", "NAdam", "RMSprop"]
+
+_GRAD = operator.attrgetter("grad")
+
+
+class Fused(torch.optim.Optimizer):
+    """What the optimizers of this module have in common; they differ in their `form` alone."""
+
+    form: ClassVar[Form]
+    guard: Guard | None
+    _step_supports_amp_scaling = True  # GradScaler then leaves `grad_scale` and `found_inf` to the step
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        given = self.form.signature.bind(*args, **keywords)
+        given.apply_defaults()
+        options = given.arguments
+        params, self.guard = options.pop("params"), options.pop("guard")
+        if self.guard is not None and not isinstance(self.guard, Guard):
+            raise TypeError(f"guard is {validation.type_of(self.guard)}; a nagd_numba.Guard is needed")
+        self._forget()
+        super().__init__(params, {**options, **self.form.fixed})
+
+    def _forget(self) -> None:
+        """Look at everything again in the next step."""
+        self._plans: list[Plan] = []
+        self._seen: list[Any] = []
+        self._keys = (*self.form.options, *self.form.fixed)
+        self._raw: list[list[Any]] = []
+        self._made: list[Arguments] = []
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with options of its own beside the defaults; it is checked before."""
+        self.form.checked({**self.defaults, **param_group})
+        self._forget()
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "guard": self.guard}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        defaults = state.get("defaults", self.__dict__.get("defaults", {}))
+        for group in state["param_groups"]:
+            for key, value in defaults.items():
+                group.setdefault(key, value)
+            self.form.checked(group)
+        super().__setstate__(state)
+        self._forget()
+        for own in self.state.values():
+            own.pop("mu_product", None)  # it follows from the number of steps
+            for key in [x for x, value in own.items() if value is None]:
+                del own[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as PyTorch's class of the same rule would give and take it."""
+        made = super().state_dict()
+        groups = {k: group for group in made["param_groups"] for k in group["params"]}
+        for k, own in made["state"].items():
+            if k in groups and "step" in own:  # one tensor counts for many parameters: here each has its own
+                t = float(own["step"])
+                more = {x: torch.tensor(y) for x, y in self.form.peer_state(groups[k], t).items()}
+                made["state"][k] = {**own, "step": torch.tensor(t, dtype=torch.float32), **more}
+        return made
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Step all parameters that have a gradient, in place; returns what the closure returns.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Called first, with gradients enabled: it clears them, computes the loss and returns it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For gradients, options or states that do not fit, before anything is written.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with validation.prefixed(self.form.name):
+            found = getattr(self, "found_inf", None)
+            if found is None or not found.item():
+                self._run()
+        return loss
+
+    def _run(self) -> None:
+        scale, guard = getattr(self, "grad_scale", None), self.guard
+        if scale is None:
+            self._step(guard)
+            return
+        guard = Guard() if guard is None else guard
+        own = guard.grad_scale
+        guard.grad_scale = own * float(scale)
+        try:
+            self._step(guard)
+        finally:
+            guard.grad_scale = own
+
+    def _step(self, guard: Guard | None) -> None:
+        groups = self.param_groups
+        grads = [list(map(_GRAD, group["params"])) for group in groups]
+        arguments = self._arguments()
+        try:
+            plans = self._taken(grads, guard)
+        except Moved:
+            self._plans = []
+            plans = self._taken(grads, guard)
+        for plan, given in zip(plans, arguments, strict=True):
+            for call in plan.calls:
+                call.run(*given, guard)
+            for written in (plan.stepped, *plan.columns):
+                torch.autograd.graph.increment_version(written)
+
+    def _arguments(self) -> list[Arguments]:
+        """What each group's options make of the step's arguments, checked where they are not those of the last step."""
+        keys = self._keys
+        raw = [[group[key] for key in keys] for group in self.param_groups]
+        if raw != self._raw:
+            self._made = list(map(self.form.checked, self.param_groups))
+            tensors = any(isinstance(x, torch.Tensor) for own in raw for x in own)  # which may change where they are
+            self._raw = [] if tensors else raw
+        return self._made
+
+    def _taken(self, grads: list[list[Any]], guard: Guard | None) -> list[Plan]:
+        """The plans for the groups, those of the last step where they still hold, with these gradients."""
+        missing = [[g is None for g in own] for own in grads]
+        kept = len(self._plans) == len(missing) and same(list(self.state.values()), self._seen)
+        if not (kept and all(map(Plan.holds, self._plans, self.param_groups, missing))):
+            self._plans = []
+            plans = [Plan(self.form, *x, self.state) for x in zip(self.param_groups, missing, strict=True)]
+            self._written = segments.Bounds(*joined([plan.written for plan in plans]))
+            for plan in plans:
+                plan.avoid(self._written)
+            self._plans, self._seen = plans, list(self.state.values())
+        if _of_all(guard) and sum(len(plan.calls) for plan in self._plans) > 1:
+            raise ValueError(
+                "guard sees to the gradients of one call, and these parameters take several (groups, or numbers of "
+                "steps): use torch.nn.utils.clip_grad_norm_ and torch.amp.GradScaler, or one group"
+            )
+        for plan, own in zip(self._plans, grads, strict=True):
+            plan.take(own, self._written)
+        return self._plans
+
+
+def _of_all(guard: Guard | None) -> bool:
+    """Does what a guard does depend on all gradients together?"""
+    return guard is not None and (guard.nonfinite != "propagate" or guard.clip_norm < math.inf)
+
+
+def _made(form: Form) -> type[Fused]:
+    return type(
+        form.name,
+        (Fused,),
+        {
+            "form": form,
+            "__doc__": form.document,
+            "__module__": __name__,
+            "__signature__": form.signature,
+        },
+    )
+
+
+NAG = _made(FORMS["NAG"])
+Adam = _made(FORMS["Adam"])
+AdamW = _made(FORMS["AdamW"])
+NAdam = _made(FORMS["NAdam"])
+Lion = _made(FORMS["Lion"])
+RMSprop = _made(FORMS["RMSprop"])
+Adagrad = _made(FORMS["Adagrad"])
+globals().update({name: _made(form) for name, form in FORMS.items() if name not in __all__})  # new in the registry

@@ -1,0 +1,231 @@
+"""What the optimizers are called in PyTorch: classes, options of parameter groups, and states.
+
+Names follow `torch.optim` where it has the same rule, so that state dicts can be exchanged; everything else follows
+from the registry.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .. import validation
+from ..kernels.jit import plain
+from ..optimizers import nadam
+from ..optimizers.optimizer import Optimizer
+from ..optimizers.registry import OPTIMIZERS
+
+BETAS = ("beta1", "beta2")
+# The hyper-parameters of a rule by name, with `t = 1`, and its options; the settings of the step that they are made of
+Arguments = tuple[tuple[dict[str, Any], tuple[Any, ...]], dict[str, Any]]
+
+_FLOAT = validation.DTYPES[0]
+
+
+@dataclass(frozen=True)
+class Form:
+    """An optimizer as a class for PyTorch.
+
+    name       of the class
+    optimizer  its declaration
+    peer       the class of `torch.optim` with the same rule, or ""
+    keys       states of the rule, and their keys in PyTorch's state
+    renamed    settings of the step, and their keys in a parameter group
+    fixed      keys of the peer's groups that this rule has not, and the values with which the peer is this rule
+    """
+
+    name: str
+    optimizer: Optimizer
+    peer: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> bool:
+        """Has the state a number of steps?"""
+        return self.optimizer.rule.counts_steps or self.peer not in ("", "SGD")
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """The keys of the states of the rule, in its order."""
+        return tuple(self.keys.get(x, x) for x in self.optimizer.rule.states)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options of a parameter group and their defaults, in order."""
+        defaults = {x.name: x.default for x in inspect.signature(self.optimizer.step).parameters.values()}
+        made: dict[str, Any] = {}
+        for name in self.optimizer.settings:
+            if name in BETAS:
+                made["betas"] = tuple(defaults[x] for x in BETAS)
+            elif name != "t":
+                made[self.renamed.get(name, name)] = defaults[name]
+        return made
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """Of the constructor, without `self`."""
+        kinds = inspect.Parameter
+        options = [kinds(x, kinds.POSITIONAL_OR_KEYWORD, default=default) for x, default in self.options.items()]
+        guard = kinds("guard", kinds.KEYWORD_ONLY, default=None)
+        return inspect.Signature([kinds("params", kinds.POSITIONAL_OR_KEYWORD), *options, guard])
+
+    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the step by name, of a parameter group; without `t`."""
+        made: dict[str, Any] = {}
+        for name in self.optimizer.settings:
+            if name in BETAS:
+                made[name] = group["betas"][name == "beta2"]
+            elif name != "t":
+                made[name] = group[self.renamed.get(name, name)]
+            if self.optimizer.is_number(name) and name in made and made[name].__class__ is not float:
+                made[name] = _number(name, made[name])
+        for name, other in self.optimizer.follows.items():
+            if made[name] is None:
+                made[name] = made[other]
+        return made
+
+    def checked(self, group: Mapping[str, Any]) -> Arguments:
+        """What the options of a parameter group are for the rule; raises for one that is out of its range."""
+        with validation.prefixed(self.name):
+            betas = group.get("betas", BETAS)
+            if not isinstance(betas, tuple | list) or len(betas) != len(BETAS):
+                raise TypeError(f"betas is {betas!r}; a pair of numbers is needed")
+            for key, value in self.fixed.items():
+                if group.get(key, value) != value:
+                    raise ValueError(
+                        f"{key} is {group[key]!r}, which this rule has not; {value!r} is needed: use torch.optim."
+                        f"{self.peer}"
+                    )
+            optimizer, settings = self.optimizer, self._settings(group)
+            rule = optimizer.rule
+            hyper = {x: 1.0 if x == "t" else settings[x] for x in rule.hyper}
+            hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
+            zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
+            options = optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
+            rule.scalars(validation.hyper_parameters(hyper, _FLOAT, rule.range_of), _FLOAT, options)
+            return (hyper, options), settings
+
+    def peer_state(self, group: Mapping[str, Any], t: float) -> dict[str, float]:
+        """What the peer keeps in the state and this rule computes anew, after step `t`."""
+        if self.peer == "NAdam" and group["variant"] == "torch":
+            return {"mu_product": float(plain(nadam.product)(group["betas"][0], t, nadam.TORCH))}
+        return {}
+
+    @cached_property
+    def document(self) -> str:
+        """The docstring of the class, made of the step's."""
+        text = inspect.getdoc(self.optimizer.step) or ""
+        summary, _, body = text.removeprefix("One step of ").partition("\n\n")
+        formula = body.partition("Parameters\n---")[0].strip("\n")
+        options = "".join(self._described(option, body) for option in self.options)
+        peer = f"`torch.optim.{self.peer}`" if self.peer else ""
+        exchange = f"  State dicts can be exchanged with {peer}." if peer else ""
+        return _DOCUMENT.format(
+            rule=re.split("[,:.]", summary)[0],
+            formula=formula,
+            options=options,
+            exchange=exchange,
+            name=self.name,
+        )
+
+    def _described(self, option: str, body: str) -> str:
+        """The entry of an option in the step's docstring."""
+        settings = {self.renamed.get(x, x): x for x in self.optimizer.settings} | {"betas": ", ".join(BETAS)}
+        entries = re.findall(r"^([\w, ]+) : (.*)\n((?: {4}.*\n)+)", body, flags=re.MULTILINE)
+        for names, kind, text in entries:
+            if settings[option] == names or settings[option] in names.split(", "):
+                return f"{option} : {'(float, float)' if option == 'betas' else kind}\n{text}"
+        return ""
+
+
+def _number(name: str, x: Any) -> float | None:
+    """A number, also one in a tensor of one element."""
+    if x is None:
+        return None
+    return validation.real(name, x.item() if hasattr(x, "item") and getattr(x, "numel", int)() == 1 else x)
+
+
+_DOCUMENT = """{rule} as a `torch.optim.Optimizer`.
+
+{formula}
+
+Parameters
+----------
+params : iterable of torch.Tensor or dict
+    Tensors, or parameter groups with options of their own, as for every optimizer of PyTorch; modified in place by
+    `step`.  On the CPU float32, float64, complex64 or complex128 of any strides; on CUDA float32, float64, and with
+    float32 states float16 and bfloat16.
+{options}guard : nagd_numba.Guard, optional
+    Clips the gradients of a group, divides them by a loss scale, watches over those that are not finite.
+
+Raises
+------
+TypeError, ValueError
+    For an option out of its range when a group is added, for a gradient that is sparse or of another type in `step`:
+    before anything is written.
+
+Notes
+-----
+One call of a compiled kernel steps all parameters of a group that are of one type and have taken as many steps, with
+the bits of the step of this library.{exchange}
+
+Examples
+--------
+>>> import torch
+>>> from nagd_numba.adapters.torch import {name}
+>>> x = torch.nn.Parameter(torch.tensor([3.0, -1.0]))
+>>> optimizer = {name}([x], lr=0.01)
+>>> for _ in range(5):
+...     optimizer.zero_grad()
+...     (x**2).sum().backward()
+...     optimizer.step()
+>>> bool((x.detach().abs() < torch.tensor([3.0, 1.0])).all())
+True
+"""
+
+_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+_PEERS: dict[str, dict[str, Any]] = {
+    "nesterov": {"name": "NAG", "peer": "SGD", "keys": {"vel": "momentum_buffer"}, "fixed": {"dampening": 0}},
+    "adam": {
+        "name": "Adam",
+        "peer": "Adam",
+        "keys": _MOMENTS,
+        "fixed": {"amsgrad": False, "decoupled_weight_decay": False},
+    },
+    "adamw": {
+        "name": "AdamW",
+        "peer": "AdamW",
+        "keys": _MOMENTS,
+        "fixed": {"amsgrad": False, "decoupled_weight_decay": True},
+    },
+    "nadam": {
+        "name": "NAdam",
+        "peer": "NAdam",
+        "keys": _MOMENTS,
+        "renamed": {"decoupled": "decoupled_weight_decay"},
+        "fixed": {"momentum_decay": 0.004},
+    },
+    "lion": {"name": "Lion", "keys": {"m": "exp_avg"}},
+    "rmsprop": {
+        "name": "RMSprop",
+        "peer": "RMSprop",
+        "keys": {"v": "square_avg"},
+        "fixed": {"momentum": 0, "centered": False},
+    },
+    "adagrad": {"name": "Adagrad", "peer": "Adagrad", "keys": {"v": "sum"}},
+}
+
+
+def _form(name: str) -> Form:
+    given = {"name": name.capitalize()} | _PEERS.get(name, {})
+    return Form(optimizer=OPTIMIZERS[name], **given)
+
+
+# Rules whose states begin with something else than zeros are not for networks.
+FORMS: dict[str, Form] = {form.name: form for form in map(_form, OPTIMIZERS) if form.optimizer.methods}
