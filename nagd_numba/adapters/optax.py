@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +23,11 @@ except ImportError as error:
     raise ImportError(f"{error.name} is not installed: pip install jax optax") from error
 
 from .. import validation
+from ..kernels.xla.handler import DECOUPLED, L2, NO_DECAY, Kind
 from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
 from . import docs
-from .xla.calls import call
-from .xla.handler import DECOUPLED, L2, NO_DECAY, Kind
+from .xla import call
 
 _ALWAYS_DECOUPLED = ("adamw", "lion")  # their weight decay never passes through the gradient
 _NUMBERS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(np.int64))
@@ -252,7 +251,7 @@ def _leaves(name: str, tree: Any) -> tuple[list[str], list[Any], Any]:
                 f"{where} has dtype {x.dtype}; float32 or float64 is needed: {where}.astype(jnp.float32) (optax.masked "
                 f"leaves parameters out)"
             )
-        if x.dtype == np.float64 and not jax.config.jax_enable_x64:
+        if x.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             raise TypeError(
                 f"{where} has dtype float64, which JAX makes float32 of: jax.config.update('jax_enable_x64', True), or "
                 f"{where}.astype(np.float32)"
@@ -335,9 +334,9 @@ jax.errors.JaxRuntimeError
 
 Notes
 -----
-The bits of `nagd_numba.{name}`.  Each number may be an array of one element, as inside `jax.jit`.  There `jax.jit` the results are written over the operands where those are not used
-again; `donate_argnums` allows it for arguments.  Works inside `lax.scan`, `jax.vmap` and `jax.shard_map`, on CPUs.  It
-cannot be differentiated.
+The bits of `nagd_numba.{name}`.  Each number may be an array of one element, as inside `jax.jit`.  There the results are
+written over the operands where those are not used again, and `donate_argnums` allows it for arguments.  Works inside
+`lax.scan`, `jax.vmap` and `jax.shard_map`, on CPUs.  It cannot be differentiated.
 
 Examples
 --------

@@ -1,12 +1,12 @@
 """Who makes a step inside a program of JAX: the adapter's step, its transformation, and optax's.
 
-Two programs: a call of `jax.jit` for each step, with the gradient as an argument, and a `lax.scan` over many steps, which
-computes a gradient (`p - g`) in each.  Parameters and states are donated in both.
+Two programs: a call of `jax.jit` for each step, with the gradient as an argument, and a `lax.scan` over many steps,
+which computes a gradient (`p - g`) in each.  Parameters and states are donated in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ CONTENDERS: dict[str, Callable[[], tuple[Callable[[Any], Any], Update]]] = {
 class Program:
     """A compiled program on arrays of its own; `steps` of them in a call."""
 
-    def __init__(self, form: str, arrays: tuple[np.ndarray, ...], init: Callable[[Any], Any], update: Update) -> None:
+    def __init__(self, form: str, arrays: Sequence[np.ndarray], init: Callable[[Any], Any], update: Update) -> None:
         import jax
 
         self.steps = 1 if form == "jit" else max(1, min(MOST_STEPS, ELEMENTS // arrays[0].size))

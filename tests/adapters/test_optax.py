@@ -1,5 +1,6 @@
 """Steps and transformations for JAX: bits of the library's own steps, bounds beside optax, and composition."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 from numba import config
 
-jax = pytest.importorskip("jax", reason="jax is not installed")
-optax = pytest.importorskip("optax", reason="optax is not installed")
+pytest.importorskip("jax", reason="jax is not installed")
+pytest.importorskip("optax", reason="optax is not installed")
 if config.DISABLE_JIT:
     pytest.skip("the custom calls are compiled code", allow_module_level=True)
 
+import jax
 import jax.numpy as jnp
+import optax
 
 import nagd_numba
 from nagd_numba.adapters import optax as ours
@@ -121,9 +124,7 @@ def test_a_sweep_of_rates_by_vmap_is_one_call():
     arrays = arrays_of(STEPS["step"], n=50_000)
     p, g, v = (jnp.array(arrays[x]) for x in ("params", "grads", "vel"))
     rates, momenta = jnp.array([0.1, 0.01, 1.0]), jnp.array([0.5, 0.9])
-    program = jax.jit(
-        jax.vmap(jax.vmap(lambda lr, mu: ours.step(p, g, v, lr=lr, momentum=mu), (0, None)), (None, 0))
-    )
+    program = jax.jit(jax.vmap(jax.vmap(lambda lr, mu: ours.step(p, g, v, lr=lr, momentum=mu), (0, None)), (None, 0)))
     assert program.lower(rates, momenta).as_text().count("custom_call") == 1
     new_p, new_v = program(rates, momenta)
     assert new_p.shape == (2, 3, 50_000)
@@ -178,7 +179,11 @@ def test_a_loss_is_differentiated_around_it_and_not_through_it():
 V = jnp.zeros(3)
 REFUSED = [
     (lambda: ours.step(V.astype(jnp.bfloat16), V, V), TypeError, r"step: params has dtype bfloat16; float32 or"),
-    (lambda: ours.step({"w": V.astype(jnp.float16)}, {"w": V}, {"w": V}), TypeError, r"params\['w'\] has dtype float16"),
+    (
+        lambda: ours.step({"w": V.astype(jnp.float16)}, {"w": V}, {"w": V}),
+        TypeError,
+        r"params\['w'\] has dtype float16",
+    ),
     (lambda: ours.step(V.astype(int), V, V), TypeError, "params has dtype int32"),
     (lambda: ours.step(np.zeros(3), V, V), TypeError, "float64, which JAX makes float32 of: jax.config.update"),
     (lambda: ours.step(V, [V], V), ValueError, "grads has the structure .*, and params"),
@@ -186,7 +191,11 @@ REFUSED = [
     (lambda: ours.step(V, 1.0, V), TypeError, "grads is a float; an array of JAX is needed"),
     (lambda: ours.step(V, V, V, lr=-1), ValueError, "step: lr is -1; a finite number >= 0"),
     (lambda: ours.step(V, V, V, lr=1e300), ValueError, r"lr is 1e\+300; .* \(in float32"),
-    (lambda: ours.step(V, V, V, lr=1e30, weight_decay=1e30, decoupled=True), ValueError, "together they leave the range"),
+    (
+        lambda: ours.step(V, V, V, lr=1e30, weight_decay=1e30, decoupled=True),
+        ValueError,
+        "together they leave the range",
+    ),
     (lambda: ours.step(V, V, V, lr="fast"), TypeError, "lr is 'fast'; a number is needed"),
     (lambda: ours.step(V, V, V, lr=V), ValueError, r"lr has shape \(3,\); one number is needed"),
     (lambda: ours.step(V, V, V, lr=jnp.array(True)), TypeError, "lr is an array of bool"),
@@ -198,7 +207,11 @@ REFUSED = [
     (lambda: ours.nag(True), TypeError, "nag: learning_rate is True"),
     (lambda: ours.adam(0.1, beta1=1.0), ValueError, "adam: beta1 is 1.0; .* < 1"),
     (lambda: ours.nadam(0.1, variant="tf"), ValueError, "nadam: variant is 'tf'"),
-    (lambda: ours.nag(0.1).init({"w": V.astype(jnp.bfloat16)}), TypeError, r"nag.init: params\['w'\] has dtype bfloat16"),
+    (
+        lambda: ours.nag(0.1).init({"w": V.astype(jnp.bfloat16)}),
+        TypeError,
+        r"nag.init: params\['w'\] has dtype bfloat16",
+    ),
     (lambda: ours.adamw(0.1).update(V, ours.adamw(0.1).init(V)), ValueError, "adamw.update: weight_decay needs params"),
     (lambda: ours.nag(0.1).update(V[:2], ours.nag(0.1).init(V)), ValueError, "nag.update: vel has shape"),
 ]
@@ -211,7 +224,8 @@ def test_refused_when_it_is_traced(call, error, said):
 
 
 @pytest.mark.parametrize(
-    ("t", "said"), [(0, "adam: t is 0; a whole number >= 1"), (1.5, "adam: t is 1.5; a whole"), (np.nan, "adam: t is nan")]
+    ("t", "said"),
+    [(0, "adam: t is 0; a whole number >= 1"), (1.5, "adam: t is 1.5; a whole"), (np.nan, "adam: t is nan")],
 )
 def test_refused_when_it_runs(t, said):
     with pytest.raises(jax.errors.JaxRuntimeError, match=said):
@@ -343,7 +357,7 @@ def of_optax(made, arrays, states):
 def test_beside_optax_sgd(dtype, nesterov, x64):
     """v = mu v + g has two roundings, g + mu v two more, the product with lr one: so many of each, on both sides."""
     arrays = arrays_of(STEPS["step"], dtype=dtype)
-    p, states, change = updated(ours.nag(0.1, momentum=0.9, nesterov=nesterov), arrays)
+    _, states, change = updated(ours.nag(0.1, momentum=0.9, nesterov=nesterov), arrays)
     theirs, state = of_optax(
         optax.sgd(0.1, momentum=0.9, nesterov=nesterov),
         arrays,
@@ -430,7 +444,9 @@ def test_beside_optax_rmsprop_and_adagrad(name, dtype, x64):
 
 def tree(seed, **shapes):
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in (shapes or {"w": (3, 4), "b": 4}).items()}
+    return {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in (shapes or {"w": (3, 4), "b": 4}).items()
+    }
 
 
 def flat(tree):
@@ -475,11 +491,9 @@ def test_two_momenta_by_schedules_are_fista(x64):
     t = [1.0]
     for _ in range(50):
         t.append((1 + (1 + 4 * t[-1] ** 2) ** 0.5) / 2)
-    beta = jnp.array([0.0] + [(a - 1) / b for a, b in zip(t, t[1:], strict=False)])
+    beta = jnp.array([0.0] + [(a - 1) / b for a, b in itertools.pairwise(t)])
     curvature = jnp.array([1.0, 0.1, 0.001])
-    made = ours.nag(
-        1.0, momentum=lambda k: beta[k], momentum_next=lambda k: beta[k + 1], convention="keras"
-    )
+    made = ours.nag(1.0, momentum=lambda k: beta[k], momentum_next=lambda k: beta[k + 1], convention="keras")
 
     def body(carry, _):
         x, state = carry
@@ -505,7 +519,7 @@ def test_inject_hyperparams_makes_the_numbers_arrays():
     state.hyperparams["learning_rate"] = jnp.array(0.0)
     change, _ = made.update(GRADIENTS[0], state, p)
     assert not any(x.any() for x in flat(change))
-    with pytest.raises(ValueError, match="adam.update: weight_decay needs params: .*, or make weight_decay a number"):
+    with pytest.raises(ValueError, match=r"adam.update: weight_decay needs params: .*, or make weight_decay a number"):
         made.update(GRADIENTS[0], state)
     fixed = optax.inject_hyperparams(ours.adam, static_args=("weight_decay",))(learning_rate=0.1)
     fixed.update(GRADIENTS[0], fixed.init(p))

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from numba import config
 
-jax = pytest.importorskip("jax", reason="a custom call of XLA needs jax")
+pytest.importorskip("jax", reason="a custom call of XLA needs jax")
 if config.DISABLE_JIT:
     pytest.skip("a handler is compiled code", allow_module_level=True)
 
+import jax
 import jax.numpy as jnp
 
 import nagd_numba
-from nagd_numba.adapters.xla.calls import call, register
-from nagd_numba.adapters.xla.handler import PARALLEL_FROM, Kind
+from nagd_numba.adapters.xla import call, register
+from nagd_numba.kernels.xla.handler import PARALLEL_FROM, Kind
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.bits import assert_same_bits
 
@@ -89,10 +90,11 @@ def test_attributes_arrive_exactly():
     kind = Kind(NESTEROV, NESTEROV.defaults(), np.dtype(np.float64))
     with jax.enable_x64(True):
         for lr in [*rng.uniform(size=20), 5e-324, 2.0**-1022, np.nextafter(1, 2), 0.0, 1e300]:
-            hyper = (float(lr), *3 * (float(np.nextafter(0.9, 1)),))[:3] + (0.0,)
+            momentum = float(np.nextafter(0.9, 1))
+            hyper = float(lr), momentum, momentum, 0.0
             (new_p,), (new_v,) = call(kind, hyper, ([jnp.array(p)], [jnp.array(g)], [jnp.array(v)]))
             ours = p.copy(), v.copy()
-            nagd_numba.step(ours[0], g, ours[1], lr=float(lr), momentum=hyper[1])
+            nagd_numba.step(ours[0], g, ours[1], lr=float(lr), momentum=momentum)
             assert_same_bits(map(np.asarray, (new_p, new_v)), ours)
 
 
@@ -103,7 +105,9 @@ def test_a_bad_number_is_an_error_of_xla_and_nothing_is_written(lr):
     with jax.enable_x64(True):
         operand = jnp.array(lr, jnp.float64)
         program = jax.jit(lambda p, g, v, lr: stepped(p, g, v, (lr, 0.9, 0.9, 0.0)))
-        with pytest.raises(jax.errors.JaxRuntimeError, match=r"nesterov: lr is .*; a finite number >= 0 is needed \(in float32"):
+        with pytest.raises(
+            jax.errors.JaxRuntimeError, match=r"nesterov: lr is .*; a finite number >= 0 is needed \(in float32"
+        ):
             jax.block_until_ready(program(p, g, v, operand))
     assert_same_bits(map(np.asarray, (p, g, v)), arrays)
 
@@ -121,7 +125,9 @@ def wrong_calls():
     yield "a number that is not there", 3, [x, x], {"hyper": hyper, "traced": np.array([0, -1, -1, -1])}, "other arrays"
 
 
-@pytest.mark.parametrize(("operands", "results", "attributes", "said"), [pytest.param(*x[1:], id=x[0]) for x in wrong_calls()])
+@pytest.mark.parametrize(
+    ("operands", "results", "attributes", "said"), [pytest.param(*x[1:], id=x[0]) for x in wrong_calls()]
+)
 def test_a_call_that_does_not_fit_is_refused(operands, results, attributes, said):
     function = jax.ffi.ffi_call(register(KIND), results)
     with pytest.raises(jax.errors.JaxRuntimeError, match=said):

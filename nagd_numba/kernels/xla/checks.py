@@ -3,8 +3,8 @@
     opening(frame, about, state)     checks the frame and its arrays, and writes down what it found
     numbers(about, state, row, to)   the hyper-parameters of one row, in their ranges
 
-Both return an error of XLA; 0 where all is well, `DONE` where there is nothing to do.  `about` and `state` are addresses
-of int64.
+Both return an error of XLA; 0 where all is well, `DONE` where there is nothing to do.  `about` and `state` are
+addresses of int64.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numba import types
 
-from ...kernels.linking import Interface, Linked, linked
-from ...kernels.pointers import pointer_at
-from ...kernels.template import template
-from ...kernels.jit import inlined
-from .frame import Offsets, answer_metadata, element, failure, half, length, shown, word, MESSAGE
+from ..jit import inlined
+from ..linking import Interface, Linked, linked
+from ..pointers import pointer_at
+from ..template import template
+from .frame import MESSAGE, Offsets, answer_metadata, element, failure, half, length, shown, word
 
 DONE = 1  # no address of an error
 # What is told about a handler: how many hyper-parameters it has; the arrays that go in and come out for each parameter;

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from numba import config
 
-jax = pytest.importorskip("jax", reason="the frame is that of jaxlib's header")
+pytest.importorskip("jax", reason="the frame is that of jaxlib's header")
 if config.DISABLE_JIT:
     pytest.skip("a handler is compiled code", allow_module_level=True)
 
+import jax
+
 import nagd_numba
-from nagd_numba.adapters.xla.calls import interface
-from nagd_numba.adapters.xla.handler import PARALLEL_FROM, Kind, compiled
-from nagd_numba.adapters.xla.header import header
+from nagd_numba.adapters.xla import interface
+from nagd_numba.kernels.xla.handler import PARALLEL_FROM, Kind, compiled
+from nagd_numba.kernels.xla.header import header
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.bits import assert_same_bits
 
@@ -43,8 +45,12 @@ class Frame:
         self.kept.append(pointers)
         addresses = {name: ctypes.cast(x, ctypes.c_void_p).value for name, x in pointers.items()}
         self.api = self.struct("XLA_FFI_Api", **addresses)
-        attributes = [self.struct("XLA_FFI_Array", sized=False, size=len(x), data=self.place(x)) for x in (hyper, traced)]
-        self.frame = self.struct("XLA_FFI_CallFrame", api=self.api, stage=HEADER.value("XLA_FFI_ExecutionStage_EXECUTE"))
+        attributes = [
+            self.struct("XLA_FFI_Array", sized=False, size=len(x), data=self.place(x)) for x in (hyper, traced)
+        ]
+        self.frame = self.struct(
+            "XLA_FFI_CallFrame", api=self.api, stage=HEADER.value("XLA_FFI_ExecutionStage_EXECUTE")
+        )
         lists = {"args": (operands, "args"), "rets": (results, "rets"), "attrs": (attributes, "attrs")}
         for field, (items, inner) in lists.items():
             at = self.frame + HEADER.offset("XLA_FFI_CallFrame", field)

@@ -26,14 +26,14 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.elementwise import LINE, all_finite, limits, linked_loop
-from ...kernels.jit import c_function, subroutine
-from ...kernels.linking import Interface, Linked, linked
-from ...kernels.parallel import BODY
-from ...kernels.pointers import load_each, load_tuple, pointer_at, restorer, spill, store_each
-from ...kernels.rounding import fma
-from ...kernels.rule import Rule
-from ...kernels.template import template
+from ..elementwise import LINE, all_finite, limits, linked_loop
+from ..jit import c_function, subroutine
+from ..linking import Interface, linked
+from ..parallel import BODY
+from ..pointers import load_each, load_tuple, pointer_at, restorer, spill, store_each
+from ..rounding import fma
+from ..rule import Rule
+from ..template import template
 from . import checks
 from .checks import ARGS, COUNT, DONE, NUMBERS, ROWS, TOGETHER_ERROR, TOTAL
 from .frame import Offsets, data_of_each, element, length, texts, word

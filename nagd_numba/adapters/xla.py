@@ -13,9 +13,9 @@ import jax
 import jaxlib
 import numpy as np
 
-from .frame import Offsets, offsets
-from .handler import Kind, compiled
-from .header import Unknown, header
+from ..kernels.xla.frame import Offsets, offsets
+from ..kernels.xla.handler import Kind, compiled
+from ..kernels.xla.header import Unknown, header
 
 _lock = threading.Lock()
 _kept: list[Any] = []  # the compiled functions, which XLA knows by their address
@@ -73,9 +73,7 @@ def call(kind: Kind, hyper: Sequence[Any], arrays: Sequence[Sequence[Any]]) -> l
         for result, array in enumerate(kind.aliases)
         for k in range(count)
     }
-    function = jax.ffi.ffi_call(
-        register(kind), shapes, vmap_method="broadcast_all", input_output_aliases=aliases
-    )
+    function = jax.ffi.ffi_call(register(kind), shapes, vmap_method="broadcast_all", input_output_aliases=aliases)
     made = function(
         *numbers,
         *(x for array in arrays for x in array),

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-jax = pytest.importorskip("jax", reason="the header is that of jaxlib")
+pytest.importorskip("jax", reason="the header is that of jaxlib")
 
-from nagd_numba.adapters.xla import calls, frame
-from nagd_numba.adapters.xla.header import Header, Unknown, header
+import jax
+
+from nagd_numba.adapters import xla
+from nagd_numba.kernels.xla import frame
+from nagd_numba.kernels.xla.header import Header, Unknown, header
 
 INCLUDE = jax.ffi.include_dir()
 TEXT = (Path(INCLUDE) / "xla/ffi/api/c_api.h").read_text(encoding="utf-8")
@@ -36,7 +39,9 @@ def test_offsets_and_sizes_are_those_of_a_c_compiler(tmp_path):
     ours = header(INCLUDE)
     expected = {f"{x}.{field}": at for x in STRUCTS for field, (at, _) in ours.fields(x).items()}
     expected |= {name: ours.value(name) for name in ours.values}
-    lines = [f'printf("{x}.{field} %zu\\n", offsetof(struct {x}, {field}));' for x in STRUCTS for field in ours.fields(x)]
+    lines = [
+        f'printf("{x}.{field} %zu\\n", offsetof(struct {x}, {field}));' for x in STRUCTS for field in ours.fields(x)
+    ]
     lines += [f'printf("{name} %d\\n", (int){name});' for name in ours.values]
     for struct in STRUCTS:
         if struct != "XLA_FFI_Array":  # which has no field for its size
@@ -51,7 +56,9 @@ def test_offsets_and_sizes_are_those_of_a_c_compiler(tmp_path):
 
 
 def test_a_field_that_moved_is_found_where_it_is():
-    moved = TEXT.replace("  XLA_FFI_DataType dtype;\n  void* data;\n", "  int64_t more;\n  XLA_FFI_DataType dtype;\n  void* data;\n")
+    moved = TEXT.replace(
+        "  XLA_FFI_DataType dtype;\n  void* data;\n", "  int64_t more;\n  XLA_FFI_DataType dtype;\n  void* data;\n"
+    )
     assert moved != TEXT
     assert frame.offsets(Header(moved)).data == frame.offsets(Header(TEXT)).data + 8
 
@@ -62,10 +69,18 @@ def test_a_field_that_moved_is_found_where_it_is():
         ("#define XLA_FFI_API_MAJOR 0", "#define XLA_FFI_API_MAJOR 1", r"its version is 1\.\d+, and 0\.x is needed"),
         ("#define XLA_FFI_API_MINOR", "#define XLA_FFI_API_LEAST", "does not define XLA_FFI_API_MINOR"),
         ("int64_t rank;", "int64_t order;", "XLA_FFI_Buffer has no field rank"),
-        ("XLA_FFI_ExecutionStage_EXECUTE = 3", "XLA_FFI_ExecutionStage_RUN = 3", "no constant XLA_FFI_ExecutionStage_EXE"),
+        (
+            "XLA_FFI_ExecutionStage_EXECUTE = 3",
+            "XLA_FFI_ExecutionStage_RUN = 3",
+            "no constant XLA_FFI_ExecutionStage_EXE",
+        ),
         ("struct XLA_FFI_Buffer {", "struct XLA_FFI_Storage {", "no structure XLA_FFI_Buffer"),
         ("int64_t rank;", "long double rank;", "'long double rank' is not understood"),
-        ("XLA_FFI_Task* task;\n  void* data;", "void* data;\n  XLA_FFI_Task* task;", "ThreadPool_Schedule_Args has the fields"),
+        (
+            "XLA_FFI_Task* task;\n  void* data;",
+            "void* data;\n  XLA_FFI_Task* task;",
+            "ThreadPool_Schedule_Args has the fields",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused(old, new, said):
@@ -82,4 +97,4 @@ def test_another_jaxlib_is_refused_before_anything_runs(tmp_path, monkeypatch):
     for include, said in ((tmp_path, r"its version is 2\.\d+"), (tmp_path / "nowhere", "there is no .*c_api.h")):
         monkeypatch.setattr(jax.ffi, "include_dir", lambda include=include: str(include))
         with pytest.raises(ImportError, match=rf"cannot use XLA as jaxlib .* has it: .*{said}"):
-            calls.interface.__wrapped__()
+            xla.interface.__wrapped__()

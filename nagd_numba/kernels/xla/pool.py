@@ -1,8 +1,8 @@
 """A parallel loop on the threads of XLA: `run(api, ctx, body, context, count)`.
 
-`body` is the address of a function of the interface `kernels.parallel.BODY`, called with `context` and each number below
-`count`.  The threads are those that XLA runs everything else on, as many as it was told to use, so that no second set
-of threads spins beside them, and it does not matter which threading layer Numba has, or whether the process was forked.
+`body` is the address of a function of the interface `parallel.BODY`, called with `context` and each number below
+`count`.  The threads are those that XLA runs everything else on, as many as it was told to use: no second set of
+threads spins beside them, and it does not matter which threading layer Numba has, or whether the process was forked.
 
 The caller takes numbers as well, from the same counter, and in the end waits only for those that a running thread has
 taken: it never waits for a thread to come free.  A task that starts when all are taken finds the counter run out.  The
@@ -20,12 +20,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...kernels.jit import c_function, inlined, unique_name
-from ...kernels.linking import Linked, linked, Interface
-from ...kernels.parallel import BODY
-from ...kernels.pointers import pointer_at, spill
-from ...kernels.template import template
-from .frame import Offsets, dropped, element, invoke, put_word, word
+from ..jit import c_function, inlined, unique_name
+from ..linking import Interface, Linked, linked
+from ..parallel import BODY
+from ..pointers import spill
+from ..template import template
+from .frame import Offsets, dropped, invoke, put_word, word
 
 _HOLDERS, _NEXT, _DONE, _COUNT, _BODY, _CONTEXT = (8 * k for k in range(6))
 _BLOCK = 6 * 8

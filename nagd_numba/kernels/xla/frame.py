@@ -16,8 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...kernels.jit import inlined
-from ...kernels.pointers import pointer_at, spill
+from ..jit import inlined
+from ..pointers import pointer_at, spill
 from .header import Header, Unknown
 
 MESSAGE = 128  # bytes for each message, with the 0 behind it
