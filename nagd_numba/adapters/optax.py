@@ -334,9 +334,9 @@ jax.errors.JaxRuntimeError
 
 Notes
 -----
-The bits of `nagd_numba.{name}`.  Each number may be an array of one element, as inside `jax.jit`.  There the results are
-written over the operands where those are not used again, and `donate_argnums` allows it for arguments.  Works inside
-`lax.scan`, `jax.vmap` and `jax.shard_map`, on CPUs.  It cannot be differentiated.
+The bits of `nagd_numba.{name}`.  Each number may be an array of one element, as inside `jax.jit`.  There the results
+are written over the operands where those are not used again, and `donate_argnums` allows it for arguments.  Works
+inside `lax.scan`, `jax.vmap` and `jax.shard_map`, on CPUs.  It cannot be differentiated.
 
 Examples
 --------
