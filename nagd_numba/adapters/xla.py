@@ -17,6 +17,7 @@ from ..kernels.xla.frame import Offsets, offsets
 from ..kernels.xla.handler import Kind, compiled
 from ..kernels.xla.header import Unknown, header
 
+OLDEST = (0, 8)  # of jaxlib
 _lock = threading.Lock()
 _kept: list[Any] = []  # the compiled functions, which XLA knows by their address
 
@@ -24,6 +25,11 @@ _kept: list[Any] = []  # the compiled functions, which XLA knows by their addres
 @functools.cache
 def interface() -> Offsets:
     """XLA's interface as this jaxlib has it; raises where it is not one that is understood."""
+    if tuple(map(int, jaxlib.__version__.split(".")[:2])) < OLDEST:
+        raise ImportError(
+            f"nagd_numba.adapters.optax needs jax >= 0.8, and this is jaxlib {jaxlib.__version__}, in which XLA ends the "
+            f"process over a program that has a matrix product beside a custom call: pip install -U jax"
+        )
     if os.name != "posix":
         raise ImportError("nagd_numba.adapters.optax needs Linux or macOS: its loops run on the threads of POSIX")
     try:

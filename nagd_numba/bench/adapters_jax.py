@@ -94,10 +94,10 @@ def measure(form: str, n: int, dtype: str = "float32", rounds: int = timing.ROUN
         import optax  # noqa: F401
     except ImportError as error:
         raise Missing(f"{error.name} is not installed") from None
-    with jax.enable_x64(dtype == "float64"):
-        arrays = vectors(n, dtype)
-        programs = {name: Program(form, arrays, *make()) for name, make in CONTENDERS.items()}
-        return timing.interleaved(programs, rounds)
+    if dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    arrays = vectors(n, dtype)
+    return timing.interleaved({name: Program(form, arrays, *make()) for name, make in CONTENDERS.items()}, rounds)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import nagd_numba
 from nagd_numba.adapters import optax as ours
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers.bits import assert_same_bits
+from tests.helpers.jax_versions import enable_x64
 
 STEPS = {x.name: x for x in OPTIMIZERS.values()}
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -30,7 +31,7 @@ DTYPES = [F32, pytest.param(F64, marks=pytest.mark.ci)]
 
 @pytest.fixture
 def x64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

@@ -20,6 +20,7 @@ from nagd_numba.adapters.xla import call, register
 from nagd_numba.kernels.xla.handler import PARALLEL_FROM, Kind
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.bits import assert_same_bits
+from tests.helpers.jax_versions import enable_x64
 
 NESTEROV = RULES["nesterov"]
 KIND = Kind(NESTEROV, NESTEROV.defaults(), np.dtype(np.float32))
@@ -88,7 +89,7 @@ def test_attributes_arrive_exactly():
     rng = np.random.default_rng(3)
     p, g, v = (x.astype(np.float64) for x in vectors(50))
     kind = Kind(NESTEROV, NESTEROV.defaults(), np.dtype(np.float64))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for lr in [*rng.uniform(size=20), 5e-324, 2.0**-1022, np.nextafter(1, 2), 0.0, 1e300]:
             momentum = float(np.nextafter(0.9, 1))
             hyper = float(lr), momentum, momentum, 0.0
@@ -102,7 +103,7 @@ def test_attributes_arrive_exactly():
 def test_a_bad_number_is_an_error_of_xla_and_nothing_is_written(lr):
     arrays = vectors(100)
     p, g, v = map(jnp.array, arrays)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         operand = jnp.array(lr, jnp.float64)
         program = jax.jit(lambda p, g, v, lr: stepped(p, g, v, (lr, 0.9, 0.9, 0.0)))
         with pytest.raises(

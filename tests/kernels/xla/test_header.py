@@ -98,3 +98,9 @@ def test_another_jaxlib_is_refused_before_anything_runs(tmp_path, monkeypatch):
         monkeypatch.setattr(jax.ffi, "include_dir", lambda include=include: str(include))
         with pytest.raises(ImportError, match=rf"cannot use XLA as jaxlib .* has it: .*{said}"):
             xla.interface.__wrapped__()
+
+
+def test_an_old_jaxlib_is_refused(monkeypatch):
+    monkeypatch.setattr("jaxlib.__version__", "0.7.2")
+    with pytest.raises(ImportError, match=r"needs jax >= 0.8, and this is jaxlib 0.7.2"):
+        xla.interface.__wrapped__()
