@@ -3,7 +3,7 @@
     nag, adam, adamw, nadam, lion, rmsprop, adagrad     transformations: what optax.sgd, optax.adam, ... are
     step, adam_step, ..., fista_step                    `nagd_numba.step`, ... that return new arrays
 
-Each is one call of a compiled loop for all arrays of a dtype, on XLA's threads.  `docs/optax.md` says more.
+Each is a call of a compiled loop for all arrays of a dtype (or for 64 of them), on XLA's threads: `docs/optax.md`.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _number(rule: Any, name: str, x: Any) -> Any:
 
 
 def _called(form: Callable[..., Kind], hyper: Mapping[str, Any], trees: Mapping[str, Any]) -> list[Any]:
-    """The results, as pytrees, of one call for each dtype that the leaves have."""
+    """The results, as pytrees, with the leaves of each dtype stepped together."""
     flat = {name: _leaves(name, tree) for name, tree in trees.items()}
     (first, (paths, reference, treedef)), *others = flat.items()
     for name, (_, leaves, other) in others:

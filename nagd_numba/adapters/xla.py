@@ -18,6 +18,7 @@ from ..kernels.xla.handler import Kind, compiled
 from ..kernels.xla.header import Unknown, header
 
 OLDEST = (0, 8)  # of jaxlib
+MOST = 64  # parameters of a call: XLA compiles one with 1,000 in 30 seconds, and 16 with 64 each in one second
 _lock = threading.Lock()
 _kept: list[Any] = []  # the compiled functions, which XLA knows by their address
 
@@ -27,8 +28,8 @@ def interface() -> Offsets:
     """XLA's interface as this jaxlib has it; raises where it is not one that is understood."""
     if tuple(map(int, jaxlib.__version__.split(".")[:2])) < OLDEST:
         raise ImportError(
-            f"nagd_numba.adapters.optax needs jax >= 0.8, and this is jaxlib {jaxlib.__version__}, in which XLA ends the "
-            f"process over a program that has a matrix product beside a custom call: pip install -U jax"
+            f"nagd_numba.adapters.optax needs jax >= 0.8, and this is jaxlib {jaxlib.__version__}, in which XLA ends "
+            f"the process over a program that has a matrix product beside a custom call: pip install -U jax"
         )
     if os.name != "posix":
         raise ImportError("nagd_numba.adapters.optax needs Linux or macOS: its loops run on the threads of POSIX")
@@ -56,7 +57,7 @@ def _register(kind: Kind) -> str:
 
 
 def call(kind: Kind, hyper: Sequence[Any], arrays: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """The results of one call of a handler: lists of arrays, as `Kind` counts them.
+    """The results of a handler: lists of arrays, as `Kind` counts them; one call for `MOST` parameters.
 
     `hyper` has, for each hyper-parameter of the rule, a float or an array of one element; `arrays` are the operands'
     lists, each as long as there are parameters.  An array that is given twice for a number is one operand.
@@ -72,6 +73,21 @@ def call(kind: Kind, hyper: Sequence[Any], arrays: Sequence[Sequence[Any]]) -> l
         else:
             places.append(len(numbers))
             numbers.append(x)
+    attributes = {
+        "hyper": np.array([x if isinstance(x, float) else 0.0 for x in hyper], np.float64),
+        "traced": np.array(places, np.int64),
+    }
+    results: list[list[Any]] = [[] for _ in range(kind.results)]
+    for first in range(0, len(arrays[0]), MOST):
+        part = [array[first : first + MOST] for array in arrays]
+        for whole, made in zip(results, _one_call(kind, numbers, part, attributes), strict=True):
+            whole.extend(made)
+    return results
+
+
+def _one_call(
+    kind: Kind, numbers: Sequence[Any], arrays: Sequence[Sequence[Any]], attributes: dict[str, Any]
+) -> list[list[Any]]:
     count = len(arrays[0])
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for array in kind.aliases for x in arrays[array]]
     aliases = {
@@ -80,10 +96,5 @@ def call(kind: Kind, hyper: Sequence[Any], arrays: Sequence[Sequence[Any]]) -> l
         for k in range(count)
     }
     function = jax.ffi.ffi_call(register(kind), shapes, vmap_method="broadcast_all", input_output_aliases=aliases)
-    made = function(
-        *numbers,
-        *(x for array in arrays for x in array),
-        hyper=np.array([x if isinstance(x, float) else 0.0 for x in hyper], np.float64),
-        traced=np.array(places, np.int64),
-    )
+    made = function(*numbers, *(x for array in arrays for x in array), **attributes)
     return [list(made[k * count : (k + 1) * count]) for k in range(kind.results)]

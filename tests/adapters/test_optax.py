@@ -20,6 +20,7 @@ import optax
 
 import nagd_numba
 from nagd_numba.adapters import optax as ours
+from nagd_numba.adapters.xla import MOST
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers.bits import assert_same_bits
 from tests.helpers.jax_versions import enable_x64
@@ -116,6 +117,15 @@ def test_a_pytree_is_one_call_for_each_dtype(x64):
         a, c = np.array(a), np.array(c)
         nagd_numba.step(a, b, c)
         assert_same_bits(map(np.ravel, (x, y)), map(np.ravel, (a, c)))
+
+
+def test_many_leaves_are_a_few_calls():
+    arrays = arrays_of(STEPS["step"], n=3 * 150)
+    p, g, v = (list(np.split(arrays[x], 150)) for x in ("params", "grads", "vel"))
+    program = jax.jit(lambda p, g, v, lr: ours.step(p, g, v, lr=lr))
+    assert program.lower(p, g, v, 0.1).as_text().count("custom_call") == -(-150 // MOST)
+    made = program(p, g, v, 0.1)
+    assert_same_bits(map(np.concatenate, made), in_place(STEPS["step"], arrays, lr=float(np.float32(0.1))))
 
 
 def test_nothing_to_step():
