@@ -19,7 +19,7 @@ from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers.backends import JIT_OFF
 
 FOLDER = Path(__file__).parent.parent / "examples"
-OPTIONAL = ("matplotlib", "numba_cuda", "scipy", "sklearn", "torch")
+OPTIONAL = ("jax", "keras", "matplotlib", "mpi4py", "numba_cuda", "optax", "scipy", "sklearn", "torch")
 
 pytestmark = [
     pytest.mark.skipif(not FOLDER.exists(), reason="needs the source tree"),
