@@ -1,4 +1,4 @@
-"""The code of the pages in `docs/` runs: the blocks of a page one after another, in a process and a folder of its own."""
+"""The code of the pages in `docs/` runs: the blocks of a page one after another, in a process of its own."""
 
 import importlib.util
 import os
