@@ -127,7 +127,7 @@ class Form:
         peer = f"`torch.optim.{self.peer}`" if self.peer else ""
         exchange = f"  State dicts can be exchanged with {peer}." if peer else ""
         return _DOCUMENT.format(
-            summary=summary.replace(", in place", "", 1).rstrip("."),
+            summary=re.sub("^One step of |, in place", "", summary).rstrip("."),
             formula=formula,
             options=options,
             exchange=exchange,

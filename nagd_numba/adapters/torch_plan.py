@@ -14,7 +14,20 @@ from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
 from .torch_forms import Form
-from .torch_vectors import DTYPES, PLAIN, Vectors, check_gradient, dense, flat, laid_out, local, plain
+from .torch_vectors import (
+    DTYPES,
+    PLAIN,
+    Vectors,
+    check_gradient,
+    dense,
+    flat,
+    laid_out,
+    literal,
+    local,
+    plain,
+    same_strides,
+    separate,
+)
 
 
 class Call:
@@ -53,8 +66,8 @@ class Call:
                 self._replace(own, fitting)
         for k in self.others:
             check_gradient(self.tensors[0][k], grads[k])
+            self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
             if grads[k].device.type == "cpu":
-                self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
                 if written.touched_by(*map(np.array, zip(_span(self.grads[k]), strict=True))).any():
                     raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
 
@@ -66,7 +79,10 @@ class Call:
     def run(
         self, arguments: tuple[dict[str, Any], tuple[Any, ...]], settings: dict[str, Any], guard: Guard | None
     ) -> None:
-        """One step, of gradients that were taken."""
+        """One step, of gradients that were taken.
+
+        The others know no guard but one that is a loss scale and nothing else.
+        """
         hyper, options = arguments
         if self.step is not None:
             hyper = hyper | {"t": float(self.step) + 1.0} if "t" in hyper else hyper
@@ -76,7 +92,10 @@ class Call:
                 vectors.run(self.form.optimizer.rule, options, values)
             self._step_of_library(self.others, settings, hyper, None)
         else:
-            self._step_of_library(range(len(self.places)), settings, hyper, guard)
+            guarded = [k for own in self.members for k in own]
+            self._step_of_library(guarded, settings, hyper, guard)
+            self._replace(self.others, [self.grads[k] * (1.0 / guard.grad_scale) for k in self.others])
+            self._step_of_library(self.others, settings, hyper, None)
         if self.step is not None and not (guard is not None and guard.skipped):
             self.step += 1
         self.grads = []
@@ -86,17 +105,19 @@ class Call:
     ) -> None:
         if not chosen:
             return
-        params, *states = [[self._array(column[k]) for k in chosen] for column in self.tensors]
-        grads = [self._array(self.grads[k]) for k in chosen]
+        params, *states, grads = [
+            [_array(column[k], self.tensors[0][k]) for k in chosen] for column in (*self.tensors, self.grads)
+        ]
         counted = {"t": int(hyper["t"])} if "t" in self.form.optimizer.settings else {}
         named = dict(zip(self.form.optimizer.rule.states, states, strict=True))
         self.form.optimizer.step(params, grads, **named, **settings, **counted, guard=guard)
 
-    @staticmethod
-    def _array(x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and dense(x):
-            return flat(x)
-        return torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
+
+def _array(x: Tensor, p: Tensor) -> Tensor:
+    """A tensor that belongs to a parameter, as the step of the library takes it."""
+    if dense(p):
+        return flat(x)
+    return torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
 
 
 class Plan:
@@ -163,6 +184,13 @@ class Plan:
                 f"a parameter is {str(part.dtype).removeprefix('torch.')} on the CPU; float32 or float64 is needed, or "
                 f"complex64 or complex128: model.float()"
             )
+        if not literal(part) or not separate(part):
+            raise ValueError(
+                f"a parameter of shape {tuple(p.shape)} is an expanded, negated or conjugated view, whose memory holds "
+                f"other numbers; one with memory of its own is needed: torch.nn.Parameter(p.detach().clone())"
+            )
+        if part.is_inference() and not torch.is_inference_mode_enabled():
+            raise ValueError("a parameter was made in inference mode; make it outside, or p.clone() it there")
         # The first velocity is then the gradient, the signs of zeros included, as in torch.optim.SGD.
         start = -0.0 if group.get("convention") == "torch" else 0.0
         dtype = torch.float32 if part.dtype in (torch.float16, torch.bfloat16) else part.dtype
@@ -175,7 +203,7 @@ class Plan:
                     f"the state {key} has shape {tuple(own[key].shape)} and type {own[key].dtype}, and its parameter "
                     f"{tuple(p.shape)} and {p.dtype}: load a state of the same network"
                 )
-            elif local(own[key]).stride() != part.stride() or not plain(local(own[key])):
+            elif not (plain(local(own[key])) and literal(local(own[key])) and _fits(local(own[key]), part)):
                 own[key] = torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format).copy_(own[key])
         if self.form.counted:
             own.setdefault("step", 0)
@@ -193,6 +221,11 @@ class Plan:
                     self.own[k]["step"] = step
             calls.append(Call(self.form, places, [[column[k] for k in places] for column in parts], step))
         return calls
+
+
+def _fits(state: Tensor, p: Tensor) -> bool:
+    """Is a state laid out for its parameter?"""
+    return same_strides(state, p) if dense(p) else separate(state)
 
 
 def _span(x: Tensor) -> tuple[int, int]:
