@@ -45,6 +45,7 @@ class Fused(torch.optim.Optimizer):
         given.apply_defaults()
         options = given.arguments
         params, self.guard = options.pop("params"), options.pop("guard")
+        self.form.checked({**options, **self.form.fixed})
         self._forget()
         super().__init__(params, {**options, **self.form.fixed})
 
