@@ -65,7 +65,7 @@ def laid_out(x: Tensor, like: Tensor) -> Tensor:
     """`x`, or a copy of it, literal and with the strides of another tensor if that is dense."""
     if not dense(like):
         return x.resolve_conj().resolve_neg()
-    if (x.numel() == 0 or same_strides(x, like)) and literal(x):
+    if same_strides(x, like) and literal(x):
         return x
     return torch.empty_like(like).copy_(x)
 
@@ -149,7 +149,7 @@ class Vectors:
         ):
             return dlpack.MOVED
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
-            if g.dtype != p.dtype or g.shape != p.shape or (g.numel() > 0 and not same_strides(g, p)):
+            if g.dtype != p.dtype or g.shape != p.shape or not same_strides(g, p):
                 return k + 1
         addresses = np.array(list(map(Tensor.data_ptr, grads)), np.int64)
         if (self._written.touched_by(addresses, self.lengths) & (self.lengths > 0)).any():

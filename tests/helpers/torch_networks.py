@@ -78,9 +78,12 @@ def assert_same_tensors(xs, ys):
     assert len(xs) == len(ys)
     for x, y in zip(xs, ys, strict=True):
         assert (x.dtype, x.shape) == (y.dtype, y.shape)
-        assert x.detach().contiguous().reshape(-1).view(torch.uint8).equal(
-            y.detach().contiguous().reshape(-1).view(torch.uint8)
-        )
+        assert bits(x) == bits(y)
+
+
+def bits(x):
+    x = x.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy().tobytes()  # NumPy has no bfloat16
 
 
 def states(optimizer, key):
