@@ -67,9 +67,8 @@ class Call:
         for k in self.others:
             check_gradient(self.tensors[0][k], grads[k])
             self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
-            if grads[k].device.type == "cpu":
-                if written.touched_by(*map(np.array, zip(_span(self.grads[k]), strict=True))).any():
-                    raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
+            if grads[k].device.type == "cpu" and _touched(written, self.grads[k]):
+                raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
 
     def _replace(self, places: Sequence[int], grads: Sequence[Tensor]) -> None:
         self.grads = list(self.grads)
@@ -234,6 +233,11 @@ def _span(x: Tensor) -> tuple[int, int]:
         return x.data_ptr(), 0
     last = sum(stride * (length - 1) for stride, length in zip(x.stride(), x.shape, strict=True))
     return x.data_ptr(), (last + 1) * x.element_size()
+
+
+def _touched(written: segments.Bounds, x: Tensor) -> bool:
+    """Is any of this memory within the bounds of a tensor?"""
+    return bool(written.touched_by(*map(np.array, zip(_span(x), strict=True))).any())
 
 
 def joined(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+
+import torch
 
 import nagd_numba
 from nagd_numba.adapters import torch as ours

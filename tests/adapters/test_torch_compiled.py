@@ -4,7 +4,9 @@ import copy
 
 import pytest
 
-torch = pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+
+import torch
 
 from nagd_numba.adapters import torch as ours
 from tests.helpers.torch_networks import assert_same_tensors, with_gradients
@@ -57,5 +59,5 @@ def test_the_compiled_method_and_what_changes_between_its_calls():
     assert float(p.detach().abs().sum()) > 0
     p.grad = torch.ones(5)
     p.grad.data = torch.ones(4)
-    with pytest.raises(TypeError, match="^NAG: the gradient of a parameter is"):
+    with pytest.raises(TypeError, match=r"^NAG: the gradient of a parameter is"):
         step()

@@ -5,8 +5,9 @@ import weakref
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 
+import torch
 from torch.nn import Parameter
 
 from nagd_numba.adapters import torch as ours
@@ -223,7 +224,7 @@ def test_gradients_in_memory_that_is_written(where):
         optimizer.step()
         p.grad = optimizer.state[p][STATE]
         before = p.detach().clone(), p.grad.clone()
-        with pytest.raises(ValueError, match="^NAG: a gradient overlaps parameters or states"):
+        with pytest.raises(ValueError, match=r"^NAG: a gradient overlaps parameters or states"):
             optimizer.step()
         assert_same_tensors([p, p.grad], before)
         return
@@ -288,7 +289,7 @@ def test_states_that_change_between_steps(change):
                 elif cls is ours.Adam:
                     optimizer.state[p]["exp_avg"] = torch.ones(4)
                     before = p.detach().clone(), q.detach().clone()
-                    with pytest.raises(ValueError, match="^Adam: the state exp_avg has shape"):
+                    with pytest.raises(ValueError, match=r"^Adam: the state exp_avg has shape"):
                         optimizer.step()
                     assert_same_tensors([p, q], before)
                     return

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 
+import torch
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -96,9 +97,9 @@ def test_options_out_of_their_range_change_nothing(name, option):
 
 
 def test_unknown_options_are_refused_by_name():
-    with pytest.raises(TypeError, match="^NAG: got an unexpected keyword argument 'foreach'; the options are lr, mom"):
+    with pytest.raises(TypeError, match=r"^NAG: got an unexpected keyword argument 'foreach'; the options are lr, mom"):
         ours.NAG(tensors((2,)), foreach=True)
-    with pytest.raises(TypeError, match="^Adam: guard is an int"):
+    with pytest.raises(TypeError, match=r"^Adam: guard is an int"):
         ours.Adam(tensors((2,)), guard=1)
     with pytest.raises(ValueError, match="did you mean 'keras'"):
         ours.NAG(tensors((2,)), convention="kears")

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 
-torch = pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
+pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 pytest.importorskip("expecttest", reason="expecttest is not installed, which PyTorch's tests need")
 
+import torch
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum
 
 from tests.helpers.torch_infos import INFOS
