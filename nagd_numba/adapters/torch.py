@@ -25,7 +25,7 @@ from ..kernels import segments
 from ..optimizers.guard import Guard
 from .torch_forms import FORMS, Arguments, Form
 from .torch_plan import Plan, joined, same
-from .torch_vectors import Moved
+from .torch_vectors import HALF, Moved
 
 __all__ = ["NAG", "Adagrad", "Adam", "AdamW", "Fused", "Lion", "NAdam", "RMSprop"]
 
@@ -100,6 +100,16 @@ class Fused(torch.optim.Optimizer):
                 more = {x: torch.tensor(y) for x, y in self.form.peer_state(groups[k], t).items()}
                 made["state"][k] = {**own, "step": torch.tensor(t, dtype=torch.float32), **more}
         return made
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state, also one of PyTorch's class of the same rule; it is checked before."""
+        super().load_state_dict(state_dict)
+        places = [k for group in state_dict["param_groups"] for k in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for k, p in zip(places, params, strict=True):
+            for key, x in state_dict["state"].get(k, {}).items():
+                if p.dtype in HALF and key in self.form.states and x.dtype == torch.float32:  # PyTorch has rounded it
+                    self.state[p][key] = x.to(p.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

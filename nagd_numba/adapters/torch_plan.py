@@ -16,6 +16,7 @@ from ..optimizers.guard import Guard
 from .torch_forms import Form
 from .torch_vectors import (
     DTYPES,
+    HALF,
     PLAIN,
     Vectors,
     check_gradient,
@@ -192,17 +193,17 @@ class Plan:
             raise ValueError("a parameter was made in inference mode; make it outside, or p.clone() it there")
         # The first velocity is then the gradient, the signs of zeros included, as in torch.optim.SGD.
         start = -0.0 if group.get("convention") == "torch" else 0.0
-        dtype = torch.float32 if part.dtype in (torch.float16, torch.bfloat16) else part.dtype
+        dtype = torch.float32 if part.dtype in HALF else part.dtype
         for key in self.form.states:
             if key not in own:
                 value = complex(start, start) if part.is_complex() else start
                 own[key] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
-            elif local(own[key]).shape != part.shape or local(own[key]).dtype != dtype:
+            elif own[key].shape != p.shape or own[key].is_complex() != p.is_complex():
                 raise ValueError(
                     f"the state {key} has shape {tuple(own[key].shape)} and type {own[key].dtype}, and its parameter "
                     f"{tuple(p.shape)} and {p.dtype}: load a state of the same network"
                 )
-            elif not (plain(local(own[key])) and literal(local(own[key])) and _fits(local(own[key]), part)):
+            elif not _fits(local(own[key]), part, dtype):
                 own[key] = torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format).copy_(own[key])
         if self.form.counted:
             own.setdefault("step", 0)
@@ -222,8 +223,10 @@ class Plan:
         return calls
 
 
-def _fits(state: Tensor, p: Tensor) -> bool:
-    """Is a state laid out for its parameter?"""
+def _fits(state: Tensor, p: Tensor, dtype: torch.dtype) -> bool:
+    """Is a state of this type, with memory for each element, beside its parameter?"""
+    if not plain(state) or not literal(state) or state.dtype != dtype or state.device != p.device:
+        return False
     return same_strides(state, p) if dense(p) else separate(state)
 
 

@@ -20,6 +20,7 @@ DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.complex64: np.dtype(np.float32),
     torch.complex128: np.dtype(np.float64),
 }
+HALF = (torch.float16, torch.bfloat16)  # on a CUDA device, with float32 states
 PLAIN = {Tensor, torch.nn.Parameter, torch.nn.Buffer}
 
 

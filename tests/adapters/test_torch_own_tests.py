@@ -38,7 +38,9 @@ def problem(apart):
     return params, loss
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["contiguous", "elements apart"])
+@pytest.mark.parametrize(
+    "apart", [False, pytest.param(True, marks=pytest.mark.ci)], ids=["contiguous", "elements apart"]
+)
 @infos
 def test_right_direction_with_schedulers(info, apart):
     for kwargs in inputs(info):
@@ -69,6 +71,7 @@ def test_errors(info):
             info.optim_cls(given.params, **given.kwargs)
 
 
+@pytest.mark.ci
 @infos
 def test_saved_in_the_middle(info, tmp_path):
     """The rest of a course after `torch.save` and `torch.load(weights_only=True)`, to the last bit."""
@@ -95,6 +98,7 @@ def test_saved_in_the_middle(info, tmp_path):
         assert_same_tensors(params, others)
 
 
+@pytest.mark.ci
 @infos
 def test_state_dicts_of_older_versions_lack_options(info):
     for kwargs in inputs(info):
@@ -110,6 +114,7 @@ def test_state_dicts_of_older_versions_lack_options(info):
         optimizer.step()
 
 
+@pytest.mark.ci
 @infos
 def test_complex_parameters_step_as_pairs(info):
     for kwargs in inputs(info):

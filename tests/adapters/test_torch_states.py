@@ -276,3 +276,27 @@ def test_states_of_another_layout(layout):
     for optimizer in (first, second):
         course(optimizer, 3, seed=7)
     assert_same_tensors([p, first.state[p]["momentum_buffer"]], [q, second.state[q]["momentum_buffer"]])
+
+
+def test_states_beside_half_precision_are_not_rounded():
+    """PyTorch makes all states of their parameters' type when they are loaded; these are float32 on a CUDA device."""
+    p, q = torch.nn.Parameter(torch.full((3,), 0.1)), torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    first, second = ours.Adam([p]), ours.Adam([q])
+    course(first)
+    second.load_state_dict(first.state_dict())
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert_same_tensors([second.state[q][key]], [first.state[p][key]])
+
+
+def test_states_of_another_type_are_converted():
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = ours.NAG([p], lr=0.5)
+    course(optimizer)
+    kept = optimizer.state[p]["momentum_buffer"].double()
+    p.grad = None
+    p.data = p.data.double()
+    p.grad = torch.zeros(3, dtype=torch.float64)
+    before = p.detach().clone()
+    optimizer.step()
+    assert optimizer.state[p]["momentum_buffer"].dtype == torch.float64
+    torch.testing.assert_close(p.detach(), before - 0.5 * 0.81 * kept, rtol=4 * torch.finfo(torch.float64).eps, atol=0)
