@@ -69,7 +69,7 @@ def measure(case: dict[str, Any], rounds: int) -> Seconds:
     }
     mine, theirs = makers[case["rule"]]
     more = {"nesterov": True} if case["rule"] == "NAG" else {}
-    contenders = {
+    contenders: dict[str, Callable[[], object]] = {
         "ours": mine(_parameters(torch, shapes)).step,
         "torch fused": theirs(_parameters(torch, shapes), fused=True, **more).step,
         "torch foreach": theirs(_parameters(torch, shapes), foreach=True, **more).step,

@@ -56,9 +56,8 @@ def tabled(section: str, rows: Sequence[Row], promises: bool = False) -> Table:
     headings = [*cases, "ours", *(["GB/s"] if section == "step" else []), *there]
     lines = []
     for row in rows:
-        line = [str(x) if isinstance(x, str) else f"{x:,}" for x in map(row.case.get, cases)] + [
-            duration(row.seconds["ours"])
-        ]
+        shown = [x if isinstance(x, str) else f"{x:,}" for x in (row.case[name] for name in cases)]
+        line = [*shown, duration(row.seconds["ours"])]
         line += [f"{row.more['gb_per_s']['ours']:.3g}"] if section == "step" else []
         lines.append(line + [_ratio(row, name, promised(section, row.case) if promises else {}) for name in there])
     missing = dict.fromkeys(f"{name}: {reason}" for row in rows for name, reason in row.missing.items())
