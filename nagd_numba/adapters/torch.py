@@ -193,6 +193,11 @@ class Fused(torch.optim.Optimizer):
                 "guard is for parameters on the CPU whose elements lie close together: use "
                 "torch.nn.utils.clip_grad_norm_ and torch.amp.GradScaler, or p.contiguous()"
             )
+        if _of_all(guard) and any(plan.distributed for plan in self._plans):
+            raise ValueError(
+                "guard sees the gradients of this process alone, and the parameters are distributed: use "
+                "torch.nn.utils.clip_grad_norm_"
+            )
         if _of_all(guard) and sum(len(plan.calls) for plan in self._plans) > 1:
             raise ValueError(
                 "guard sees to the gradients of one call, and these parameters take several (groups, or numbers of "

@@ -128,6 +128,7 @@ class Plan:
         self.form = form
         self.places = [k for k, without in enumerate(missing) if not without]
         self.stepped = [self.params[k] for k in self.places]
+        self.distributed = any(local(p) is not p for p in self.stepped)
         for p in self.stepped:
             self._begin(p, state[p], group)
         self.own = [state[p] for p in self.stepped]

@@ -7,12 +7,14 @@ import argparse
 import datetime
 import os
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from nagd_numba import Guard
 from nagd_numba.adapters import torch as ours
 from tests.helpers.torch_networks import batches, made, parameters, step
 
@@ -49,6 +51,9 @@ def course(way, make, rank):
         assert all(type(x).__name__ == "DTensor" for x in (*parameters(optimizer), *states))
         optimizer = make(network.parameters())  # goes on from there
         optimizer.load_state_dict(kept)
+        guarded = ours.NAG(network.parameters(), guard=Guard(clip_norm=1.0))
+        with pytest.raises(ValueError, match=r"^NAG: guard sees the gradients of this process alone"):
+            guarded.step()
     for X, y in batches(2, seed=10 + rank):
         step(network, optimizer, X, y)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
