@@ -78,6 +78,18 @@ def test_without_momentum_it_is_gradient_descent():
     assert_same_tensors(a.parameters(), b.parameters())
 
 
+def test_the_signs_of_zeros():
+    """The first velocity is the gradient, as in PyTorch."""
+    made_ = []
+    for make in (nag, sgd):
+        p = torch.nn.Parameter(torch.tensor([0.0, -0.0, 0.0, -0.0]))
+        optimizer = make([p])
+        p.grad = torch.tensor([0.0, 0.0, -0.0, -0.0])
+        optimizer.step()
+        made_.append([p, optimizer.state[p]["momentum_buffer"]])
+    assert_same_tensors(*made_)
+
+
 @pytest.mark.parametrize("convention", ["keras", "caffe", "bengio"])
 def test_conventions_agree_at_constant_rates(convention):
     """Float64, 30 steps of at most 8 roundings each, of numbers below 4: the courses differ by those alone."""

@@ -220,6 +220,8 @@ def test_the_product_of_nadams_momenta_follows_from_the_step():
         course(mine, 1)
         course(theirs, 1)
         assert float(mine.state_dict()["state"][0]["mu_product"]) == float(theirs.state[q]["mu_product"]), t
+    mine.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    assert set(mine.state[p]) == {"step", "exp_avg", "exp_avg_sq"}
     assert "mu_product" not in ours.NAdam([p], variant="optax").state_dict()["state"]
 
 
