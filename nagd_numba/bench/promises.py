@@ -42,11 +42,6 @@ def _training(batch: int, hidden: int, cores: int | None, jax: float, torch: flo
     return [Promise("training", case, name, ratio, cores) for name, ratio in ratios.items()]
 
 
-def _torch(parameters: str, ratio: float) -> list[Promise]:
-    cases = [{"framework": "PyTorch", "rule": rule, "parameters": parameters} for rule in ("NAG", "Adam")]
-    return [Promise("adapters", case, "torch fused", ratio) for case in cases]
-
-
 PROMISES = (
     *_step(10, None, NumPy=1.5, torch_fused=8, optax_jit=4),
     *_step(1_000, None, NumPy=1.5, torch_fused=8, optax_jit=4),
@@ -60,8 +55,6 @@ PROMISES = (
     *_training(256, 1024, 2, jax=0.85, torch=1.5, sklearn=2.5),
     Promise("networks", {"batch": 32, "hidden": 32, "networks": 16}, "one by one", 1.4, 2),
     Promise("networks", {"batch": 32, "hidden": 128, "networks": 16}, "one by one", 1.4, 2),
-    *_torch("perceptron 64-64-32-10", 1.1),
-    *_torch("1,000 of 100", 3),
     Promise("prediction", {"rows": 1}, "torch", 2.5),
     Promise("prediction", {"rows": 1}, "scikit-learn", 15),
     Promise("prediction", {"rows": 10_000}, "NumPy", 0.6, 2),

@@ -162,7 +162,7 @@ def course(optimizer, count=3, seed=0):
 def test_copies(name, way):
     """A copy goes its own way, to the bits of the original's."""
     torch.manual_seed(0)
-    guard = nagd_numba.Guard(clip_norm=1.0)
+    guard = nagd_numba.Guard(clip_norm=1.0) if name == "Adam" else None
     optimizer = getattr(ours, name)(
         [torch.nn.Parameter(torch.randn(4)), torch.nn.Parameter(torch.randn(2, 3))], lr=0.1, guard=guard
     )
@@ -177,7 +177,7 @@ def test_copies(name, way):
         file.seek(0)
         other = torch.load(file, weights_only=False)
     assert type(other) is type(optimizer)
-    assert other.guard.clip_norm == 1.0
+    assert name != "Adam" or (other.guard is not guard and other.guard.clip_norm == 1.0)
     before = [p.detach().clone() for p in parameters(optimizer)]
     course(other, seed=5)
     assert_same_tensors(parameters(optimizer), before)
