@@ -148,7 +148,9 @@ def _number(name: str, x: Any) -> float | None:
     """A number, also one in a tensor of one element."""
     if x is None:
         return None
-    return validation.real(name, x.item() if hasattr(x, "item") and getattr(x, "numel", int)() == 1 else x)
+    if hasattr(x, "numel") and x.numel() != 1:
+        raise ValueError(f"{name} is a tensor of {x.numel()} elements; a number is needed")
+    return validation.real(name, x.item() if hasattr(x, "numel") else x)
 
 
 _DOCUMENT = """{rule} as a `torch.optim.Optimizer`.

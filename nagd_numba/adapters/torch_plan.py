@@ -14,7 +14,21 @@ from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
 from .torch_forms import Form
-from .torch_vectors import DTYPES, PLAIN, Vectors, check_gradient, dense, flat, laid_out, local, plain
+from .torch_vectors import (
+    DTYPES,
+    HALF,
+    PLAIN,
+    Vectors,
+    check_gradient,
+    dense,
+    flat,
+    laid_out,
+    literal,
+    local,
+    plain,
+    same_strides,
+    separate,
+)
 
 
 class Call:
@@ -53,10 +67,9 @@ class Call:
                 self._replace(own, fitting)
         for k in self.others:
             check_gradient(self.tensors[0][k], grads[k])
-            if grads[k].device.type == "cpu":
-                self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
-                if written.touched_by(*map(np.array, zip(_span(self.grads[k]), strict=True))).any():
-                    raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
+            self._replace([k], [laid_out(grads[k], self.tensors[0][k])])
+            if grads[k].device.type == "cpu" and _touched(written, self.grads[k]):
+                raise ValueError("a gradient overlaps parameters or states in memory; each needs its own")
 
     def _replace(self, places: Sequence[int], grads: Sequence[Tensor]) -> None:
         self.grads = list(self.grads)
@@ -66,7 +79,10 @@ class Call:
     def run(
         self, arguments: tuple[dict[str, Any], tuple[Any, ...]], settings: dict[str, Any], guard: Guard | None
     ) -> None:
-        """One step, of gradients that were taken."""
+        """One step, of gradients that were taken.
+
+        The others know no guard but one that is a loss scale and nothing else.
+        """
         hyper, options = arguments
         if self.step is not None:
             hyper = hyper | {"t": float(self.step) + 1.0} if "t" in hyper else hyper
@@ -76,7 +92,10 @@ class Call:
                 vectors.run(self.form.optimizer.rule, options, values)
             self._step_of_library(self.others, settings, hyper, None)
         else:
-            self._step_of_library(range(len(self.places)), settings, hyper, guard)
+            guarded = [k for own in self.members for k in own]
+            self._step_of_library(guarded, settings, hyper, guard)
+            self._replace(self.others, [self.grads[k] * (1.0 / guard.grad_scale) for k in self.others])
+            self._step_of_library(self.others, settings, hyper, None)
         if self.step is not None and not (guard is not None and guard.skipped):
             self.step += 1
         self.grads = []
@@ -86,17 +105,19 @@ class Call:
     ) -> None:
         if not chosen:
             return
-        params, *states = [[self._array(column[k]) for k in chosen] for column in self.tensors]
-        grads = [self._array(self.grads[k]) for k in chosen]
+        params, *states, grads = [
+            [_array(column[k], self.tensors[0][k]) for k in chosen] for column in (*self.tensors, self.grads)
+        ]
         counted = {"t": int(hyper["t"])} if "t" in self.form.optimizer.settings else {}
         named = dict(zip(self.form.optimizer.rule.states, states, strict=True))
         self.form.optimizer.step(params, grads, **named, **settings, **counted, guard=guard)
 
-    @staticmethod
-    def _array(x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and dense(x):
-            return flat(x)
-        return torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
+
+def _array(x: Tensor, p: Tensor) -> Tensor:
+    """A tensor that belongs to a parameter, as the step of the library takes it."""
+    if dense(p):
+        return flat(x)
+    return torch.view_as_real(x.detach()) if x.is_complex() else x.detach()
 
 
 class Plan:
@@ -107,6 +128,7 @@ class Plan:
         self.form = form
         self.places = [k for k, without in enumerate(missing) if not without]
         self.stepped = [self.params[k] for k in self.places]
+        self.distributed = any(local(p) is not p for p in self.stepped)
         for p in self.stepped:
             self._begin(p, state[p], group)
         self.own = [state[p] for p in self.stepped]
@@ -163,19 +185,26 @@ class Plan:
                 f"a parameter is {str(part.dtype).removeprefix('torch.')} on the CPU; float32 or float64 is needed, or "
                 f"complex64 or complex128: model.float()"
             )
+        if not literal(part) or not separate(part):
+            raise ValueError(
+                f"a parameter of shape {tuple(p.shape)} is an expanded, negated or conjugated view, whose memory holds "
+                f"other numbers; one with memory of its own is needed: torch.nn.Parameter(p.detach().clone())"
+            )
+        if part.is_inference() and not torch.is_inference_mode_enabled():
+            raise ValueError("a parameter was made in inference mode; make it outside, or p.clone() it there")
         # The first velocity is then the gradient, the signs of zeros included, as in torch.optim.SGD.
         start = -0.0 if group.get("convention") == "torch" else 0.0
-        dtype = torch.float32 if part.dtype in (torch.float16, torch.bfloat16) else part.dtype
+        dtype = torch.float32 if part.dtype in HALF else part.dtype
         for key in self.form.states:
             if key not in own:
                 value = complex(start, start) if part.is_complex() else start
                 own[key] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
-            elif local(own[key]).shape != part.shape or local(own[key]).dtype != dtype:
+            elif own[key].shape != p.shape or own[key].is_complex() != p.is_complex():
                 raise ValueError(
                     f"the state {key} has shape {tuple(own[key].shape)} and type {own[key].dtype}, and its parameter "
                     f"{tuple(p.shape)} and {p.dtype}: load a state of the same network"
                 )
-            elif local(own[key]).stride() != part.stride() or not plain(local(own[key])):
+            elif not _fits(local(own[key]), part, dtype):
                 own[key] = torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format).copy_(own[key])
         if self.form.counted:
             own.setdefault("step", 0)
@@ -195,12 +224,24 @@ class Plan:
         return calls
 
 
+def _fits(state: Tensor, p: Tensor, dtype: torch.dtype) -> bool:
+    """Is a state of this type, with memory for each element, beside its parameter?"""
+    if not plain(state) or not literal(state) or state.dtype != dtype or state.device != p.device:
+        return False
+    return same_strides(state, p) if dense(p) else separate(state)
+
+
 def _span(x: Tensor) -> tuple[int, int]:
     """Where the memory of a tensor begins, and its length up to its last element, in bytes."""
     if x.numel() == 0:
         return x.data_ptr(), 0
     last = sum(stride * (length - 1) for stride, length in zip(x.stride(), x.shape, strict=True))
     return x.data_ptr(), (last + 1) * x.element_size()
+
+
+def _touched(written: segments.Bounds, x: Tensor) -> bool:
+    """Is any of this memory within the bounds of a tensor?"""
+    return bool(written.touched_by(*map(np.array, zip(_span(x), strict=True))).any())
 
 
 def joined(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

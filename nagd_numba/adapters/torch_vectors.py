@@ -20,6 +20,7 @@ DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.complex64: np.dtype(np.float32),
     torch.complex128: np.dtype(np.float64),
 }
+HALF = (torch.float16, torch.bfloat16)  # on a CUDA device, with float32 states
 PLAIN = {Tensor, torch.nn.Parameter, torch.nn.Buffer}
 
 
@@ -46,9 +47,26 @@ def dense(x: Tensor) -> bool:
     return True
 
 
+def separate(x: Tensor) -> bool:
+    """Has each element memory of its own?  (Some interleaved ones are taken to share it.)"""
+    reach = 0
+    for stride, length in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n > 1):
+        if stride <= reach:
+            return False
+        reach += stride * (length - 1)
+    return True
+
+
+def literal(x: Tensor) -> bool:
+    """Are the numbers in memory those of the tensor, not negated or conjugated ones?"""
+    return not x.is_neg() and not x.is_conj()
+
+
 def laid_out(x: Tensor, like: Tensor) -> Tensor:
-    """`x`, or a copy of it, with the strides of another tensor and with the numbers themselves in memory."""
-    if (x.numel() == 0 or _same_strides(x, like)) and not x.is_neg() and not x.is_conj():
+    """`x`, or a copy of it, literal and with the strides of another tensor if that is dense."""
+    if not dense(like):
+        return x.resolve_conj().resolve_neg()
+    if same_strides(x, like) and literal(x):
         return x
     return torch.empty_like(like).copy_(x)
 
@@ -132,7 +150,7 @@ class Vectors:
         ):
             return dlpack.MOVED
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
-            if g.dtype != p.dtype or g.shape != p.shape or (g.numel() > 0 and not _same_strides(g, p)):
+            if g.dtype != p.dtype or g.shape != p.shape or not same_strides(g, p):
                 return k + 1
         addresses = np.array(list(map(Tensor.data_ptr, grads)), np.int64)
         if (self._written.touched_by(addresses, self.lengths) & (self.lengths > 0)).any():
@@ -150,7 +168,7 @@ class Vectors:
             raise RuntimeError("a kernel refused what had passed every check: please report this")
 
 
-def _same_strides(x: Tensor, y: Tensor) -> bool:
+def same_strides(x: Tensor, y: Tensor) -> bool:
     """Are the elements of two tensors of one shape in the same order?"""
     return all(a == b or n < 2 for a, b, n in zip(x.stride(), y.stride(), x.shape, strict=True))
 

@@ -6,6 +6,7 @@
     steps.py      who makes a step: ours in several ways, and each peer
     digits.py     the network and the data of the following
     training.py   who trains it; `inference.py`: who predicts with it, and finds its gradient
+    adapters_torch.py  a step of the optimizers for PyTorch, beside PyTorch's
     sections.py   the sections of the command, row by row
     promises.py   the ratios that the project promises
     command.py    the command; `report.py`: rows as tables, JSON, Markdown; `picture.py` draws them

@@ -19,6 +19,7 @@ COLUMNS = {  # contenders with a column of their own, in order
     "training": ("JAX", "torch", "scikit-learn"),
     "networks": ("one by one",),
     "prediction": ("NumPy", "torch", "scikit-learn"),
+    "adapters": ("torch fused", "torch foreach"),
     "limits": (),
 }
 NOTES = {
@@ -27,6 +28,7 @@ NOTES = {
     "peer the fastest of its forms (threads, kinds of its optimizer).",
     "networks": "seconds for each network, trained as above.",
     "prediction": "",
+    "adapters": "the parameters of whole networks, in one call of the framework's optimizer.",
     "limits": "",
 }
 LEGEND = "Columns of others: how many times as long as ours they take; above 1, ours is faster."
@@ -54,7 +56,8 @@ def tabled(section: str, rows: Sequence[Row], promises: bool = False) -> Table:
     headings = [*cases, "ours", *(["GB/s"] if section == "step" else []), *there]
     lines = []
     for row in rows:
-        line = [f"{row.case[name]:,}" for name in cases] + [duration(row.seconds["ours"])]
+        shown = [x if isinstance(x, str) else f"{x:,}" for x in (row.case[name] for name in cases)]
+        line = [*shown, duration(row.seconds["ours"])]
         line += [f"{row.more['gb_per_s']['ours']:.3g}"] if section == "step" else []
         lines.append(line + [_ratio(row, name, promised(section, row.case) if promises else {}) for name in there])
     missing = dict.fromkeys(f"{name}: {reason}" for row in rows for name, reason in row.missing.items())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import digits, memory, steps, timing
+from . import adapters_torch, digits, memory, steps, timing
 from . import training as training_of
 from .inference import PREDICTORS
 from .machine import Others
@@ -22,6 +22,7 @@ STEP_ROUNDS = 7
 CASES: tuple[tuple[int, int], ...] = ((32, 32), (32, 128), (256, 128), (256, 1024))  # batch, hidden
 NETWORKS: tuple[tuple[int, int, int], ...] = ((32, 32, 16), (32, 128, 16))  # batch, hidden, networks
 ROWS: tuple[int, ...] = (1, 10_000)  # to predict at once
+ADAPTERS: tuple[Any, ...] = (adapters_torch,)  # each with CASES, and measure(case, rounds)
 if timing.QUICK:
     SIZES, CASES, NETWORKS, ROWS = SIZES[:2], CASES[:1], NETWORKS[:1], ROWS[:1]
 
@@ -131,10 +132,23 @@ def _prediction(rows: int, row: Row) -> None:
     row.put(timing.interleaved(contenders, steps_rounds(), SETTLE), others.cores())
 
 
+def adapters() -> Iterator[Job]:
+    """A step of the optimizers for frameworks, beside the frameworks' own."""
+    for module in ADAPTERS:
+        for case in module.CASES:
+            yield case, partial(_adapter, module.measure, case)
+
+
+def _adapter(measure: Callable[..., Seconds], case: dict[str, Any], row: Row) -> None:
+    others = Others()
+    row.put(measure(case, steps_rounds()), others.cores())
+
+
 SECTIONS: Mapping[str, tuple[str, Callable[[], Iterator[Job]]]] = {
     "step": ("A step on n float32 elements", step),
     "training": ("A step of training, 64-hidden-10 on the digits, float32", training),
     "networks": ("Training many networks at once, for each", networks),
     "prediction": ("Prediction through 64-128-10, float32", prediction),
+    "adapters": ("A step of the optimizers for frameworks, float32", adapters),
     "limits": ("Limits of the machine", limits),
 }

@@ -198,7 +198,10 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "steps"], "--only steps: some of step, training, networks, prediction, limits are needed"),
+        (
+            ["--only", "steps"],
+            "--only steps: some of step, training, networks, prediction, adapters, limits are needed",
+        ),
         (["--json", "no/such/folder/a.json"], "--json: "),
     ],
 )
@@ -226,7 +229,7 @@ def test_the_command(tmp_path):
     first = found["sections"]["step"][0]
     assert first["seconds"]["ours"] > 0
     assert first["ratios"]["NumPy"] > 0
-    assert set(found["skipped"]) == {"training", "networks", "prediction"}
+    assert set(found["skipped"]) == {"training", "networks", "prediction", "adapters"}
     assert found["machine"]["numba_threads"] == 1
     assert "nothing was measured on a GPU" in done.stdout
 

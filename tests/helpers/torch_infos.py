@@ -1,0 +1,52 @@
+"""Our optimizers as `OptimizerInfo`s, which PyTorch's own tests of optimizers take: what it tests its classes with."""
+
+import inspect
+
+from torch.testing._internal import common_optimizers as common
+
+from nagd_numba.adapters import torch as ours
+
+# Inputs of PyTorch's tests that every class refuses itself: what ours say instead.
+MESSAGES = {
+    "Tensor lr must be 1-element": "lr is a tensor of 2 elements; a number is needed",
+    "Invalid beta parameter at index 0: 1.0": "beta1 is 1.0; a finite number >= 0 and < 1 is needed",
+    "Invalid beta parameter at index 1: 1.0": "beta2 is 1.0; a finite number >= 0 and < 1 is needed",
+    "Invalid weight_decay value: -1": "weight_decay is -1.*; a finite number >= 0 is needed",
+    "Invalid momentum value: -0.5": "momentum is -0.5; a finite number >= 0 is needed",
+    "Invalid lr_decay value: -0.5": "lr_decay is -0.5; a finite number >= 0 is needed",
+}
+
+
+def info_of(cls):
+    """The info of PyTorch's class of the same rule (Lion's: of Adam), with ours in its place."""
+    peer = cls.form.peer or "Adam"
+    theirs = next(x for x in common.optim_db if x.optim_cls.__name__ == peer)
+    options = inspect.signature(cls).parameters
+
+    def inputs(device, dtype=None):
+        made = theirs.optim_inputs_func(device=device)
+        return [x for x in made if options_of(x) <= set(options)]
+
+    def errors(device, dtype):
+        made = theirs.optim_error_inputs_func(device, dtype)
+        made = [x for x in made if options_of(x.optimizer_error_input) <= set(options)]
+        made = [x for x in made if "both floats or both Tensors" not in x.error_regex]  # ours takes either
+        for x in made:
+            x.error_regex = MESSAGES.get(x.error_regex, x.error_regex)
+        return made
+
+    return common.OptimizerInfo(
+        cls,
+        optim_inputs_func=inputs,
+        optim_error_inputs_func=errors,
+        scheduler_inputs=theirs.scheduler_inputs,
+        supported_impls=(),
+        not_og_supported_flags=("maximize",),
+    )
+
+
+def options_of(x):
+    return {name for name, value in x.kwargs.items() if value is not False}
+
+
+INFOS = [info_of(getattr(ours, name)) for name in sorted(x for x in ours.__all__ if x != "Fused")]
