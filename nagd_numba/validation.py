@@ -95,6 +95,8 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
     if not isinstance(x, np.ndarray):
         not_sparse(name, x)
+        if write:
+            not_immutable(name, x)
         x = _from_dlpack(name, x)
     if x.dtype not in DTYPES:
         raise TypeError(
@@ -109,6 +111,16 @@ def not_sparse(name: str, x: Any) -> None:
     """Raise for a sparse matrix, of SciPy or another library, which NumPy takes for a single object."""
     if hasattr(x, "toarray"):
         raise TypeError(f"{name} is {type_of(x)}; a dense array is needed: {name}.toarray()")
+
+
+def not_immutable(name: str, x: Any) -> None:
+    """Raise for an array of JAX, whose memory others may read as a constant (whatever DLPack says of it)."""
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(x, jax.Array):
+        raise ValueError(
+            f"{name} is an array of JAX, which is immutable, and would be updated in place; the functions of "
+            f"nagd_numba.adapters.optax (step, adam_step, ...) return new arrays, np.array({name}) is a copy"
+        )
 
 
 def finite(name: str, x: np.ndarray, dtype: np.dtype | None = None) -> None:
