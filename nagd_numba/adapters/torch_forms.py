@@ -121,13 +121,13 @@ class Form:
     def document(self) -> str:
         """The docstring of the class, made of the step's."""
         text = inspect.getdoc(self.optimizer.step) or ""
-        summary, _, body = text.partition("\n\n")
+        summary, _, body = text.removeprefix("One step of ").partition("\n\n")
         formula = body.partition("Parameters\n---")[0].strip("\n")
         options = "".join(self._described(option, body) for option in self.options)
         peer = f"`torch.optim.{self.peer}`" if self.peer else ""
         exchange = f"  State dicts can be exchanged with {peer}." if peer else ""
         return _DOCUMENT.format(
-            summary=summary.replace(", in place", "", 1).rstrip("."),
+            rule=re.split("[,:.]", summary)[0],
             formula=formula,
             options=options,
             exchange=exchange,
@@ -151,7 +151,7 @@ def _number(name: str, x: Any) -> float | None:
     return validation.real(name, x.item() if hasattr(x, "item") and getattr(x, "numel", int)() == 1 else x)
 
 
-_DOCUMENT = """{summary}, as a `torch.optim.Optimizer`.
+_DOCUMENT = """{rule} as a `torch.optim.Optimizer`.
 
 {formula}
 
