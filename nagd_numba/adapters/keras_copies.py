@@ -36,6 +36,7 @@ class Steps:
         """
         given = settings(number(learning_rate), 1 + int(number(iterations)), math)
         arguments(self.optimizer, given)
+        grads = [g if hasattr(g, "detach") else np.asarray(g) for g in grads]  # NumPy's scalars are no arrays
 
         def run() -> None:
             columns = [[copy(x.value) for x in column] for column in (variables, *states)]

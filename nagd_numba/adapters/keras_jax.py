@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import keras
 
 from ..optimizers.optimizer import Optimizer
 from . import keras_copies, optax
 from .keras_copies import Settings, assign
+from .torch_forms import arguments
 
 
 class Steps(keras_copies.Steps):
@@ -30,7 +33,10 @@ class Steps(keras_copies.Steps):
         iterations: Any,
     ) -> Callable[[], None]:
         """What steps the variables, to be called; what is known while JAX traces is checked before."""
-        given = settings(keras.ops.convert_to_tensor(learning_rate), keras.ops.convert_to_tensor(iterations) + 1, jnp)
+        rate, steps = map(keras.ops.convert_to_tensor, (learning_rate, iterations))
+        traced = isinstance(rate, jax.core.Tracer)
+        arguments(self.optimizer, settings(0.0 if traced else float(rate), 1, math))
+        given = settings(rate, steps + 1, jnp)
 
         def run() -> None:
             columns = [[x.value for x in column] for column in (variables, *states)]

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from . import keras_copies
-from .keras_copies import Settings, assign, stepped
+from .keras_copies import Settings, assign, number, stepped
 from .torch_forms import arguments
 
 
@@ -40,6 +40,8 @@ class Steps(keras_copies.Steps):
                 "this step cannot be part of a program of XLA: model.compile(..., jit_compile=False) is needed with "
                 "TensorFlow"
             )
+        known = number(learning_rate) if tf.executing_eagerly() else 0.0
+        arguments(self.optimizer, settings(known, 1, math))
         dense = [tf.convert_to_tensor(g) for g in grads]
         columns = (variables, *states)
         count = len(variables)
