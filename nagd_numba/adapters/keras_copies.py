@@ -36,10 +36,9 @@ class Steps:
         """
         given = settings(number(learning_rate), 1 + int(number(iterations)), math)
         arguments(self.optimizer, given)
-        grads = [g if hasattr(g, "detach") else np.asarray(g) for g in grads]  # NumPy's scalars are no arrays
 
         def run() -> None:
-            columns = [[copy(x.value) for x in column] for column in (variables, *states)]
+            columns = [[copy(x) for x in column] for column in (variables, *states)]
             stepped(self.optimizer, columns, grads, given)
             assign((variables, *states), columns)
 
@@ -51,15 +50,18 @@ def number(x: Any) -> float:
     return x if isinstance(x, float | int) else float(keras.ops.convert_to_numpy(x))
 
 
-def copy(x: Any) -> Any:
-    """A copy of an array or tensor that may be written."""
-    return x.detach().clone() if hasattr(x, "detach") else np.array(x)
+def copy(variable: Any) -> Any:
+    """A copy of what a variable holds, that may be written."""
+    x = variable.value
+    # Under NumPy the zeros that Keras begins with are float32, whatever the dtype of their variable.
+    return x.detach().clone() if hasattr(x, "detach") else np.array(x, variable.dtype)
 
 
 def stepped(optimizer: Optimizer, columns: list[list[Any]], grads: list[Any], given: dict[str, Any]) -> None:
     """Step lists of arrays in place: the parameters, then each state."""
     params, *states = columns
-    optimizer.step(params, grads, **dict(zip(optimizer.rule.states, states, strict=True)), **given)
+    gradients = [g if hasattr(g, "detach") else np.asarray(g) for g in grads]  # NumPy's scalars are no arrays
+    optimizer.step(params, gradients, **dict(zip(optimizer.rule.states, states, strict=True)), **given)
 
 
 def assign(columns: tuple[list[Any], ...], values: Any) -> None:
