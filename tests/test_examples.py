@@ -86,9 +86,7 @@ def keras_digits(printed):
     assert ours > 0.95
 
 
-FIGURES = {
-    check.__name__: check for check in (lasso, pixel_fits, heat_equation, gaussian_mixture, keras_digits)
-}
+FIGURES = {check.__name__: check for check in (lasso, pixel_fits, heat_equation, gaussian_mixture, keras_digits)}
 
 
 @pytest.mark.parametrize(("path", "simulated"), PROGRAMS)

@@ -95,11 +95,10 @@ class Fused(keras.optimizers.Optimizer):
         """Step all variables that have a gradient: what Keras calls, with gradients that it has clipped."""
         variables = list(trainable_variables)
         with validation.prefixed(type(self).__name__):
-            gradients = [_fitting(g, variable) for g, variable in zip(grads, variables, strict=True)]
             places = [self._get_variable_index(x) for x in variables]
             states = [[column[k] for k in places] for column in self._states]
             t = self.iterations if self.rule.rule.counts_steps else 0
-            run = self._steps.ready(variables, states, gradients, self._settings, learning_rate, t)
+            run = self._steps.ready(variables, states, list(grads), self._settings, learning_rate, t)
             super()._apply_weight_decay(variables)
             run()
 
@@ -109,17 +108,6 @@ class Fused(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The options, as Keras saves them."""
         return {**super().get_config(), **{name: getattr(self, name) for name in self.options}}
-
-
-def _fitting(gradient: Any, variable: Any) -> Any:
-    """The gradient in the dtype of its variable; raises where its shape is another."""
-    if tuple(gradient.shape) != tuple(variable.shape):
-        raise ValueError(
-            f"the gradient of {variable.path} has shape {tuple(gradient.shape)}; {tuple(variable.shape)} is needed"
-        )
-    if keras.backend.standardize_dtype(gradient.dtype) != variable.dtype:
-        return keras.ops.cast(gradient, variable.dtype)
-    return gradient
 
 
 @_serializable
@@ -384,7 +372,5 @@ class Lion(Fused):
     options: ClassVar = {"beta_1": "beta1", "beta_2": "beta2"}
     columns = ("momentum",)
 
-    def __init__(
-        self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **keywords: Any
-    ) -> None:
+    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **keywords: Any) -> None:
         super().__init__(learning_rate, keywords, beta_1=beta_1, beta_2=beta_2)

@@ -36,6 +36,7 @@ class Steps:
         """
         given = settings(number(learning_rate), 1 + int(number(iterations)), math)
         arguments(self.optimizer, given)
+        grads = list(map(fitting, grads, variables))
 
         def run() -> None:
             columns = [[copy(x) for x in column] for column in (variables, *states)]
@@ -43,6 +44,17 @@ class Steps:
             assign((variables, *states), columns)
 
         return run
+
+
+def fitting(gradient: Any, variable: Any) -> Any:
+    """The gradient in the dtype of its variable; raises where its shape is another."""
+    if tuple(gradient.shape) != tuple(variable.shape):
+        raise ValueError(
+            f"the gradient of {variable.path} has shape {tuple(gradient.shape)}; {tuple(variable.shape)} is needed"
+        )
+    if keras.backend.standardize_dtype(gradient.dtype) != variable.dtype:
+        return keras.ops.cast(gradient, variable.dtype)
+    return gradient
 
 
 def number(x: Any) -> float:

@@ -12,7 +12,7 @@ import keras
 
 from ..optimizers.optimizer import Optimizer
 from . import keras_copies, optax
-from .keras_copies import Settings, assign
+from .keras_copies import Settings, assign, fitting
 from .torch_forms import arguments
 
 
@@ -37,6 +37,7 @@ class Steps(keras_copies.Steps):
         traced = isinstance(rate, jax.core.Tracer)
         arguments(self.optimizer, settings(0.0 if traced else float(rate), 1, math))
         given = settings(rate, steps + 1, jnp)
+        grads = list(map(fitting, grads, variables))
 
         def run() -> None:
             columns = [[x.value for x in column] for column in (variables, *states)]

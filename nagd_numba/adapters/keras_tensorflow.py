@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from . import keras_copies
-from .keras_copies import Settings, assign, number, stepped
+from .keras_copies import Settings, assign, fitting, number, stepped
 from .torch_forms import arguments
 
 
@@ -42,7 +42,7 @@ class Steps(keras_copies.Steps):
             )
         known = number(learning_rate) if tf.executing_eagerly() else 0.0
         arguments(self.optimizer, settings(known, 1, math))
-        dense = [tf.convert_to_tensor(g) for g in grads]
+        dense = [tf.convert_to_tensor(g) for g in map(fitting, grads, variables)]
         columns = (variables, *states)
         count = len(variables)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..kernels import segments
 from ..optimizers.optimizer import Optimizer
 from . import keras_copies
-from .keras_copies import Settings, number
+from .keras_copies import Settings, fitting
 from .torch_forms import Arguments, Form, arguments
 from .torch_plan import Call, joined, same
 from .torch_vectors import Moved
@@ -41,14 +41,18 @@ class Steps(keras_copies.Steps):
         """What steps the variables, to be called; everything is checked before this returns."""
         if in_stateless_scope():  # the variables stand for tensors of the caller, which are his
             return super().ready(variables, states, grads, settings, learning_rate, iterations)
-        t = 1 + int(number(iterations))
-        given = settings(number(learning_rate), t, math)
+        rate, steps = (float(getattr(x, "value", x)) for x in (learning_rate, iterations))
+        given = settings(rate, 1 + int(steps), math)
         if given != self._given:
             made = arguments(self.optimizer, given)
             self._arguments = made, {x: y for x, y in given.items() if x != "t"}
             self._given = given
         tensors = [[x.value for x in column] for column in (variables, *states)]
-        self._take(tensors, grads)
+        fit = [
+            g if g.dtype == p.dtype and g.shape == p.shape else fitting(g, variable)
+            for g, p, variable in zip(grads, tensors[0], variables, strict=True)
+        ]
+        self._take(tensors, fit)
         return self._run
 
     def _take(self, tensors: list[list[Tensor]], grads: list[Tensor]) -> None:

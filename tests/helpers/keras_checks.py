@@ -240,7 +240,9 @@ def files():
     assert type(loaded.optimizer) is NAG and int(loaded.optimizer.iterations.numpy()) == 8
     history = [x.fit(X, y, batch_size=16, epochs=2, shuffle=False, verbose=0).history["loss"] for x in (model, loaded)]
     assert history[0] == history[1] and history[0][1] < history[0][0]
-    for x, y in zip(model.optimizer.variables + model.weights, loaded.optimizer.variables + loaded.weights, strict=True):
+    for x, y in zip(
+        model.optimizer.variables + model.weights, loaded.optimizer.variables + loaded.weights, strict=True
+    ):
         assert np.array_equal(x.numpy(), y.numpy())
 
 
@@ -262,7 +264,9 @@ def refusals():
     raises(ValueError, "beta2 is 1.0", lambda: Adam(beta_2=1.0))
     raises(TypeError, "beta2 is None", lambda: Adam(beta_2=None))
     raises(ValueError, "nonsense", lambda: NAG(nonsense=1))
-    raises(TypeError, "is float16; float32 or float64 is needed", lambda: NAG().build([keras.Variable(np.float16([1]))]))
+    raises(
+        TypeError, "is float16; float32 or float64 is needed", lambda: NAG().build([keras.Variable(np.float16([1]))])
+    )
     start = arrays(0)
     variables = [keras.Variable(x) for x in start]
     tensors = [keras.ops.convert_to_tensor(g) for g in start]
