@@ -18,11 +18,11 @@ if "KERAS_BACKEND" not in os.environ and INSTALLED:
 if os.environ.get("KERAS_BACKEND") not in INSTALLED:
     sys.exit("needs a backend on which Keras trains: pip install jax optax, or torch, or tensorflow")
 
-import keras
-from keras import layers
+import keras  # noqa: E402 - it looks at KERAS_BACKEND
+from keras import layers  # noqa: E402
 
-from nagd_numba.adapters.keras import NAG
-from nagd_numba.io.digits import read_digits
+from nagd_numba.adapters.keras import NAG  # noqa: E402
+from nagd_numba.io.digits import read_digits  # noqa: E402
 
 SEEDS, EPOCHS = range(3), 20
 METHODS = {

@@ -26,7 +26,8 @@ class Steps(keras_copies.Steps):
         super().__init__(optimizer)
         self._form = Form(optimizer.rule.name, optimizer)
         self._tensors: list[list[Tensor]] = []
-        self._given: dict[str, Any] = {}
+        self._first: dict[str, Any] = {}
+        self._checked: tuple[dict[str, Any], tuple[Any, ...]]
         self._arguments: Arguments
 
     def ready(
@@ -41,13 +42,17 @@ class Steps(keras_copies.Steps):
         """What steps the variables, to be called; everything is checked before this returns."""
         if in_stateless_scope():  # the variables stand for tensors of the caller, which are his
             return super().ready(variables, states, grads, settings, learning_rate, iterations)
-        rate, steps = (float(getattr(x, "value", x)) for x in (learning_rate, iterations))
+        rate, steps = (float(getattr(x, "_value", x)) for x in (learning_rate, iterations))
+        first = settings(rate, 1, math)  # what does not change from step to step is checked once
+        if first != self._first:
+            self._checked = arguments(self.optimizer, first)
+            self._first = first
         given = settings(rate, 1 + int(steps), math)
-        if given != self._given:
-            made = arguments(self.optimizer, given)
-            self._arguments = made, {x: y for x, y in given.items() if x != "t"}
-            self._given = given
-        tensors = [[x.value for x in column] for column in (variables, *states)]
+        hyper, options = self._checked
+        now = {x: given[x] if self.optimizer.is_number(x) else y for x, y in hyper.items()}
+        self._arguments = (now, options), {x: y for x, y in given.items() if x != "t"}
+        # What `value` returns here, but it looks for scopes first, which takes longer than the step.
+        tensors = [[x._value for x in column] for column in (variables, *states)]
         fit = [
             g if g.dtype == p.dtype and g.shape == p.shape else fitting(g, variable)
             for g, p, variable in zip(grads, tensors[0], variables, strict=True)
