@@ -79,7 +79,14 @@ def gaussian_mixture(printed):
         assert figure(r"difference: ([-+][\d.e+-]+)", printed) >= -1e-9
 
 
-FIGURES = {check.__name__: check for check in (lasso, pixel_fits, heat_equation, gaussian_mixture)}
+def keras_digits(printed):
+    ours, theirs = (figure(rf"{name} +([\d.]+)", printed) for name in ("NAG", "SGD, Nesterov"))
+    spread = figure(r"SGD, Nesterov +[\d.]+ \+- ([\d.]+)", printed)
+    assert abs(ours - theirs) <= 3 * spread * (2 / 3) ** 0.5 + 1 / 180  # of means over 3 seeds; one of 180 digits
+    assert ours > 0.95
+
+
+FIGURES = {check.__name__: check for check in (lasso, pixel_fits, heat_equation, gaussian_mixture, keras_digits)}
 
 
 @pytest.mark.parametrize(("path", "simulated"), PROGRAMS)

@@ -102,14 +102,8 @@ class Form:
                         f"{key} is {group[key]!r}, which this rule has not; {value!r} is needed: use torch.optim."
                         f"{self.peer}"
                     )
-            optimizer, settings = self.optimizer, self._settings(group)
-            rule = optimizer.rule
-            hyper = {x: 1.0 if x == "t" else settings[x] for x in rule.hyper}
-            hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
-            zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
-            options = optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
-            rule.scalars(validation.hyper_parameters(hyper, _FLOAT, rule.range_of), _FLOAT, options)
-            return (hyper, options), settings
+            settings = self._settings(group)
+            return arguments(self.optimizer, settings), settings
 
     def peer_state(self, group: Mapping[str, Any], t: float) -> dict[str, float]:
         """What the peer keeps in the state and this rule computes anew, after step `t`."""
@@ -142,6 +136,20 @@ class Form:
             if settings[option] == names or settings[option] in names.split(", "):
                 return f"{option} : {'(float, float)' if option == 'betas' else kind}\n{text}"
         return ""
+
+
+def arguments(optimizer: Optimizer, settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """The hyper-parameters of a rule by name, and its options, of the settings of the step; raises for unfit ones.
+
+    A `t` that is not among the settings is 1.
+    """
+    rule = optimizer.rule
+    hyper = {x: settings.get("t", 1.0) if x == "t" else settings[x] for x in rule.hyper}
+    hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
+    zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
+    options = optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
+    rule.scalars(validation.hyper_parameters(hyper, _FLOAT, rule.range_of), _FLOAT, options)
+    return hyper, options
 
 
 def _number(name: str, x: Any) -> float | None:
