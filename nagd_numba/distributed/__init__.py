@@ -1,0 +1,19 @@
+"""Many processes that train together: each keeps 1/N of the states of the rule; another library carries the messages.
+
+    communicator.py   what is needed of the library that carries them; `mpi.py`, `torch_group.py`, `nccl.py`: each of them
+    slices.py         who has what of a vector
+    orders.py         in which order the gradients of all ranks are added up
+    exchange.py       the messages of a step
+    agreement.py      errors that all ranks raise together
+    across.py         `Guard` over all ranks
+    sharded.py        `ShardedStep`, from all these
+    checkpoint.py     its state in files, a part from each rank
+    watch.py          the end of all ranks, with a message, when one has ended
+
+Importing this imports none of those libraries.
+"""
+
+from .communicator import communicator
+from .sharded import ShardedStep
+
+__all__ = ["ShardedStep", "communicator"]
