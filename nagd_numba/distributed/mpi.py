@@ -31,6 +31,7 @@ class MPICommunicator:
 
     engine = "mpi"
     on_device = False
+    watch: Any = None
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm

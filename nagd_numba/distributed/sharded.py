@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from .orders import RankOrder, TreeOrder
 from .settings import Settings, optimizer_named
 from .slices import Slices
 from .threads import at_most, fair_share
+from .watch import watch
 
 BUCKET = 1 << 21  # elements: fewer cost more messages than they hide, more cost memory (benchmarks/distributed.py)
 _GUARD = ("clip_norm", "clip_value", "nonfinite", "grad_scale")
@@ -36,9 +38,12 @@ class ShardedStep:
         guard: Guard | None = None,
         buckets: int | None = None,
         divisor: float | None = None,
+        timeout: float = 600.0,
         **options: Any,
     ) -> None:
         self.comm = comm = communicator(comm)
+        self._watch = watch(comm)
+        self._timeout = validation.number("timeout", timeout, low_open=True)
         self.t = 0
         error: Exception | None = None
         said: dict[str, Any] = {}
@@ -58,8 +63,10 @@ class ShardedStep:
                 said = self._said()
         except (TypeError, ValueError) as caught:
             error = caught
-        agree(comm, "ShardedStep", said, error)
-        agree(comm, "ShardedStep", {"params (their sha256)": hashlib.sha256(self._flat.data).hexdigest()[:16]})
+        with self._waiting("ShardedStep"):
+            agree(comm, "ShardedStep", said, error)
+            agree(comm, "ShardedStep", {"params (their sha256)": hashlib.sha256(self._flat.data).hexdigest()[:16]})
+            self._threads = fair_share(comm)
         dtype = self._flat.dtype
         order = TreeOrder(comm, dtype, self.micro_batches) if self.reproducible else RankOrder(comm, dtype)
         self._order: Any = order
@@ -70,7 +77,6 @@ class ShardedStep:
         zeros = bool(self.optimizer.methods)
         self.states = {x: np.zeros_like(mine) if zeros else mine.copy() for x in self.optimizer.rule.states}
         self._over = OverRanks(comm, self.slices)
-        self._threads = fair_share(comm)
         self._kept: np.ndarray | None = None  # the gradient of the slice, where a guard sees it before the step
 
     @property
@@ -94,7 +100,7 @@ class ShardedStep:
                 raise
             rows = self._order.needs_rows
             source = np.zeros(self._flat.size if rows is None else (rows, self._flat.size), self._flat.dtype)
-        with at_most(self._threads):
+        with self._waiting(f"step {self.t + 1}"), at_most(self._threads):
             check = self._check(settings, by, error)
             done = self._guarded if self.guard is not None else self._unguarded
             if not done(source, settings, by, (lambda: True) if check is None else check.passed):
@@ -104,6 +110,9 @@ class ShardedStep:
             self.t = int(settings["t"]) if self._settings.counts else self.t + 1
             validation.tell_torch(self.params)
         return self.params
+
+    def _waiting(self, where: str) -> Any:
+        return contextlib.nullcontext() if self._watch is None else self._watch.waiting(where, self._timeout)
 
     def _unguarded(self, grads: np.ndarray, settings: dict[str, Any], by: float, ready: Callable[[], bool]) -> bool:
         under_way: list[Any] = []

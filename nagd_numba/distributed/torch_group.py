@@ -33,6 +33,7 @@ class TorchCommunicator:
     """
 
     engine = "torch"
+    watch: Any = None
 
     def __init__(self, group: Any) -> None:
         self._group = group
