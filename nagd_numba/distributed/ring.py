@@ -81,7 +81,7 @@ class Ring:
 
     def tell(self, word: dict[str, Any], but: Any = None) -> None:
         """Say something to both neighbours, or to all but the one that it came from."""
-        for link in self._links.values():
+        for link in list(self._links.values()):
             if link is not but:
                 link.say(word)
 
