@@ -33,7 +33,8 @@ def save(
 ) -> None:
     """Write the slices of all ranks, each `place` of the vectors named in `arrays`; called by all ranks.
 
-    `about` is kept in the manifest, and is the same on all ranks.  Raises on all ranks where one of them cannot write, and the old checkpoint stays.
+    `about` is kept in the manifest, and is the same on all ranks.  Raises on all ranks where one of them cannot write:
+    the old checkpoint then stays.
     """
     text = json.dumps({"format": FORMAT, **about})
     _on_rank_0(comm, lambda: path.mkdir(parents=True, exist_ok=True))

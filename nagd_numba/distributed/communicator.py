@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..validation import prefixed, type_of
+from .alone import Alone
 
 
 class Communicator(Protocol):
@@ -61,9 +62,9 @@ def communicator(x: Any) -> Any:
 
     Parameters
     ----------
-    x : mpi4py.MPI.Intracomm, torch.distributed.ProcessGroup, or nccl.core.Communicator
-        Two calls with one of them give the same object.  MPI's is duplicated, so that messages of the library never
-        meet those of your program.
+    x : mpi4py.MPI.Intracomm, torch.distributed.ProcessGroup, nccl.core.Communicator, or None
+        Two calls with one of the first two give the same object.  MPI's is duplicated, so that messages of the library
+        never meet those of your program.  None is one process by itself, without an engine.
 
     Returns
     -------
@@ -81,12 +82,13 @@ def communicator(x: Any) -> Any:
     Examples
     --------
     >>> from nagd_numba import distributed
-    >>> from mpi4py import MPI  # doctest: +SKIP
-    >>> distributed.communicator(MPI.COMM_WORLD).size  # doctest: +SKIP
+    >>> distributed.communicator(None).size
     1
     """
-    if getattr(x, "engine", None) in ("mpi", "torch", "nccl"):
+    if getattr(x, "engine", None) in ("alone", "mpi", "torch", "nccl"):
         return x
+    if x is None:
+        return Alone()
     home = type(x).__module__.partition(".")[0]
     if home == "mpi4py":
         from .mpi import mpi_communicator
@@ -103,5 +105,5 @@ def communicator(x: Any) -> Any:
         return NCCLCommunicator(x)
     raise TypeError(
         f"comm is {type_of(x)}; a communicator of mpi4py (MPI.COMM_WORLD), a process group of PyTorch "
-        f"(torch.distributed.group.WORLD) or a communicator of nccl4py is needed"
+        f"(torch.distributed.group.WORLD), a communicator of nccl4py, or None for a single process is needed"
     )

@@ -10,7 +10,9 @@ import numpy as np
 try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where there is no MPI library
-    raise ImportError(f"mpi4py cannot be used: {error}. Install both it and an MPI: pip install mpi4py mpich") from error
+    raise ImportError(
+        f"mpi4py cannot be used: {error}. Install both it and an MPI: pip install mpi4py mpich"
+    ) from error
 
 _KEY = MPI.Comm.Create_keyval()  # under which MPI's own communicator keeps ours
 
@@ -19,11 +21,12 @@ def mpi_communicator(x: Any) -> MPICommunicator:
     """The one communicator that belongs to one of mpi4py."""
     if not isinstance(x, MPI.Intracomm) or x == MPI.COMM_NULL:
         raise ValueError(f"comm is {x!r}; an intra-communicator that this process belongs to is needed: MPI.COMM_WORLD")
-    known = x.Get_attr(_KEY)
+    known: Any = x.Get_attr(_KEY)
     if known is None:
         known = MPICommunicator(x.Dup())
         x.Set_attr(_KEY, known)
-    return known
+    made: MPICommunicator = known
+    return made
 
 
 class MPICommunicator:

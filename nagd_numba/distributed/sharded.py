@@ -17,6 +17,7 @@ from ..optimizers.guard import Guard
 from . import checkpoint
 from .across import GuardOverRanks, OverRanks
 from .agreement import Check, agree
+from .arrays import gradient, vector
 from .communicator import communicator
 from .exchange import Exchange
 from .orders import RankOrder, TreeOrder
@@ -30,6 +31,91 @@ _GUARD = ("clip_norm", "clip_value", "nonfinite", "grad_scale")
 
 
 class ShardedStep:
+    r"""One step of N processes on one vector of parameters, each keeping 1/N of the states of the rule.
+
+    With the gradients `g_0 ... g_(N-1)` of the ranks at the same parameters `p`, the divisor `d` (N unless given), and
+    the rule's update `U`:
+
+        g <- (((g_0 + g_1) + g_2) + ...) / d        each rank for its slice
+        p, states <- U(p, g, states)                each rank for its slice
+        p <- the slices of all ranks                on all ranks
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm, torch.distributed.ProcessGroup, None, or `distributed.communicator` of one
+        All of its ranks call the constructor, and every method that says so.  None: one process.
+    params : array
+        The parameters, float32 or float64, contiguous, of any shape, in host memory, the same on all ranks; each step
+        modifies them in place, on all ranks.  NumPy, or anything with DLPack on the CPU (PyTorch).
+    rule : str or function
+        A name of `nagd_numba.optimizers.registry.OPTIMIZERS` ("nesterov", "adam", ...), or a public step.
+    reproducible : bool
+        Add up in an order that does not depend on the number of ranks: see `step`.
+    micro_batches : int
+        With `reproducible`: how many gradients the ranks have together, >= 1.
+    guard : nagd_numba.Guard, optional
+        Its norm is that of the whole gradient `g`, in the bits that one process would find; an element that is not
+        finite, on whichever rank, makes all ranks skip, or raise, together.
+    buckets : int, optional
+        Into how many parts each slice is cut, so that one travels while another is computed; >= 1.  By default one for
+        each 2^21 elements of `params`.  Bits do not depend on it.
+    divisor : float, optional
+        `d`, > 0.  By default the number of gradients, so that `g` is their mean: N, or `micro_batches`.
+    timeout : float
+        Seconds that a rank waits for others in one call before it ends all of them, > 0.
+    **options
+        What the public step of the rule takes behind its arrays: `lr`, `momentum`, `convention`, ...
+
+    Attributes
+    ----------
+    params : array
+        As given.
+    states : dict
+        The slice of each state of the rule, vectors: zeros at first (FISTA's iterate: the parameters).
+    lo, hi : int
+        Where this rank's slice begins, and where it ends.
+    t : int
+        The number of steps that were made, without the skipped ones.
+    skipped : bool
+        Did the guard make the last step leave everything as it was?
+    guard, comm, optimizer, slices
+        What the step works with.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arguments, on the ranks that have them, and on all ranks where the ranks differ in the number or
+        dtype of the parameters, in their values, in the rule or in an option.
+    RuntimeError
+        On the other ranks where one has unfit arguments.
+
+    Notes
+    -----
+    A slice is a whole number of blocks of 4096 elements; the last ones may be shorter, or empty.  Every rank sends
+    `2 (N - 1)/N` times the bytes of `params` in a step, and keeps `1/N` of each state.
+
+    From the second rank on, a thread of each rank watches the others: when one of them is killed, raises an exception
+    that nobody catches, or keeps the others waiting, every rank writes a message to the standard error and ends with
+    the status 1.
+
+    References
+    ----------
+    S. Rajbhandari et al., ZeRO, SC 2020, arXiv:1910.02054: this is its first stage.
+
+    Examples
+    --------
+    One process; with `mpi4py.MPI.COMM_WORLD` in the place of None, and by `mpiexec -n 4 python program.py`, four:
+
+    >>> import numpy as np
+    >>> from nagd_numba.distributed import ShardedStep
+    >>> params = np.zeros(3, np.float32)
+    >>> sharded = ShardedStep(None, params, lr=0.1, momentum=0.5)
+    >>> for _ in range(100):
+    ...     _ = sharded.step(params - 1)
+    >>> bool(abs(params - 1).max() < 1e-6), sharded.t
+    (True, 100)
+    """
+
     def __init__(
         self,
         comm: Any,
@@ -46,7 +132,7 @@ class ShardedStep:
     ) -> None:
         self.comm = comm = communicator(comm)
         self._watch = watch(comm)
-        self._timeout = validation.number("timeout", timeout, low_open=True)
+        self._timeout = 600.0
         self.t = 0
         error: Exception | None = None
         said: dict[str, Any] = {}
@@ -54,7 +140,7 @@ class ShardedStep:
             with validation.prefixed("ShardedStep"):
                 if guard is not None and not isinstance(guard, Guard):
                     raise TypeError(f"guard is {validation.type_of(guard)}; a nagd_numba.Guard is needed")
-                self.guard, self.params, self._flat = guard, params, _vector("params", params, write=True)
+                self.guard, self.params, self._flat = guard, params, vector("params", params, write=True)
                 self.optimizer = optimizer_named(rule)
                 self._settings = Settings(self.optimizer, self._flat.dtype, options)
                 self.reproducible = validation.flag("reproducible", reproducible)
@@ -63,6 +149,7 @@ class ShardedStep:
                 count = -(-n // BUCKET) if buckets is None else validation.whole("buckets", buckets)
                 self.slices = Slices(n, comm.size, max(1, count))
                 self._divisor = None if divisor is None else validation.number("divisor", divisor, low_open=True)
+                self._timeout = validation.number("timeout", timeout, low_open=True)
                 said = self._said()
         except (TypeError, ValueError) as caught:
             error = caught
@@ -88,15 +175,46 @@ class ShardedStep:
         return self.guard is not None and self.guard.skipped
 
     def step(self, grads: Any, *, divisor: float | None = None, **numbers: Any) -> Any:
+        """One step; called by all ranks.
+
+        Parameters
+        ----------
+        grads : array
+            This rank's gradient at `params`: the same dtype and number of elements, contiguous, in host memory.  Not
+            modified; may be read-only.  With `reproducible` a matrix, a row for each micro-batch of this rank, which
+            are added up along a fixed tree over all micro-batches.
+        divisor : float, optional
+            For this step, as in the constructor.
+        **numbers
+            Hyper-parameters for this step, the same on all ranks: `lr`, `momentum`, ... .  A number `t` of the step
+            that is left out is counted (`self.t + 1`), but for FISTA's, which needs one.
+
+        Returns
+        -------
+        params, the same object, on all ranks with the same bits.
+
+        Raises
+        ------
+        TypeError, ValueError
+            On a rank with unfit arguments, and on all ranks where the ranks differ in a number.
+        RuntimeError
+            On the other ranks where one has unfit arguments.  Nothing was changed on any rank.
+        FloatingPointError
+            On all ranks, by a guard that says so.
+
+        Examples
+        --------
+        See the class.
+        """
         error: Exception | None = None
         settings: dict[str, Any] = {}
         by = self._order.divisor
         try:
             with validation.prefixed("ShardedStep.step"):
-                source = self._gradient(grads)
+                source = gradient(grads, self._flat, self._order.needs_rows)
                 settings = self._settings.of_step(numbers, self.t + 1)
                 if divisor is not None or self._divisor is not None:
-                    by = validation.number("divisor", divisor or self._divisor, low_open=True)
+                    by = validation.number("divisor", self._divisor if divisor is None else divisor, low_open=True)
         except (TypeError, ValueError) as caught:
             error = caught
             if self.comm.size == 1:
@@ -153,10 +271,10 @@ class ShardedStep:
                     raise ValueError(f"state has no {missing[0]!r}; what state_dict() gave is needed")
                 if state["rule"] != self.optimizer.name:
                     raise ValueError(f"state is of {state['rule']!r}; one of {self.optimizer.name!r} is needed")
-                vectors = {x: _vector(x, state[x], write=False) for x in names}
+                vectors = {x: vector(x, state[x], write=False) for x in names}
                 validation.same_kind([("params here", self._flat), *vectors.items()])
                 t = validation.whole("t", state["t"], least=0)
-                said = {"t": t} | {x: hashlib.sha256(vector.data).hexdigest()[:16] for x, vector in vectors.items()}
+                said = {"t": t} | {x: hashlib.sha256(v.data).hexdigest()[:16] for x, v in vectors.items()}
         except (TypeError, ValueError) as caught:
             error = caught
         with self._waiting("load_state_dict"):
@@ -267,24 +385,6 @@ class ShardedStep:
         guard = {} if self.guard is None else {f"guard.{x}": getattr(self.guard, x) for x in _GUARD}
         return Check(self.comm, "ShardedStep.step", {**settings, **guard, "divisor": by, "step": self.t + 1}, error)
 
-    def _gradient(self, grads: Any) -> np.ndarray:
-        """This rank's gradient, or one for each of its micro-batches, as a vector or as rows."""
-        rows = self._order.needs_rows
-        x = _vector("grads", grads, write=False, rows=rows)
-        n = self._flat.size
-        shape = (n,) if rows is None else (rows, n)
-        if x.dtype != self._flat.dtype:
-            raise TypeError(
-                f"grads has dtype {x.dtype} and params {self._flat.dtype}; one dtype is needed for both: "
-                f"grads.astype(np.{self._flat.dtype})"
-            )
-        if x.shape != shape:
-            meant = "as many elements as params" if rows is None else "a row for each micro-batch of this rank"
-            raise ValueError(f"grads has shape {x.shape}; {meant} is needed: {shape}")
-        if np.shares_memory(x, self._flat, max_work=1):
-            raise ValueError("grads and params overlap in memory; each needs its own: pass grads.copy()")
-        return x
-
     def _said(self) -> dict[str, Any]:
         """What must be the same on all ranks."""
         guard = {} if self.guard is None else {f"guard.{x}": getattr(self.guard, x) for x in _GUARD}
@@ -301,13 +401,3 @@ class ShardedStep:
             **guard,
             **self._settings.given,
         }
-
-
-def _vector(name: str, x: Any, write: bool, rows: int | None = None) -> np.ndarray:
-    """The memory of a contiguous array as a vector, or as rows."""
-    if isinstance(x, list | tuple):
-        raise TypeError(f"{name} is a list of {len(x)}; one array is needed: nagd_numba.FlatParams lays many on one")
-    host = validation.host_array(name, x, write=write)
-    if not host.flags.c_contiguous:
-        raise ValueError(f"{name} is not contiguous; np.ascontiguousarray({name}) is")
-    return host.reshape(-1) if rows is None else host

@@ -76,5 +76,6 @@ def _tensor(x: Any) -> Any:
     if not isinstance(x, np.ndarray):
         return torch.as_tensor(x)  # device arrays, by __cuda_array_interface__
     if not x.flags.writeable:  # a tensor that is only sent from; PyTorch would warn
-        x = np.ndarray(x.shape, x.dtype, (ctypes.c_char * x.nbytes).from_address(x.ctypes.data))
+        memory: Any = (ctypes.c_char * x.nbytes).from_address(x.ctypes.data)
+        x = np.ndarray(x.shape, x.dtype, memory)
     return torch.from_numpy(x)

@@ -58,7 +58,7 @@ class Watch:
             self._where, self._wait = f"after {where}", None
 
     def close(self) -> None:
-        """Tell the others that this rank ends in good order, and watch until all do, as `MPI_Finalize` waits for all."""
+        """Tell the others that this rank ends in good order, and watch until all do: `MPI_Finalize` waits for all."""
         if not self._closed:
             self._ring.tell({"kind": "bye", "rank": self.rank})
             self._where = "at its end"
@@ -83,7 +83,9 @@ class Watch:
             for neighbour, word, link in self._ring.heard(self._wake, _LOOK):
                 if word is None:
                     if neighbour not in self._gone:
-                        self._end_all(f"rank {neighbour} of {self.size} ({self._names[neighbour]}) was killed or crashed")
+                        self._end_all(
+                            f"rank {neighbour} of {self.size} ({self._names[neighbour]}) was killed or crashed"
+                        )
                     continue
                 if word["rank"] == self.rank:  # it went round
                     continue
@@ -117,8 +119,8 @@ class Watch:
             time.sleep(2 * LAST_WORDS)  # another thread is at it
         if not quiet:
             said = (
-                f"nagd_numba.distributed: {text}. This rank, {self.rank} of {self.size}, was {self._where}; it ends now. "
-                f"The last checkpoint that was saved is whole.\n"
+                f"nagd_numba.distributed: {text}. This rank, {self.rank} of {self.size}, was {self._where}; it ends "
+                f"now. The last checkpoint that was saved is whole.\n"
             )
             os.write(2, said.encode())
         flushing = threading.Thread(target=_flush, daemon=True)

@@ -1,0 +1,32 @@
+"""One process that is a job by itself, without an engine: programs for many run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Alone:
+    """See `communicator.Communicator`; there is nobody to send to."""
+
+    engine = "alone"
+    on_device = False
+    watch: Any = None
+    rank, size = 0, 1
+
+    def wait(self, requests: Sequence[Any]) -> None:
+        """There are no requests."""
+
+    def start_gather(self, mine: np.ndarray, everyones: np.ndarray) -> None:
+        everyones[0] = mine
+
+    def all_gather_object(self, x: Any) -> list[Any]:
+        return [x]
+
+    def broadcast(self, x: np.ndarray, root: int = 0) -> None:
+        """All have it."""
+
+    def barrier(self) -> None:
+        """All are there."""
