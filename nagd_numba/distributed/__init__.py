@@ -1,6 +1,6 @@
 """Many processes that train together: each keeps 1/N of the states of the rule; another library carries messages.
 
-    communicator.py   what is needed of that library; `mpi.py`, `torch_group.py`, `nccl.py`: each of them; `alone.py`: none
+    communicator.py   what is needed of that library; `mpi.py`, `torch_group.py`, `nccl.py`: each; `alone.py`: none
     slices.py         who has what of a vector
     orders.py         in which order the gradients of all ranks are added up
     exchange.py       the messages of a step
