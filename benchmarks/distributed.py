@@ -24,6 +24,7 @@ import numpy as np
 import nagd_numba
 from nagd_numba.distributed import ShardedStep, communicator
 from nagd_numba.distributed.slices import Slices
+from nagd_numba.distributed.threads import at_most, fair_share
 
 TENSORS = 64  # PyTorch shards by tensors, so its vector comes in so many
 SETTINGS = {"lr": 0.01, "momentum": 0.9}
@@ -53,7 +54,8 @@ def taking_turns(world: Any, contenders: dict[str, Callable[[], Any]], rounds: i
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(max(x) for x in zip(*world.allgather(found[2:]))) for name, found in seconds.items()}
+    everyones = {name: world.allgather(found[2:]) for name, found in seconds.items()}
+    return {name: statistics.median(map(max, zip(*found, strict=True))) for name, found in everyones.items()}
 
 
 def ours(comm: Any, n: int, **options: Any) -> ShardedStep:
@@ -155,7 +157,8 @@ def peers(world: Any, comm: Any, torch_: Torch, n: int, rounds: int) -> None:
     alone = found.pop("gradients alone")
     found = {name: x - alone if "DDP" in name else x for name, x in found.items()}
     if world.rank == 0:
-        table(f"n = {n:,}, {world.size} ranks: a step (gradients, {1e3 * alone:.2f} ms, taken off)", found, "ours, by MPI")
+        title = f"n = {n:,}, {world.size} ranks: a step (gradients, {1e3 * alone:.2f} ms, taken off)"
+        table(title, found, "ours, by MPI")
 
 
 def bytes_and_state(world: Any, comm: Any, n: int, rounds: int) -> None:
@@ -168,18 +171,16 @@ def bytes_and_state(world: Any, comm: Any, n: int, rounds: int) -> None:
     sent, messages = max(world.allgather(counting.sent)), max(world.allgather(counting.messages))
     state = max(world.allgather(sum(x.nbytes for x in sharded.states.values())))
     p, g, v = (np.ones(max(1, n // N), np.float32) for _ in range(3))
-    found = taking_turns(
-        world,
-        {"the step of a slice": lambda: nagd_numba.step(p, g, v, **SETTINGS), "copy": lambda: np.copyto(p, g)},
-        rounds,
-    )
+    contenders = {"step": lambda: nagd_numba.step(p, g, v, **SETTINGS), "copy": lambda: np.copyto(p, g)}
+    with at_most(fair_share(comm)):
+        found = taking_turns(world, contenders, rounds)
     if world.rank == 0:
         bound = 2 * (N - 1) / N * 4 * n
         print(f"\nn = {n:,}, {N} ranks")
         print(f"  bytes sent by a rank (the most): {sent:,} in {messages} messages; 2 (N-1)/N 4 n = {bound:,.0f}")
         print(f"  bytes of states of a rank (the most): {state:,}; 4 n / N = {4 * n / N:,.0f}")
-        rate, copy = 20 * n / N / found["the step of a slice"], 8 * n / N / found["copy"]
-        print(f"  the step of a slice: {1e3 * found['the step of a slice']:.3f} ms for 20 n / N bytes: {1e-9 * rate:.1f} GB/s", end="")
+        rate, copy = 20 * n / N / found["step"], 8 * n / N / found["copy"]
+        print(f"  the step of a slice: {1e3 * found['step']:.3f} ms for 20 n / N bytes: {1e-9 * rate:.1f} GB/s", end="")
         print(f" (np.copyto: {1e-9 * copy:.1f} GB/s)")
 
 
@@ -210,40 +211,40 @@ def model(n: int, N: int, wire: float, latency: float, start: float, memory: flo
     }
 
 
-def measured_here(world: Any, comm: Any) -> tuple[float, float, float]:
+def measured_here(world: Any, comm: Any, n: int) -> tuple[float, float, float]:
     """Bytes/s that a rank sends while it receives as many, seconds of a small message, bytes/s of memory."""
-    n, N = 2_500_000, world.size
+    N, part = world.size, n // world.size
     x, y, small, other = np.ones(n, np.float32), np.ones(n, np.float32), np.ones(1), np.ones(1)
     to, source = (comm.rank + 1) % N, (comm.rank - 1) % N
 
     def swap(a: np.ndarray, b: np.ndarray) -> None:
-        comm.wait([comm.receive(b, source, 1), comm.send(a, to, 1)])
+        if N > 1:
+            comm.wait([comm.receive(b, source, 1), comm.send(a, to, 1)])
 
-    def many() -> None:
+    def small_swaps() -> None:
         for _ in range(100):
             swap(small, other)
 
-    found = taking_turns(
-        world, {"swap": lambda: swap(x, y), "small": many, "copy": lambda: np.copyto(x, y)}, rounds=15
-    )
-    return 4 * n / found["swap"], found["small"] / 200, 8 * n / found["copy"]
+    contenders = {
+        "swap": lambda: swap(x[to * part :][:part], y[:part]),
+        "small": small_swaps,
+        "copy": lambda: np.copyto(x, y),
+    }
+    found = taking_turns(world, contenders, rounds=15)
+    return 4 * part / found["swap"], found["small"] / 200, 8 * n / found["copy"]
 
 
 def check_model(world: Any, comm: Any, sizes: tuple[int, ...], rounds: int) -> None:
     """The model with this machine's figures, beside the step."""
-    wire, start, memory = measured_here(world, comm) if world.size > 1 else (float("inf"), 0.0, 0.0)
-    if world.size == 1:
-        x, y = np.ones(2_500_000, np.float32), np.ones(2_500_000, np.float32)
-        memory = 8 * x.size / taking_turns(world, {"copy": lambda: np.copyto(x, y)}, 15)["copy"]
-    if world.rank == 0:
-        print(f"\nmodel, {world.size} ranks: wire {1e-9 * wire:.1f} GB/s, message {1e6 * start:.1f} us, ", end="")
-        print(f"memory {1e-9 * memory:.1f} GB/s a rank; here nothing overlaps, since the processor is the wire")
     for n in sizes:
+        wire, start, memory = measured_here(world, comm, n)
         found = taking_turns(world, {"step": functools.partial(ours(comm, n).step, np.ones(n, np.float32))}, rounds)
         made = model(n, world.size, wire, 0.0, start, memory, 1)
-        told = made["wire"] + made["memory"] + made["messages"]
+        told = made["wire"] + made["memory"] + made["messages"]  # here the processor is the wire: nothing overlaps
         if world.rank == 0:
-            print(f"  n = {n:>10,}: {1e3 * told:8.2f} ms told, {1e3 * found['step']:8.2f} ms measured")
+            print(f"\nmodel, n = {n:,}, {world.size} ranks: {1e3 * told:.2f} ms told, ", end="")
+            print(f"{1e3 * found['step']:.2f} ms measured (wire {1e-9 * wire:.1f} GB/s, ", end="")
+            print(f"message {1e6 * start:.1f} us, memory {1e-9 * memory:.1f} GB/s a rank)")
 
 
 def print_model() -> None:

@@ -23,20 +23,15 @@ class OverRanks(Whole):
         for mine in sums:
             padded = np.zeros((blocks, reductions.COLUMNS))
             padded[: len(mine) - 1] = mine[:-1]
-            everyones = self._gathered(padded.reshape(-1)).reshape(-1, reductions.COLUMNS)
+            everyones = self._comm.all_gather_small(padded.reshape(-1)).reshape(-1, reductions.COLUMNS)
             made.append(_in_order(everyones[: -(-self._slices.n // reductions.BLOCK)]))
         return made
 
     def count(self, n: int) -> int:
-        return int(self._gathered(np.array([n], np.float64)).sum())
+        return int(self._comm.all_gather_small(np.array([n], np.float64)).sum())
 
     def everything(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return [np.concatenate(self._comm.all_gather_object(x)) for x in arrays]
-
-    def _gathered(self, x: np.ndarray) -> np.ndarray:
-        everyones = np.empty((self._comm.size, x.size))
-        self._comm.wait([self._comm.start_gather(x, everyones)])
-        return everyones
 
 
 class GuardOverRanks(Guard):

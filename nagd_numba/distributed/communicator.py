@@ -40,6 +40,9 @@ class Communicator(Protocol):
     def start_gather(self, mine: np.ndarray, everyones: np.ndarray) -> Any:
         """Start to collect a float64 vector of each rank as the rows of a matrix, on all ranks; returns a request."""
 
+    def all_gather_small(self, mine: np.ndarray) -> np.ndarray:
+        """The same, returned when it is done."""
+
     def all_gather_object(self, x: Any) -> list[Any]:
         """Something picklable of each rank, on all ranks."""
 
@@ -69,7 +72,7 @@ def communicator(x: Any) -> Any:
     Returns
     -------
     Communicator
-        With `rank`, `size`, `send`, `receive`, `wait`, `start_gather`, `all_gather_object`, `broadcast`, `barrier`,
+        With `rank`, `size`, `send`, `receive`, `wait`, `start_gather`, `all_gather_small`, `all_gather_object`, `broadcast`, `barrier`,
         `reduce_scatter` and `all_gather`.
 
     Raises

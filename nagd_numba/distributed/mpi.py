@@ -52,6 +52,11 @@ class MPICommunicator:
     def start_gather(self, mine: np.ndarray, everyones: np.ndarray) -> Any:
         return self._comm.Iallgather(mine, everyones)
 
+    def all_gather_small(self, mine: np.ndarray) -> np.ndarray:
+        everyones = np.empty((self.size, mine.size))
+        self.wait([self.start_gather(mine, everyones)])
+        return everyones
+
     def all_gather_object(self, x: Any) -> list[Any]:
         return list(self._comm.allgather(x))
 

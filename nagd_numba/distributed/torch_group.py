@@ -53,6 +53,11 @@ class TorchCommunicator:
     def start_gather(self, mine: np.ndarray, everyones: np.ndarray) -> Any:
         return dist.all_gather(list(_tensor(everyones)), _tensor(mine), group=self._group, async_op=True)
 
+    def all_gather_small(self, mine: np.ndarray) -> np.ndarray:
+        everyones = np.empty((self.size, mine.size))
+        self.wait([self.start_gather(mine, everyones)])
+        return everyones
+
     def all_gather_object(self, x: Any) -> list[Any]:
         made: list[Any] = [None] * self.size
         dist.all_gather_object(made, x, group=self._group)
