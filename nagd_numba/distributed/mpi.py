@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +41,7 @@ class MPICommunicator:
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self.rank, self.size = int(comm.rank), int(comm.size)
+        _outlive_others()
 
     def send(self, x: np.ndarray, to: int, tag: int) -> Any:
         return self._comm.Isend(x, to, tag)
@@ -73,6 +76,14 @@ class MPICommunicator:
     def all_gather(self, shard: Any, full: Any) -> None:
         _finished(full)
         self._comm.Allgather(shard, full)
+
+
+def _outlive_others() -> None:
+    """Let the signal by which MPICH's mpiexec tells a rank of the end of another not end it before its message."""
+    told = getattr(signal, "SIGUSR1", None)
+    main = threading.current_thread() is threading.main_thread()
+    if told is not None and main and signal.getsignal(told) is signal.SIG_DFL:
+        signal.signal(told, signal.SIG_IGN)
 
 
 def _finished(x: Any) -> None:

@@ -110,11 +110,13 @@ class Watch:
                 self._end_all(f"rank {rank} of {self.size} has ended, and rank {self.rank} waits for it {self._where}")
 
     def _end_all(self, text: str, quiet: bool = False) -> None:
-        self._ring.tell({"kind": "end", "rank": self.rank, "text": text})
-        self._end(text, quiet)
+        self._end(text, quiet, tell=True)
 
-    def _end(self, text: str, quiet: bool = False) -> None:
-        """End this process, with a message; it is not flushed by others' locks, which a stopped thread may hold."""
+    def _end(self, text: str, quiet: bool = False, tell: bool = False) -> None:
+        """End this process, and with `tell` all others; `quiet` without a message.
+
+        The message comes first: mpiexec kills all ranks a moment after it has seen that one was killed.
+        """
         if not self._ending.acquire(blocking=False):
             time.sleep(2 * LAST_WORDS)  # another thread is at it
         if not quiet:
@@ -122,9 +124,10 @@ class Watch:
                 f"nagd_numba.distributed: {text}. This rank, {self.rank} of {self.size}, was {self._where}; it ends "
                 f"now. The last checkpoint that was saved is whole.\n"
             )
-            os.write(2, said.encode())
-        flushing = threading.Thread(target=_flush, daemon=True)
-        flushing.start()
+            os.write(2, said.encode())  # not through sys.stderr, whose lock another thread may hold
+        if tell:
+            self._ring.tell({"kind": "end", "rank": self.rank, "text": text})
+        threading.Thread(target=_flush, daemon=True).start()
         time.sleep(LAST_WORDS)
         os._exit(1)
 

@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 SECONDS = 120  # for a program; what it asserts about times is in it
-KEPT_ALIVE = "-disable-auto-cleanup"  # mpiexec then kills no rank because another has ended
 
 ENVIRONMENT = {
     **os.environ,
@@ -26,28 +25,26 @@ def require_mpi() -> None:
         pytest.skip(f"there is no mpiexec beside {sys.executable}: pip install '.[mpi]'")
 
 
-def run_ranks(program: Path, ranks: int, *arguments: str, flags: tuple[str, ...] = (), seconds: float = SECONDS):
-    """The program by `mpiexec -n ranks`; `stdout` and `stderr` are those of all ranks."""
-    command = [str(MPIEXEC), *flags, "-n", str(ranks), sys.executable, str(program), *arguments]
-    return ended(command, seconds)
-
-
-def ended(command: list[str], seconds: float = SECONDS) -> subprocess.CompletedProcess:
-    """A command; where it does not end, a failure that shows what it wrote."""
+def run_ranks(program: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess:
+    """The program by `mpiexec -n ranks`; `stdout` and `stderr` are those of all ranks.  It always ends."""
+    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, str(program), *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
     ) as process:
         try:
-            out, err = process.communicate(timeout=seconds)
+            out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             out, err = process.communicate()
-            pytest.fail(f"{command} did not end within {seconds} s:\n{out[-2000:]}\n{err[-4000:]}")
+            pytest.fail(f"{command} did not end within {SECONDS} s:\n{out[-2000:]}\n{err[-4000:]}")
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def run_gloo(program: Path, ranks: int, folder: Path, *arguments: str):
-    """The program as so many processes that meet in PyTorch's gloo; what each wrote, after all ended with 0."""
+def run_gloo(program: Path, ranks: int, folder: Path, *arguments: str, ends: tuple[int, ...] = ()) -> list[str]:
+    """The program as so many processes that meet in PyTorch's gloo; what each wrote.
+
+    Each ends with 0, or as `ends` says.
+    """
     commands = [
         [sys.executable, str(program), f"gloo:{folder}/meet:{rank}:{ranks}", *arguments] for rank in range(ranks)
     ]
@@ -60,6 +57,6 @@ def run_gloo(program: Path, ranks: int, folder: Path, *arguments: str):
     finally:
         for x in processes:
             x.kill()
-    for x, text in zip(processes, said, strict=True):
-        assert x.returncode == 0, text[-4000:]
+    for x, text, status in zip(processes, said, ends or (0,) * ranks, strict=True):
+        assert x.returncode == status, text[-4000:]
     return said
