@@ -6,9 +6,10 @@
     exchange.py       the messages of a step
     agreement.py      errors that all ranks raise together
     across.py         `Guard` over all ranks
-    sharded.py        `ShardedStep`, from all these
-    checkpoint.py     its state in files, a part from each rank
-    watch.py          the end of all ranks, with a message, when one has ended
+    device.py         the messages between device arrays
+    sharded.py        `ShardedStep`, from all these; `saving.py`: its state
+    checkpoint.py     the state in files, a part from each rank
+    watch.py          the end of all ranks, with a message, when one has ended; `ring.py`: how they hear of it
 
 Importing this imports none of those libraries.
 """

@@ -72,8 +72,8 @@ def communicator(x: Any) -> Any:
     Returns
     -------
     Communicator
-        With `rank`, `size`, `send`, `receive`, `wait`, `start_gather`, `all_gather_small`, `all_gather_object`, `broadcast`, `barrier`,
-        `reduce_scatter` and `all_gather`.
+        With `rank`, `size`, `send`, `receive`, `wait`, `start_gather`, `all_gather_small`, `all_gather_object`,
+        `broadcast`, `barrier`, `reduce_scatter` and `all_gather`.
 
     Raises
     ------

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +12,15 @@ import numpy as np
 from .. import validation
 from .._version import __version__
 from ..optimizers.guard import Guard
-from . import checkpoint
 from .across import GuardOverRanks, OverRanks
 from .agreement import Check, agree
 from .arrays import gradient, vector
 from .communicator import communicator
+from .device import DeviceExchange, device_gradient, device_vector
 from .exchange import Exchange
+from .memory import copied, to_host, zeros_like
 from .orders import RankOrder, TreeOrder
+from .saving import Saved
 from .settings import Settings, optimizer_named
 from .slices import Slices
 from .threads import at_most, fair_share
@@ -30,7 +30,7 @@ BUCKET = 1 << 21  # elements: fewer cost more messages than they hide, more cost
 _GUARD = ("clip_norm", "clip_value", "nonfinite", "grad_scale")
 
 
-class ShardedStep:
+class ShardedStep(Saved):
     r"""One step of N processes on one vector of parameters, each keeping 1/N of the states of the rule.
 
     With the gradients `g_0 ... g_(N-1)` of the ranks at the same parameters `p`, the divisor `d` (N unless given), and
@@ -47,6 +47,7 @@ class ShardedStep:
     params : array
         The parameters, float32 or float64, contiguous, of any shape, in host memory, the same on all ranks; each step
         modifies them in place, on all ranks.  NumPy, or anything with DLPack on the CPU (PyTorch).
+        Or on a CUDA device, with a CUDA-aware MPI, PyTorch's "cpu:gloo,cuda:nccl" or NCCL: not tested on devices.
     rule : str or function
         A name of `nagd_numba.optimizers.registry.OPTIMIZERS` ("nesterov", "adam", ...), or a public step.
     reproducible : bool
@@ -140,7 +141,10 @@ class ShardedStep:
             with validation.prefixed("ShardedStep"):
                 if guard is not None and not isinstance(guard, Guard):
                     raise TypeError(f"guard is {validation.type_of(guard)}; a nagd_numba.Guard is needed")
-                self.guard, self.params, self._flat = guard, params, vector("params", params, write=True)
+                self.guard, self.params = guard, params
+                self._device = validation.is_device_array(params)
+                to_vector = device_vector if self._device else vector
+                self._flat: Any = to_vector("params", params, write=True)
                 self.optimizer = optimizer_named(rule)
                 self._settings = Settings(self.optimizer, self._flat.dtype, options)
                 self.reproducible = validation.flag("reproducible", reproducible)
@@ -149,23 +153,31 @@ class ShardedStep:
                 count = -(-n // BUCKET) if buckets is None else validation.whole("buckets", buckets)
                 self.slices = Slices(n, comm.size, max(1, count))
                 self._divisor = None if divisor is None else validation.number("divisor", divisor, low_open=True)
+                if self._device or comm.on_device:
+                    self._check_device(buckets)
                 self._timeout = validation.number("timeout", timeout, low_open=True)
                 said = self._said()
         except (TypeError, ValueError) as caught:
             error = caught
         with self._waiting("ShardedStep"):
             agree(comm, "ShardedStep", said, error)
-            agree(comm, "ShardedStep", {"params (their sha256)": hashlib.sha256(self._flat.data).hexdigest()[:16]})
+            agree(
+                comm,
+                "ShardedStep",
+                {"params (their sha256)": hashlib.sha256(to_host(self._flat).data).hexdigest()[:16]},
+            )
             self._threads = fair_share(comm)
         dtype = self._flat.dtype
         order = TreeOrder(comm, dtype, self.micro_batches) if self.reproducible else RankOrder(comm, dtype)
         self._order: Any = order
-        self._exchange = Exchange(comm, self.slices, dtype, order)
+        self._exchange: Any = (
+            DeviceExchange(comm, self.slices, dtype) if self._device else Exchange(comm, self.slices, dtype, order)
+        )
         self.lo, self.hi = self.slices.of(comm.rank)
         # A rule that trains no networks is one whose states do not begin with zeros: it begins at the parameters.
         mine = self._flat[self.lo : self.hi]
         zeros = bool(self.optimizer.methods)
-        self.states = {x: np.zeros_like(mine) if zeros else mine.copy() for x in self.optimizer.rule.states}
+        self.states = {x: zeros_like(mine) if zeros else copied(mine) for x in self.optimizer.rule.states}
         self._over = OverRanks(comm, self.slices)
         self._kept: np.ndarray | None = None  # the gradient of the slice, where a guard sees it before the step
 
@@ -211,7 +223,8 @@ class ShardedStep:
         by = self._order.divisor
         try:
             with validation.prefixed("ShardedStep.step"):
-                source = gradient(grads, self._flat, self._order.needs_rows)
+                fit = device_gradient if self._device else gradient
+                source = fit(grads, self._flat, self._order.needs_rows)
                 settings = self._settings.of_step(numbers, self.t + 1)
                 if divisor is not None or self._divisor is not None:
                     by = validation.number("divisor", self._divisor if divisor is None else divisor, low_open=True)
@@ -231,117 +244,6 @@ class ShardedStep:
             self.t = int(settings["t"]) if self._settings.counts else self.t + 1
             validation.tell_torch(self.params)
         return self.params
-
-    def state_dict(self) -> dict[str, Any]:
-        """The parameters and the whole states, the same for any number of ranks; called by all ranks.
-
-        Returns
-        -------
-        dict
-            `params` and each state of the rule, vectors of all elements (copies); `t`, the number of steps; `rule`.
-        """
-        made: dict[str, Any] = {"rule": self.optimizer.name, "t": self.t, "params": self._flat.copy()}
-        with self._waiting("state_dict"):
-            for name, mine in self.states.items():
-                made[name] = np.empty_like(self._flat)
-                made[name][self.lo : self.hi] = mine
-                self._exchange.all_params(made[name])
-        return made
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, here or with another number of ranks; called by all ranks.
-
-        Parameters
-        ----------
-        state : mapping
-            With `params`, the states of the rule, `t` and `rule`; the same on all ranks.
-
-        Raises
-        ------
-        TypeError, ValueError
-            On all ranks, before anything is changed: for another rule, a missing array, another dtype or length.
-        """
-        error: Exception | None = None
-        said: dict[str, Any] = {}
-        names = ("params", *self.states)
-        try:
-            with validation.prefixed("ShardedStep.load_state_dict"):
-                missing = [x for x in ("rule", "t", *names) if x not in state]
-                if missing:
-                    raise ValueError(f"state has no {missing[0]!r}; what state_dict() gave is needed")
-                if state["rule"] != self.optimizer.name:
-                    raise ValueError(f"state is of {state['rule']!r}; one of {self.optimizer.name!r} is needed")
-                vectors = {x: vector(x, state[x], write=False) for x in names}
-                validation.same_kind([("params here", self._flat), *vectors.items()])
-                t = validation.whole("t", state["t"], least=0)
-                said = {"t": t} | {x: hashlib.sha256(v.data).hexdigest()[:16] for x, v in vectors.items()}
-        except (TypeError, ValueError) as caught:
-            error = caught
-        with self._waiting("load_state_dict"):
-            agree(self.comm, "ShardedStep.load_state_dict", said, error)
-        self._flat[...] = vectors["params"]
-        for name, mine in self.states.items():
-            mine[...] = vectors[name][self.lo : self.hi]
-        self.t = t
-        validation.tell_torch(self.params)
-
-    def save(self, path: str | Path, extra: Any = None) -> None:
-        """Write a checkpoint, each rank its part; called by all ranks, with the same arguments.
-
-        Parameters
-        ----------
-        path : str or path
-            A directory that all ranks share; made where there is none.  A checkpoint that is there is replaced, as a
-            whole or not at all: where a rank is killed meanwhile, or cannot write, the old one stays.
-        extra : optional
-            Anything that JSON can hold, the same on all ranks (the number of the epoch, a history): `load` returns it.
-
-        Raises
-        ------
-        OSError
-            Where this rank cannot write; the others then raise a `RuntimeError`.
-        """
-        arrays = {"params": self._flat[self.lo : self.hi], **self.states}
-        about = {**self._meaning(), "t": self.t, "ranks": self.comm.size, "extra": extra}
-        with self._waiting("save"):
-            checkpoint.save(self.comm, Path(path), arrays, (self.lo, self.hi), about)
-
-    def load(self, path: str | Path) -> Any:
-        """Take over a checkpoint, written by any number of ranks; called by all ranks.
-
-        Parameters
-        ----------
-        path : str or path
-            The directory given to `save`.
-
-        Returns
-        -------
-        what was given to `save` as `extra`.
-
-        Raises
-        ------
-        OSError, ValueError
-            Where this rank cannot read its elements, or they are of another rule, length or dtype; the others then
-            raise a `RuntimeError`.  Nothing is changed on any rank.
-        """
-        names = ("params", *self.states)
-        with self._waiting("load"):
-            made, manifest = checkpoint.load(
-                self.comm, Path(path), names, (self.lo, self.hi), self._meaning(), self._flat.dtype
-            )
-            self._flat[self.lo : self.hi] = made["params"]
-            for name, mine in self.states.items():
-                mine[...] = made[name]
-            self.t = int(manifest["t"])
-            self._exchange.all_params(self._flat)
-        validation.tell_torch(self.params)
-        return manifest["extra"]
-
-    def _meaning(self) -> dict[str, Any]:
-        """What the numbers of a checkpoint depend on."""
-        step = inspect.signature(self.optimizer.step).parameters
-        fixed = {x: self._settings.given.get(x, step[x].default) for x in self.optimizer.fixed}
-        return {"rule": self.optimizer.name, "n": self._flat.size, "dtype": str(self._flat.dtype), "options": fixed}
 
     def _waiting(self, where: str) -> Any:
         return contextlib.nullcontext() if self._watch is None else self._watch.waiting(where, self._timeout)
@@ -384,6 +286,14 @@ class ShardedStep:
             return None
         guard = {} if self.guard is None else {f"guard.{x}": getattr(self.guard, x) for x in _GUARD}
         return Check(self.comm, "ShardedStep.step", {**settings, **guard, "divisor": by, "step": self.t + 1}, error)
+
+    def _check_device(self, buckets: int | None) -> None:
+        """Raise for what is not for device arrays, and for an engine that carries nothing else beside host arrays."""
+        if not self._device:
+            raise ValueError("params is a host array, and comm carries device arrays alone: cuda.to_device(params)")
+        if self.reproducible or self.guard is not None or buckets is not None:
+            raise ValueError("reproducible, guard and buckets are for host arrays; params is on a CUDA device")
+        self.slices = Slices(self._flat.size, self.comm.size)
 
     def _said(self) -> dict[str, Any]:
         """What must be the same on all ranks."""

@@ -27,18 +27,21 @@ def torch_communicator(group: Any) -> TorchCommunicator:
 
 
 class TorchCommunicator:
-    """See `communicator.Communicator`.
-
-    For host arrays the group needs gloo (or a backend "cpu:gloo,cuda:nccl"); with NCCL alone it carries device tensors.
-    """
+    """See `communicator.Communicator`."""
 
     engine = "torch"
+    on_device = False
     watch: Any = None
 
     def __init__(self, group: Any) -> None:
         self._group = group
         self.rank, self.size = int(group.rank()), int(group.size())
-        self.on_device = "cpu" not in dist.get_backend_config(group)
+        backends = dist.get_backend_config(group)
+        if "cpu" not in backends:
+            raise ValueError(
+                f"comm carries no messages between processors (its backends: {backends}); they are needed also beside "
+                f'device arrays: init_process_group("cpu:gloo,cuda:nccl")'
+            )
 
     def send(self, x: np.ndarray, to: int, tag: int) -> Any:
         return self._group.send([_tensor(x)], to, tag)

@@ -59,4 +59,3 @@ def test_ranks_that_end_in_good_order_may_wait_for_each_other():
     done = run_ranks(PROGRAM, 3, "alone")
     assert done.returncode == 0, done.stderr
     assert "nagd_numba" not in done.stderr
-
