@@ -191,14 +191,14 @@ def model(n: int, N: int, wire: float, latency: float, start: float, memory: flo
     `start` seconds of a processor for each message, `memory` bytes/s for each rank.
 
         wire      2 (N-1)/N 4 n / wire            gradients out, parameters in
-        memory    (4 n + 8 n/N + 20 n/N) / memory  N pieces read, their sum written and divided, the step
+        memory    (4 n + 4 n/N + 20 n/N) / memory  N pieces read, their mean written, the step; N = 1: the step
         messages  4 (N-1) buckets start           sends and receives of gradients and of parameters
         latency   (2 + log2 N) latency            the first piece, the last parameters, the agreement
 
     Messages and memory overlap in all buckets but one.
     """
     on_wire = 2 * (N - 1) / N * 4 * n / wire
-    in_memory = (4 * n + 28 * n / N) / memory
+    in_memory = (4 * n + 24 * n / N if N > 1 else 20 * n) / memory
     at_start = 4 * (N - 1) * buckets_ * start
     waiting = (2 + np.log2(N)) * latency if N > 1 else 0.0
     one = min(on_wire, in_memory) / buckets_
