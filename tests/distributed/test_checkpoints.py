@@ -108,6 +108,17 @@ def test_a_manifest_that_is_none(tmp_path, text):
         sharded.load(tmp_path)
 
 
+def test_a_part_of_another_checkpoint(tmp_path):
+    """It is a whole file, of the right length, but not the one that the manifest names."""
+    sharded = saved(tmp_path)
+    before = next(tmp_path.glob("part-*.npz")).read_bytes()
+    sharded.step(np.ones(10_000, np.float32))
+    sharded.save(tmp_path)
+    next(tmp_path.glob("part-*.npz")).write_bytes(before)
+    with pytest.raises(ValueError, match="is damaged: it is not the one that was written"):
+        sharded.load(tmp_path)
+
+
 def test_what_cannot_be_kept_loses_nothing(tmp_path):
     sharded = saved(tmp_path)
     before = sorted(tmp_path.iterdir())

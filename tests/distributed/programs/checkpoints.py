@@ -4,6 +4,7 @@ With `killed` rank 1 ends itself at the NUMBER-th file that is put in its place 
 """
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -62,7 +63,8 @@ def main():
     if what == "go":  # a part that is damaged, or gone, is noticed on all ranks, and nothing changes
         communicator(comm).barrier()
         if rank == 0:
-            part = sorted(x for x in os.listdir(folder) if x.startswith("part"))[0]
+            with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+                part = json.load(file)["parts"][0]["file"]  # those of the save that was cut off are there as well
             with open(os.path.join(folder, part), "r+b") as file:
                 file.seek(-100, 2)
                 file.write(b"damage")
