@@ -20,6 +20,22 @@ _DOUBLE = np.dtype(np.float64)
 _POWER = 600  # gradients times 2^-600 or 2^600 have squares that neither overflow nor underflow where others do
 
 
+class Whole:
+    """What a guard must know of all arrays of a step where they are all in this process."""
+
+    def totals(self, sums: list[np.ndarray]) -> list[np.ndarray]:
+        """The sums of each array, from those of its blocks (`reductions.new_sums`)."""
+        return [x[-1] for x in sums]
+
+    def count(self, n: int) -> int:
+        """A number of elements of all arrays, from that of those here."""
+        return n
+
+    def everything(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """All arrays, of which these are here."""
+        return arrays
+
+
 class _Option:
     """An attribute of a guard that is checked whenever it is set."""
 
@@ -133,8 +149,11 @@ class Guard:
         self.nonfinite_count = 0
         self.skipped = False
 
-    def step(self, rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
-        """Step each of several groups of arrays, after checking everything."""
+    def step(
+        self, rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...], over: Whole | None = None
+    ) -> None:
+        """Step each of several groups of arrays, after checking everything; `over` knows the rest of the arrays."""
+        over = Whole() if over is None else over
         checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in checked for pair in group]
         validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
@@ -148,11 +167,11 @@ class Guard:
         factor, by = 1.0 / self.grad_scale, None
         known = self.nonfinite != "propagate" or self.clip_norm < math.inf or not _ordinary(factor, grads)
         if known:
-            length = self._found([_gradient_sums(g) for g in grads], grads)
+            length = self._found(over.totals([_gradient_sums(g) for g in grads]), grads, over)
             factor, by = self._factor(length, grads)
             if by is not None:
                 used = [scaled.times(g, by) for g in grads]
-            self._add_overflows(used, factor)
+            self._add_overflows(used, factor, over)
             if self.nonfinite_count > 0 and self.nonfinite != "propagate":
                 self.skipped, self.dot = True, math.nan
                 if self.nonfinite == "raise":
@@ -160,31 +179,34 @@ class Guard:
                         f"{self.nonfinite_count} of the gradients are infinite or NaN; nothing was changed"
                     )
                 return
-        totals = []
+        made = []
         for (p, _, *states), g in zip(flat, used, strict=True):
             sums = reductions.new_sums(p.size)
             kernel = reductions.step_kernel(rule, options, p.dtype, use_parallel(p.size))
-            kernel(p, _read_only(g), tuple(states), values, factor, self.clip_value, sums)
-            totals.append(sums[-1])
+            kernel(p, read_only(g), tuple(states), values, factor, self.clip_value, sums)
+            made.append(sums)
+        totals = over.totals(made)
         if not known:
-            self._found(totals, grads)
-            self._add_overflows(grads, factor)
+            self._found(totals, grads, over)
+            self._add_overflows(grads, factor, over)
         self.dot = math.nan
         if rule.states:
-            self.dot = self._dot(sum(float(x[reductions.DOT]) for x in totals), by, grads, [x[2] for x in flat])
+            self.dot = self._dot(sum(float(x[reductions.DOT]) for x in totals), by, grads, [x[2] for x in flat], over)
         self.skipped = False
         for params, _, *written in groups:
             validation.tell_torch(params, *written)
 
-    def _found(self, totals: list[np.ndarray], grads: list[np.ndarray]) -> scaled.Number:
+    def _found(self, totals: list[np.ndarray], grads: list[np.ndarray], over: Whole) -> scaled.Number:
         """Set `norm` and `nonfinite_count` from the sums of the gradients; returns the norm of the gradients."""
         total = sum(float(x[reductions.SQUARES]) for x in totals)
         self.nonfinite_count = sum(int(x[reductions.BAD]) for x in totals)
         length: scaled.Number = math.sqrt(total), 0
         self.norm = length[0] / self.grad_scale
-        if self.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE) and any(x.any() for x in grads):
+        unusual = self.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE)
+        if unusual and over.count(sum(int(x.any()) for x in grads)) > 0:
             power = _POWER if total < 1.0 else -_POWER
-            total = sum(float(_gradient_sums(np.ldexp(g, power))[reductions.SQUARES]) for g in grads)
+            again = over.totals([_gradient_sums(np.ldexp(g, power)) for g in grads])
+            total = sum(float(x[reductions.SQUARES]) for x in again)
             length = math.sqrt(total), -power
             self.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
         return length
@@ -201,7 +223,7 @@ class Guard:
             return 1.0, scaled.quotient((self.clip_norm, 0), length)
         return 1.0, scaled.quotient((1.0, 0), (self.grad_scale, 0))
 
-    def _add_overflows(self, grads: list[np.ndarray], factor: float) -> None:
+    def _add_overflows(self, grads: list[np.ndarray], factor: float, over: Whole) -> None:
         """Count the finite gradients that the factor makes infinite."""
         if self.nonfinite_count > 0 or self.clip_value < math.inf:
             return
@@ -209,7 +231,7 @@ class Guard:
             if min(self.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
                 with np.errstate(over="ignore"):
                     product = g * g.dtype.type(factor)
-                self.nonfinite_count += int(np.count_nonzero(~np.isfinite(product)))
+                self.nonfinite_count += over.count(int(np.count_nonzero(~np.isfinite(product))))
 
     def _check_limits(self, grads: list[np.ndarray]) -> None:
         """Raise for a limit that is 0 in the type of the arrays."""
@@ -219,12 +241,19 @@ class Guard:
                 if x < least:
                     raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
 
-    def _dot(self, total: float, by: scaled.Number | None, grads: list[np.ndarray], states: list[np.ndarray]) -> float:
+    def _dot(
+        self,
+        total: float,
+        by: scaled.Number | None,
+        grads: list[np.ndarray],
+        states: list[np.ndarray],
+        over: Whole,
+    ) -> float:
         """`dot`, from what the kernels summed up: of the gradients times `by`."""
         plain: float = total / self.grad_scale
         if self.nonfinite_count > 0 or (by is None and math.isfinite(plain)):
             return plain
-        exact = scaled.dot(grads, states)
+        exact = scaled.dot(over.everything(grads), over.everything(states))
         return plain if exact is None else scaled.value(scaled.quotient(exact, (self.grad_scale, 0)))
 
 
@@ -235,8 +264,8 @@ def _ordinary(factor: float, grads: list[np.ndarray]) -> bool:
 
 def _gradient_sums(g: np.ndarray) -> np.ndarray:
     sums = reductions.new_sums(g.size)
-    reductions.gradient_kernel(g.dtype, use_parallel(g.size))(_read_only(g), sums)
-    return np.asarray(sums[-1])
+    reductions.gradient_kernel(g.dtype, use_parallel(g.size))(read_only(g), sums)
+    return sums
 
 
 def _checked(rule: Rule, group: tuple[Any, ...], number: int | None) -> list[tuple[str, np.ndarray]]:
@@ -257,7 +286,8 @@ def _in_one_order(host: list[np.ndarray]) -> list[np.ndarray]:
     return flat
 
 
-def _read_only(x: np.ndarray) -> np.ndarray:
+def read_only(x: np.ndarray) -> np.ndarray:
+    """A view that cannot be written to."""
     view = x.view()
     view.flags.writeable = False
     return view

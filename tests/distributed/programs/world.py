@@ -1,0 +1,16 @@
+"""The communicator of a test's program: MPI's by mpiexec, or gloo's as the first argument says."""
+
+import sys
+
+
+def world():
+    """The communicator, and the arguments behind it."""
+    if len(sys.argv) > 1 and sys.argv[1].startswith("gloo:"):
+        import torch.distributed as dist
+
+        _, path, rank, size = sys.argv[1].split(":")
+        dist.init_process_group("gloo", init_method=f"file://{path}", rank=int(rank), world_size=int(size))
+        return dist.group.WORLD, sys.argv[2:]
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD, sys.argv[1:]
