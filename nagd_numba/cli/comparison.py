@@ -22,17 +22,18 @@ from ..gpu import driver
 from ..gpu.driver import why_no_cuda
 from ..kernels.jit import SIMULATOR
 from ..mlp import MLP
-from ..mlp.backends import backend_of
 from ..mlp.dataset import Data
 from ..mlp.dataset import Split as Samples
 from ..mlp.dropout import splitmix
 from ..mlp.epochs import Order, Trainer, train_epochs
 from ..mlp.plan import Plan
+from ..mlp.ranks import ranks_of
 from ..mlp.rates import Rates, rule_of
 from ..optimizers.registry import METHODS
 from ..schedules import Progress
 from .config import Config
 from .data import Split
+from .together import Stop
 
 EVALUATION_ROWS = 4096  # at a time: bounds memory, and the wait for an interrupt
 
@@ -95,12 +96,21 @@ class Comparison:
     Set `stop` (from a signal handler or another thread) to end a run after the kernel in work: it then raises
     `KeyboardInterrupt`.  With `states` and `best` of an earlier run, `run()` continues it, to the same bits.  A signal
     handler that raises must not do so while `committing` is true, or they would not belong together; `stop` will do.
+
+    With a communicator of several ranks all of them call `run`, with the same data and configuration, and train
+    together: see `MLP.fit`.  They end with the same states, and stop together.
     """
 
-    def __init__(self, data: Split, config: Config) -> None:
+    def __init__(self, data: Split, config: Config, comm: Any = None) -> None:
         self.data = data
         self.config = config
-        self.device = resolve_device(config.device)
+        self.comm = comm
+        self.device = _of_ranks(config) if comm is not None or config.reproducible else resolve_device(config.device)
+        batch = min(config.batch_size, len(data.X))
+        if config.reproducible and config.micro_batches > batch:
+            raise ValueError(
+                f"--micro-batches is {config.micro_batches}, and a batch has {batch} rows; at most as many"
+            )
         classes = len(data.preprocessing.classes)
         self.model = MLP(
             (data.X.shape[1], *config.hidden, classes),
@@ -116,7 +126,7 @@ class Comparison:
         self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
-        self.committing = False
+        self.committing = comm is not None  # messages of ranks must not be broken off: `stop` is for all of them
         self.place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
         # Cross entropy takes labels; for the others there is one output a class as well.
         one_hot = np.eye(classes, dtype=config.dtype)
@@ -141,6 +151,14 @@ class Comparison:
         on_batch: Callable[[Result, int], None] | None = None,
     ) -> list[Result]:
         """Train with each method; `on_epoch(result, epoch)` and `on_batch(result, steps so far)` follow it."""
+        self._ranks = ranks_of(self.comm, self.config.reproducible, self.config.micro_batches, "nagd-numba train")
+        self._together = None if self.comm is None else Stop(self.comm)
+        with self._ranks.threads():
+            return self._run(on_epoch, on_batch)
+
+    def _run(
+        self, on_epoch: Callable[[Result, Epoch], None] | None, on_batch: Callable[[Result, int], None] | None
+    ) -> list[Result]:
         train = self.place(self.data.X), self.place(self._targets)
         validation = self.place(self.data.X_validation), self.place(self._targets_validation)
         first_loss = self._prepare(*train)
@@ -166,7 +184,7 @@ class Comparison:
         params = self.place(self.model.init(config.seed))
         rows = self._order(0)[: config.batch_size].copy()
         for method in config.methods:
-            trainer = self._trainer(method, self.place(to_host(params)), self._no_states(method), (X, y))
+            _, trainer = self._trainer(method, self.place(to_host(params)), self._no_states(method), (X, y))
             for _ in train_epochs(
                 trainer, [0], lambda _: rows, self._hyper(method), np.uint64(config.seed), self._told
             ):
@@ -190,7 +208,7 @@ class Comparison:
         start = time.perf_counter() - result.seconds
         # Copies: what an interrupt leaves behind is the state at the end of the last epoch.
         params, vel = self.place(to_host(state.params)), self.place(to_host(state.vel))
-        trainer = self._trainer(result.method, params, vel, train)
+        backend, trainer = self._trainer(result.method, params, vel, train)
 
         def on_call(steps: int) -> None:
             if on_batch is not None:
@@ -202,27 +220,27 @@ class Comparison:
         for done in train_epochs(trainer, numbers, self._order, hyper, seed, on_call):
             loss, accuracy = self._validate(params, *validation, labels=self.data.y_validation)
             epoch = Epoch(done.number + 1, self._loss(params, *train), loss, accuracy)
-            after = self.place(to_host(params)), self.place(to_host(vel))
+            after = self.place(to_host(params)), self.place(backend.states().copy())
             self.committing = True
             state.params, state.vel = after
             if self._is_best(epoch):
                 self.best = Best(result.method, epoch, to_host(params))
             result.history.append(epoch)
             result.seconds = time.perf_counter() - start
-            self.committing = False
-            self._check_stop()
+            self.committing = self.comm is not None
+            self._check_stop(at_once=True)
             if on_epoch is not None:
                 on_epoch(result, epoch)
             if result.diverged:
                 return
 
-    def _trainer(self, method: str, params: Any, vel: Any, train: tuple[Any, Any]) -> Trainer:
-        """What trains these parameters, in place."""
+    def _trainer(self, method: str, params: Any, vel: Any, train: tuple[Any, Any]) -> tuple[Any, Trainer]:
+        """Where these parameters are, and what trains them there, in place."""
         rule, options = rule_of(method)
         plan = Plan.of(self.model.spec, len(self._rows), self.config.batch_size, 1, rule, options)
         samples = Samples(Data(*train, np.zeros(0, self.config.dtype)), self._rows, None, self._rows[:0])
-        trainer: Trainer = backend_of(self.model.spec, params, vel, states=len(rule.states)).trainer(samples, plan)
-        return trainer
+        backend = self._ranks.backend(self.model.spec, params, vel, method)
+        return backend, backend.trainer(samples, plan)
 
     def _hyper(self, name: str) -> Callable[[int], np.ndarray]:
         """The hyper-parameters of the updates of each epoch."""
@@ -243,18 +261,28 @@ class Comparison:
         return int(splitmix(np.uint64(self.config.seed), np.uint64(step_number)))
 
     def _validate(self, params: Any, X: Any, y: Any, labels: np.ndarray) -> tuple[float, float]:
-        right = 0
-        for rows in _chunks(len(labels)):
-            right += int((to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
-            self._check_stop()
-        return self._loss(params, X, y), right / len(labels)
+        def right(rows: slice) -> int:
+            return int((to_host(self.model.forward(params, X[rows])).argmax(axis=1) == labels[rows]).sum())
+
+        return self._loss(params, X, y), sum(self._of_chunks(len(labels), right)) / len(labels)
 
     def _loss(self, params: Any, X: Any, y: Any) -> float:
-        total = 0.0
-        for rows in _chunks(len(X)):
-            total += self.model.loss(params, X[rows], y[rows]) * len(X[rows])
-            self._check_stop()
-        return total / len(X)
+        losses = self._of_chunks(len(X), lambda rows: self.model.loss(params, X[rows], y[rows]) * len(X[rows]))
+        return float(sum(losses) / len(X))
+
+    def _of_chunks(self, rows: int, function: Callable[[slice], float]) -> list[float]:
+        """What a function gives for some rows after others; the ranks share the work."""
+        chunks = _chunks(rows)
+        rank, size = (0, 1) if self.comm is None else (self.comm.rank, self.comm.size)
+        mine = []
+        for chunk in chunks[rank::size]:
+            mine.append(function(chunk))
+            if self.comm is None:
+                self._check_stop()
+        if self.comm is None:
+            return mine
+        everyones = self.comm.all_gather_object(mine)
+        return [everyones[k % size][k // size] for k in range(len(chunks))]
 
     def _is_best(self, epoch: Epoch) -> bool:
         if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.validation_loss)):
@@ -264,8 +292,11 @@ class Comparison:
         best = self.best.epoch
         return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
 
-    def _check_stop(self) -> None:
-        if self.stop:
+    def _check_stop(self, at_once: bool = False) -> None:
+        stop = self.stop
+        if self._together is not None:
+            stop = (self._together.now if at_once else self._together.wanted)(stop)
+        if stop:
             raise KeyboardInterrupt
 
 
@@ -283,6 +314,13 @@ def resolve_device(device: str) -> str:
         if reason is not None:
             raise ValueError(f"--device cuda: {reason}")
     return device
+
+
+def _of_ranks(config: Config) -> str:
+    """The device of ranks that train together, or alone in their order of sums."""
+    if config.device == "cuda":
+        raise ValueError("--device cuda: many processes, and --reproducible, train on the CPU; leave it out")
+    return "cpu"
 
 
 def _check_tf32(device: str) -> None:

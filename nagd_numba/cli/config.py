@@ -41,6 +41,8 @@ class Config:
     dtype: str = "float32"
     device: str = "auto"
     precision: str = "float32"
+    reproducible: bool = False
+    micro_batches: int = 8
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -52,6 +54,7 @@ class Config:
         _option(whole, "epochs", self.epochs, 1, 10**6)
         _option(whole, "batch_size", self.batch_size, 1, 2**31)
         _option(whole, "seed", self.seed, 0, 2**63)
+        _option(whole, "micro_batches", self.micro_batches, 1, 2**31)
         for width in self.hidden:
             _option(whole, "hidden", width, 1, 10**6)
         choice("--dtype", self.dtype, DTYPES)

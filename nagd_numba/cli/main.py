@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .._version import __version__
-from . import options
+from . import launched, options
 from .config import Config, SweepConfig
 from .interrupts import INTERRUPTED, handled
 from .output import tell
@@ -23,11 +23,16 @@ from .output import tell
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
+    rank, size = launched.place()
     try:
-        args = _parser().parse_args(given)
+        with launched.quiet(rank), launched.quiet_errors(rank):
+            args = _parser().parse_args(given)
         args.given = given
     except SystemExit as end:  # --help, --version, or a usage error that argparse has told
         return int(end.code or 0)
+    if size > 1 and args.name not in ("train", "info"):
+        with launched.quiet_errors(rank):
+            return tell(f"nagd-numba {args.name}: error: started as {size} processes, and only train shares work", 2)
     try:
         code = int(import_module(f".{args.name}", __package__).run(args))
     except KeyboardInterrupt:
@@ -67,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a multi-layer perceptron with several methods, such as gradient descent (gd), classical "
         "momentum (momentum), Nesterov's accelerated gradient (nag) and Adam (adam), from the same initial parameters, "
         "with the same batches in the same order and the same dropout, and compare them.",
-        epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130.",
+        epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130. `mpiexec -n N "
+        "nagd-numba train ...` trains on N processes together (pip install mpi4py mpich).",
     )
     train.set_defaults(name="train")
     options.add_train(train)

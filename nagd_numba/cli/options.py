@@ -35,6 +35,15 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         **NAME,
         help=f"{', '.join(PRECISIONS)}; tf32: products on tensor cores, of float32 networks with cuda (%(default)s)",
     )
+    group.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="add up gradients in an order that does not depend on the number of processes (mpiexec -n N): equal bits "
+        "for any N, one included",
+    )
+    group.add_argument(
+        "--micro-batches", **WHOLE, help="parts of a batch that --reproducible adds up, at most its rows (%(default)s)"
+    )
 
     group = parser.add_argument_group("results")
     group.add_argument("--target", **SHARE, help="validation accuracy in %% whose first epoch is told (%(default)g)")

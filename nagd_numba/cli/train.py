@@ -11,7 +11,7 @@ from typing import Any
 
 from ..io.atomic import check_replaceable
 from ..model_file import save_model
-from . import checkpoint, options, sources, train_report
+from . import checkpoint, launched, options, sources, train_report
 from .checkpoint import Checkpoint
 from .comparison import Comparison
 from .compile_notice import compile_notice
@@ -23,11 +23,21 @@ from .output import check_plot, console, say, tell
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    with catching_interrupts() as interrupts:
+    rank, _ = launched.place()
+    with catching_interrupts() as interrupts, launched.quiet(rank):
         try:
-            config, run = _set_up(args)
+            comm = launched.world()
+        except ValueError as error:
+            with launched.quiet_errors(rank):
+                return tell(f"nagd-numba train: error: {error}", 2)
+        try:
+            with launched.agreeing(comm) as said:
+                config, run = _set_up(args, comm)
+                if comm is not None:
+                    said |= {"options": config, "data": checkpoint.digest(run.data), "epochs to continue": run.results}
         except (ValueError, OSError) as error:
-            return tell(f"nagd-numba train: error: {error}", 2)
+            with launched.quiet_errors(rank):
+                return tell(f"nagd-numba train: error: {error}", 2)
         except KeyboardInterrupt:
             return tell("interrupted before training began; nothing to save", INTERRUPTED)
         interrupts.run = run
@@ -35,13 +45,15 @@ def run(args: argparse.Namespace) -> int:
         data = run.data
         if data.understood:
             say(data.understood)
+        where = run.device if comm is None else f"{run.device}, {comm.size} processes"
         say(
             f"{data.name}: {len(data.X)} training and {len(data.X_validation)} validation rows, "
-            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {run.device}"
+            f"{len(data.preprocessing.classes)} classes; network {'-'.join(map(str, run.model.sizes))}, {where}"
         )
         interrupted = False
+        notice = compile_notice() if rank == 0 else contextlib.nullcontext()
         try:
-            with compile_notice(), train_report.progress(out, run) as callbacks:
+            with notice, train_report.progress(out, run) as callbacks:
                 run.run(_also_saving(args, run, callbacks.on_epoch), callbacks.on_batch)
         except KeyboardInterrupt:
             interrupted = True
@@ -50,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else code
 
 
-def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
+def _set_up(args: argparse.Namespace, comm: Any) -> tuple[Config, Comparison]:
     """Check everything that can be checked before training."""
     if args.resume is None:
         saved = None
@@ -62,6 +74,8 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
             raise OSError(f"--resume {args.resume}: {(error.strerror or str(error)).lower()}") from error
         config = _resumed(saved, args)
         args.save = args.resume if args.save is None else args.save
+    if comm is not None and comm.rank > 0:  # the first writes
+        args.save = args.plot = None
     if args.save is not None:
         if not args.save.lower().endswith(".npz"):
             raise ValueError(f"--save {args.save}: a name that ends in .npz is needed")
@@ -69,7 +83,7 @@ def _set_up(args: argparse.Namespace) -> tuple[Config, Comparison]:
     if args.plot is not None:
         check_plot(args.plot)
         check_replaceable(args.plot)
-    run = Comparison(split(sources.load(args), config.validation, config.seed, config.dtype), config)
+    run = Comparison(split(sources.load(args), config.validation, config.seed, config.dtype), config, comm)
     if saved is not None:
         saved.restore(run)
     return config, run

@@ -3,6 +3,7 @@
     communicator.py   what is needed of that library; `mpi.py`, `torch_group.py`, `nccl.py`: each; `alone.py`: none
     slices.py         who has what of a vector
     orders.py         in which order the gradients of all ranks are added up
+    tree.py           that tree
     exchange.py       the messages of a step
     agreement.py      errors that all ranks raise together
     across.py         `Guard` over all ranks

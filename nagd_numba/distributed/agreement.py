@@ -11,17 +11,24 @@ import numpy as np
 _COLUMNS = 2  # of what each rank tells the others before a step: is it ready, and with which values
 
 
-def agree(comm: Any, what: str, mine: Mapping[str, Any], error: Exception | None = None) -> None:
+def agree(
+    comm: Any,
+    what: str,
+    mine: Mapping[str, Any],
+    error: Exception | None = None,
+    left: str = "nothing was changed on any rank",
+) -> None:
     """Raise on all ranks where one of them has an error, or where they differ in a value; else return on all.
 
-    `error` is that of this rank, which is raised here; the others raise a `RuntimeError` that repeats it.
+    `error` is that of this rank, which is raised here; the others raise a `RuntimeError` that repeats it, and says in
+    which state everything was `left`.
     """
     everyones = comm.all_gather_object((dict(mine), None if error is None else f"{type(error).__name__}: {error}"))
     if error is not None:
         raise error
     for rank, (_, text) in enumerate(everyones):
         if text is not None:
-            raise RuntimeError(f"{what}: rank {rank} of {comm.size} raised {text}; nothing was changed on any rank")
+            raise RuntimeError(f"{what}: rank {rank} of {comm.size} raised {text}; {left}")
     values = [known for known, _ in everyones]
     for name in dict.fromkeys(name for known in values for name in known):
         ranks: dict[str, list[int]] = {}

@@ -14,8 +14,8 @@ def vector(name: str, x: Any, write: bool) -> np.ndarray:
     return _contiguous(name, x, write).reshape(-1)
 
 
-def gradient(x: Any, params: np.ndarray, rows: int | None) -> np.ndarray:
-    """A gradient as a vector, or with `rows` as that many; raises unless it fits the parameters."""
+def gradient(x: Any, params: np.ndarray, rows: int | None, sums: int | None = None) -> np.ndarray:
+    """A gradient as a vector, or with `rows` as that many, or `sums`; raises unless it fits the parameters."""
     host = _contiguous("grads", x, write=False)
     if host.dtype != params.dtype:
         raise TypeError(
@@ -24,7 +24,7 @@ def gradient(x: Any, params: np.ndarray, rows: int | None) -> np.ndarray:
         )
     if rows is None and host.size != params.size:
         raise ValueError(f"grads has {host.size} elements and params {params.size}; as many are needed")
-    if rows is not None and host.shape != (rows, params.size):
+    if rows is not None and host.shape not in ((rows, params.size), (sums, params.size)):
         raise ValueError(
             f"grads has shape {host.shape}; a row for each micro-batch of this rank is needed: {(rows, params.size)}"
         )

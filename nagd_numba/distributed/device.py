@@ -29,7 +29,7 @@ def device_vector(name: str, x: Any, write: bool) -> Any:
     return x.reshape(-1)
 
 
-def device_gradient(x: Any, params: Any, rows: None = None) -> Any:
+def device_gradient(x: Any, params: Any, *rows: int | None) -> Any:
     """The same of a gradient; raises unless it fits the parameters."""
     if not validation.is_device_array(x):
         raise ValueError("params live on a CUDA device and grads on the host; copy them there: cuda.to_device(grads)")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..kernels.rows import sum_kernel
 from ..optimizers.guard import read_only
+from .tree import Tree
 
 
 class RankOrder:
@@ -38,12 +39,13 @@ class RankOrder:
 
 
 class TreeOrder:
-    """The fixed tree of `tree.Tree` over micro-batches: each rank sends the sums of its whole branches."""
+    """The fixed tree of `tree.Tree` over micro-batches: each rank sends the sums of its whole branches.
+
+    A rank's gradients have a row for each micro-batch, or for each of these sums, where it has formed them itself.
+    """
 
     def __init__(self, comm: Any, dtype: np.dtype, micro_batches: int) -> None:
-        from .tree import Tree
-
-        self._tree: Any = Tree(micro_batches, comm.size)
+        self._tree = Tree(micro_batches, comm.size)
         sent = [self._tree.sent(rank) for rank in range(comm.size)]
         self._first = np.concatenate([[0], np.cumsum(sent)]).tolist()
         self.rank, self.rows = comm.rank, int(self._first[-1])
@@ -55,18 +57,26 @@ class TreeOrder:
 
     def outgoing(self, grads: np.ndarray, start: int, stop: int, memory: np.ndarray) -> np.ndarray:
         first, last = self.rows_of(self.rank)
+        if last - first == len(grads) == 1:
+            return grads[0, start:stop]
         made = memory[: (last - first) * (stop - start)].reshape(last - first, stop - start)
-        if last > first:
-            self._tree.partial(self.rank, grads[:, start:stop], made)
+        self._sums(grads[:, start:stop], made)
         return made
 
     def total(
         self, rows: np.ndarray, grads: np.ndarray, start: int, stop: int, out: np.ndarray, divisor: float
     ) -> np.ndarray:
+        if self.rows == len(grads) == 1 and divisor == 1.0:
+            return grads[0, start:stop]
         first, last = self.rows_of(self.rank)
-        if last > first:
-            self._tree.partial(self.rank, grads[:, start:stop], rows[first:last])
+        self._sums(grads[:, start:stop], rows[first:last])
         self._tree.combine(rows, out)
         if divisor != 1.0:
             out /= out.dtype.type(divisor)
         return out
+
+    def _sums(self, grads: np.ndarray, out: np.ndarray) -> None:
+        if len(grads) == len(out):  # as many only where they are the same
+            out[...] = grads
+        else:
+            self._tree.partial(self.rank, grads, out)

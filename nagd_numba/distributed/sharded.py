@@ -194,7 +194,8 @@ class ShardedStep(Saved):
         grads : array
             This rank's gradient at `params`: the same dtype and number of elements, contiguous, in host memory.  Not
             modified; may be read-only.  With `reproducible` a matrix, a row for each micro-batch of this rank, which
-            are added up along a fixed tree over all micro-batches.
+            are added up along a fixed tree over all micro-batches; or a row for each of `tree.Tree.nodes` of this
+            rank, already added up along it.
         divisor : float, optional
             For this step, as in the constructor.
         **numbers
@@ -223,8 +224,9 @@ class ShardedStep(Saved):
         by = self._order.divisor
         try:
             with validation.prefixed("ShardedStep.step"):
-                fit = device_gradient if self._device else gradient
-                source = fit(grads, self._flat, self._order.needs_rows)
+                first, last = self._order.rows_of(self.comm.rank)
+                fit: Any = device_gradient if self._device else gradient
+                source = fit(grads, self._flat, self._order.needs_rows, last - first)
                 settings = self._settings.of_step(numbers, self.t + 1)
                 if divisor is not None or self._divisor is not None:
                     by = validation.number("divisor", self._divisor if divisor is None else divisor, low_open=True)

@@ -21,6 +21,15 @@ def host_precision(spec: NetworkSpec) -> None:
         )
 
 
+Element = tuple[int, float]  # an index and the value there
+
+
+def bad_element(x: np.ndarray, before: int = 0) -> Element | None:
+    """The first element of a vector that is not finite, or None; `before` are counted before the vector."""
+    at = validation.first_not_finite(x)
+    return None if at is None else (before + at[0], float(x[at]))
+
+
 def seed(name: str, x: Any) -> np.uint64:
     """An integer of 64 bits."""
     return np.uint64(validation.whole(name, x, 0, 1 << 64))

@@ -59,6 +59,10 @@ class HostBackend:
         """The states of the optimizer, in host memory."""
         return self.vel
 
+    def not_finite(self) -> tuple[arguments.Element | None, arguments.Element | None]:
+        """The first elements of the parameters and of the states that are not finite."""
+        return arguments.bad_element(self.params), arguments.bad_element(self.vel)
+
     def restore(self, values: np.ndarray) -> None:
         """Make these the parameters."""
         self.params[...] = values

@@ -14,11 +14,11 @@ from ..history import History
 from ..schedules import Progress
 from ..validation import choice, first_not_finite, flag, function, prefixed, whole
 from . import clipping
-from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, columns, measured
 from .plan import Plan
 from .progress import ProgressBar, telling
+from .ranks import ranks_of
 from .rates import OPTIMIZERS, Rates, rule_of
 from .spec import NetworkSpec
 from .stopping import DIVERGED, Limits, advice, not_finite, wants_end
@@ -57,6 +57,9 @@ class Trainable:
         accumulate: int = 1,
         callback: Callable[[History], Any] | None = None,
         history: History | None = None,
+        comm: Any = None,
+        reproducible: bool = False,
+        micro_batches: int = 8,
     ) -> History:
         """Train `params` in place, compiled, and return the course of the training.
 
@@ -123,6 +126,16 @@ class Trainable:
         history : History, optional
             The history of a training to continue (with its `params`, `vel`, `seed` and everything else): what follows
             is bit for bit what would have followed without a break.
+        comm : mpi4py.MPI.Intracomm, torch.distributed.ProcessGroup, or `distributed.communicator` of one, optional
+            All of its ranks call `fit` with the same arguments, and train one network together: each computes the
+            gradient of its part of every batch, and keeps 1/N of the states (`distributed.ShardedStep`).  In host
+            memory only.  `params` and the History are equal on all ranks; the bar and the warning are those of rank 0.
+        reproducible : bool
+            Add up the gradients of a batch in an order that does not depend on the number of ranks: equal bits for any
+            number of them, also without `comm`.
+        micro_batches : int
+            With `reproducible`: the parts of a batch that are added up in that order, at most the rows of a batch.  The
+            bits depend on it; ranks beyond it have no part in the gradients.
 
         Returns
         -------
@@ -161,28 +174,37 @@ class Trainable:
         """
         start = time.perf_counter()
         spec = self.spec
-        choice("optimizer", optimizer, OPTIMIZERS)
-        rule, options = rule_of(optimizer)
-        backend = backend_of(spec, params, vel, states=len(rule.states))
-        epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
-        batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
-        choice("keep", keep, ("last", "best"))
-        function("callback", callback, "the History")
-        wanted = checked_metrics(spec, metrics)
-        shuffle = flag("shuffle", shuffle)
-        rates = Rates(lr, momentum, optimizer, spec.dtype)
-        largest = clipping.limit(clip, spec.dtype)
-        limits = Limits(patience, min_gain, target_loss, time_budget)
-        parts = backend.split(X, y, sample_weight, validation, seed)
-        past = History() if history is None else history
-        if not isinstance(past, History):
-            raise TypeError(f"history is {history!r}; the History of a training is needed")
-        if past.epochs:
-            _continues(past, columns(wanted, parts), vel, optimizer, keep)
+        ranks = ranks_of(comm, reproducible, micro_batches)
+        with ranks.checked() as said:
+            choice("optimizer", optimizer, OPTIMIZERS)
+            rule, options = rule_of(optimizer)
+            backend = ranks.backend(spec, params, vel, optimizer)
+            epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
+            batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
+            choice("keep", keep, ("last", "best"))
+            function("callback", callback, "the History")
+            wanted = checked_metrics(spec, metrics)
+            shuffle = flag("shuffle", shuffle)
+            rates = Rates(lr, momentum, optimizer, spec.dtype)
+            largest = clipping.limit(clip, spec.dtype)
+            limits = Limits(patience, min_gain, target_loss, time_budget)
+            parts = backend.split(X, y, sample_weight, validation, seed)
+            past = History() if history is None else history
+            if not isinstance(past, History):
+                raise TypeError(f"history is {history!r}; the History of a training is needed")
+            if past.epochs:
+                _continues(past, columns(wanted, parts), vel, optimizer, keep)
+            shown = flag("progress", progress)
+            rows = len(parts.rows)
+            plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
+            ranks.check_batch(plan.batch)
+            said |= {
+                **{"network": self, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "seed": seed},
+                **{"shuffle": shuffle, "metrics": wanted, "keep": keep, "clip": clip, "accumulate": accumulate},
+                **{"patience": patience, "min_gain": min_gain, "target_loss": target_loss, "history": past.to_dict()},
+            }
+            said |= ranks.digests(parts, vel)
         past.stopped = None
-
-        rows = len(parts.rows)
-        plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
         trainer = backend.trainer(parts, plan)
         validated = parts.validation is not None
         best, best_params = math.inf, backend.values().copy() if keep == "best" else None
@@ -195,8 +217,8 @@ class Trainable:
             return rates.of_epoch(epoch * plan.updates(rows), reached())
 
         remaining = range(past.epochs, epochs)
-        bar = ProgressBar(flag("progress", progress), len(remaining) * plan.steps(rows), epochs)
-        with bar, telling(params, vel):
+        bar = ProgressBar(shown and ranks.first, len(remaining) * plan.steps(rows), epochs)
+        with bar, telling(params, vel), ranks.threads():
             order = Order(parts.rows, seed, shuffle)
             for done in train_epochs(trainer, remaining, order, hyper, np.uint64(seed), bar.steps):
                 past.append(
@@ -207,23 +229,25 @@ class Trainable:
                         wanted,
                         parts,
                         backend.values() if validated else None,
+                        ranks.comm,
                     )
                 )
-                past.seconds = before + time.perf_counter() - start
+                past.seconds = ranks.of_first(before + time.perf_counter() - start)
                 bar.epoch(past)
                 watched = past.last("validation_loss" if validated else "loss")
                 if best_params is not None and watched < best and first_not_finite(backend.values()) is None:
                     best, best_params[:] = watched, backend.values()
                 past.stopped = limits.reached(past, validated, rates.lr.ended(reached()))
-                if callback is not None and wants_end(callback(past)) and past.stopped is None:
+                if ranks.any(lambda: callback is not None and wants_end(callback(past))) and past.stopped is None:
                     past.stopped = "callback"
                 if past.stopped is not None:
                     break
-            found = not_finite(past, backend.values(), backend.states()) if remaining else []
+            found = not_finite(past, *backend.not_finite()) if remaining else []
             if best_params is not None and math.isfinite(best):
                 backend.restore(best_params)
         if found:
             past.stopped = DIVERGED
+        if found and ranks.first:
             warnings.warn(
                 f"training diverged in epoch {past.epochs}: {', '.join(found)}; {advice(found)}",
                 RuntimeWarning,

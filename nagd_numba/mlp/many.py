@@ -13,6 +13,7 @@ from ..history import History
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
+from .arguments import bad_element
 from .backends import backend_of
 from .epochs import Order, train_epochs
 from .metrics import checked_metrics, measured
@@ -140,7 +141,7 @@ def fit_many(
                     past.stopped = "callback"
                 break
     flat, states = backend.values(), backend.states()
-    found = {m: not_finite(past, flat[m], states[m]) for m, past in enumerate(histories)}
+    found = {m: not_finite(past, bad_element(flat[m]), bad_element(states[m])) for m, past in enumerate(histories)}
     diverged = [m for m in found if found[m]]
     for m in diverged:
         histories[m].stopped = DIVERGED

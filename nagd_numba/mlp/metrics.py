@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,11 +55,15 @@ def measured(
     metrics: Sequence[str],
     parts: Split,
     params: np.ndarray | None,
+    comm: Any = None,
 ) -> dict[str, float]:
-    """A row of the history of a network: what an epoch summed up, its last rates, the validation of `params`."""
+    """A row of the history of a network: what an epoch summed up, its last rates, the validation of `params`.
+
+    The ranks of `comm` share the validation.
+    """
     values = described(sums, metrics, spec) | rates
     if params is not None:
-        values |= validated(spec, params, parts, metrics)
+        values |= validated(spec, params, parts, metrics, comm)
     return values
 
 
@@ -70,7 +75,9 @@ def columns(metrics: Sequence[str], parts: Split) -> set[str]:
     return {"lr", "momentum", *measured}
 
 
-def validated(spec: NetworkSpec, params: np.ndarray, parts: Split, metrics: Sequence[str]) -> dict[str, float]:
+def validated(
+    spec: NetworkSpec, params: np.ndarray, parts: Split, metrics: Sequence[str], comm: Any = None
+) -> dict[str, float]:
     assert parts.validation is not None
-    sums = evaluate(spec, params, parts.validation, parts.validation_rows)
+    sums = evaluate(spec, params, parts.validation, parts.validation_rows, comm)
     return {f"validation_{name}": value for name, value in described(sums, metrics, spec).items()}

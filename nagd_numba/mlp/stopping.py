@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..history import History
-from ..validation import first_not_finite, flag, number, type_of, whole
+from ..validation import flag, number, type_of, whole
+from .arguments import Element
 
 DIVERGED = "diverged"
 _LOSSES = "loss", "validation_loss"
@@ -28,17 +27,16 @@ def wants_end(returned: Any) -> bool:
         ) from error
 
 
-def not_finite(history: History, params: np.ndarray, vel: np.ndarray) -> list[str]:
-    """What is no longer finite after a training, in words."""
+def not_finite(history: History, params: Element | None, vel: Element | None) -> list[str]:
+    """What is no longer finite after a training, in words; of the vectors `arguments.bad_element`."""
     found = [
         f"the {name.replace('_', ' ')} is {history.last(name)}"
         for name in _LOSSES
         if name in history and not math.isfinite(history.last(name))
     ]
-    for name, x in (("params", params), ("vel", vel)):
-        at = first_not_finite(x)
-        if at is not None:
-            found.append(f"{name} is {float(x[at])} at index {at[0]}")
+    for name, bad in (("params", params), ("vel", vel)):
+        if bad is not None:
+            found.append(f"{name} is {bad[1]} at index {bad[0]}")
     return found
 
 

@@ -42,17 +42,18 @@ from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Func
 from .microkernel import ROWS
 
 _n = types.int64
+STEPS = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS)  # what steps are given
 
 
 @template
 def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_rows, measure, loss, backward_rows, T):
-    """Everything up to the deltas for one of `shares` equal portions of the rows of a batch."""
+    """Everything up to the deltas for one of `shares` equal portions of rows `low` to below `high` of a batch."""
 
     def rows_share(context, share):
-        base, begin, rows, shares, key, factor = restore_step(context)
+        base, begin, rows, low, high, shares, key, factor = restore_step(context)
         network, samples, batches, memory, functions = restore(base)
-        size = ((rows + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
-        first, last = min(rows, share * size), min(rows, (share + 1) * size)
+        size = ((high - low + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+        first, last = min(high, low + share * size), min(high, low + (share + 1) * size)
         if first < last:
             sizes, layers = pointer_at(network.sizes, np.int64), network.layers
             outputs = sizes[layers]
@@ -127,17 +128,11 @@ def train_steps(
             rows = end - begin
             update = s // batches.accumulate
             group_begin, group_end = update * together, min(n, (update + 1) * together)
-            total_weight = np.float64(group_end - group_begin)
-            if samples.weighted != 0:
-                total_weight = 0.0
-                for i in range(group_begin, group_end):
-                    total_weight += np.float64(sample_weights[order[i]])
-            if total_weight == 0:
-                total_weight = 1.0  # every weight is 0, and so is the gradient
+            total_weight = weight_of(samples.weighted, sample_weights, order, group_begin, group_end)
             factor = T(batches.gradient_factor / (total_weight * batches.gradient_divisor))
             l2 = batches.l2 / total_weight if batches.l2_by_samples != 0 else batches.l2
             key = splitmix(seed, batches.first_step + np.uint64(s))
-            step = spill((base, begin, rows, shares, key, factor))
+            step = spill((base, begin, rows, np.int64(0), rows, shares, key, factor))
             if parallel:
                 parallel_for(functions.parallel_for, rows_locate(), step, shares)
             else:
@@ -187,6 +182,17 @@ def train_steps(
                 apply(functions.apply, params, grads, pointer_at(network.states, T), network.size, scalars)
 
     return train_steps
+
+
+@inlined
+def weight_of(weighted, weights, order, first, last):
+    """The weight of the samples that make an update; 1 where all weights are 0, and so is the gradient."""
+    total = np.float64(last - first)
+    if weighted != 0:
+        total = 0.0
+        for i in range(first, last):
+            total += np.float64(weights[order[i]])
+    return 1.0 if total == 0 else total
 
 
 @inlined
@@ -275,25 +281,32 @@ def serial(functions):
 
 
 @functools.cache
-def steps_kernel(dtype: str) -> Linked:
-    """`train_steps`, for calls from Python and from `train_networks`."""
+def rows_of_batch(dtype: str) -> Linked:
+    """`rows_share`, the body of a loop over shares."""
     kind = from_dtype(np.dtype(dtype))
-    T = np.dtype(dtype).type
-    restore = restorer(types.Tuple((NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS)))
-    rows = linked(
+    return linked(
         rows_share.bind(
-            restore=restore,
-            restore_step=restorer(types.Tuple((_n, _n, _n, _n, types.uint64, kind))),
+            restore=restorer(types.Tuple(STEPS)),
+            restore_step=restorer(types.Tuple((*[_n] * 6, types.uint64, kind))),
             gather_inputs=minibatch.inputs_interface(dtype).call,
             gather_targets=minibatch.GATHER_TARGETS.call,
             forward_rows=backprop.forward(dtype).call,
             measure=minibatch.measure_interface(dtype).call,
             loss=losses.interface(dtype).call,
             backward_rows=backprop.backward(dtype).call,
-            T=T,
+            T=np.dtype(dtype).type,
         ),
         BODY,
     )
+
+
+@functools.cache
+def steps_kernel(dtype: str) -> Linked:
+    """`train_steps`, for calls from Python and from `train_networks`."""
+    kind = from_dtype(np.dtype(dtype))
+    T = np.dtype(dtype).type
+    restore = restorer(types.Tuple(STEPS))
+    rows = rows_of_batch(dtype)
     weights = linked(
         weights_share.bind(
             restore=restore,
@@ -316,8 +329,7 @@ def steps_kernel(dtype: str) -> Linked:
         DOWN=DOWN[dtype],
         SMALLEST=limits(dtype)[0],
     )
-    given = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS, _n, _n, _n)
-    return linked(bound, Interface(types.void(*given)), from_python=True)
+    return linked(bound, Interface(types.void(*STEPS, _n, _n, _n)), from_python=True)
 
 
 @functools.cache

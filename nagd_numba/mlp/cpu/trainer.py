@@ -29,6 +29,7 @@ from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, S
 from .microkernel import ROWS, tile
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
+TILES = 3  # of a thread's buffer
 
 
 class Trainer:
@@ -37,12 +38,21 @@ class Trainer:
     `params` and `vel` are changed in place; `vel` holds the states of the rule, one after the other.
     """
 
-    def __init__(self, spec: NetworkSpec, params: np.ndarray, vel: np.ndarray, data: Data, plan: Plan) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        params: np.ndarray,
+        vel: np.ndarray,
+        data: Data,
+        plan: Plan,
+        ranks: int = 1,
+        tiles: int = TILES,
+    ) -> None:
         self.spec, self.plan, self.data = spec, plan, data
         self.params, self.vel = params, vel
         self.networks = 0 if params.ndim == 1 else len(params)  # 0: one, and no first dimension
         rows = min(plan.batch, len(data.X))
-        flop = 6.0 * rows * spec.size
+        flop = 6.0 * rows * spec.size / ranks
         # One network's steps have threads of their own if they are long; many networks share the threads.
         parallel = threading_layer.parallel_allowed()
         if self.networks > 0:
@@ -52,7 +62,7 @@ class Trainer:
             forms = (True, False) if parallel and flop >= PARALLEL_FLOP else (False,)
             self.shares = numba.get_num_threads() if len(forms) > 1 else 1
         self._fused = plan.accumulate == 1 and plan.clip == np.inf
-        self._memory = Workspace(spec, rows, data.y, self.shares, self.networks > 0)
+        self._memory = Workspace(spec, rows, data.y, self.shares, self.networks > 0, tiles)
         self._autotuner = Autotuner(forms, flop * max(self.networks, 1) / self.shares / 2e10)
         self._samples = samples(data)
 
@@ -71,24 +81,8 @@ class Trainer:
         """
         many = self.networks > 0
         sums = np.zeros((self.networks, SUMS) if many else SUMS)
-        seeds = np.empty((self.networks, 1) if many else 1, np.uint64)
-        seeds[...] = np.reshape(seed, (-1, 1)) if many else seed
-        order = np.ascontiguousarray(order, np.int64)
-        scalars = self._scalars(hyper)
-        dims = self.spec.dims
-        arrays = {"params": self.params, "states": self.vel, "order": order, "scalars": scalars}
-        arrays |= {"sums": sums, "seed": seeds}
-        network = Network(
-            sizes=address(dims),
-            layers=len(dims) - 1,
-            size=self.spec.size,
-            rows=order.shape[-1],
-            **{name: address(x, many) for name, x in arrays.items()},
-        )
-        strides = {name: x.strides[0] if many else 0 for name, x in arrays.items()}
-        stride = Network(sizes=0, layers=0, size=0, rows=0, **strides)
-        batches = self._batches(first_step, scalars.shape[-1])
-        total = self.plan.steps(order.shape[-1])
+        network, stride, batches, kept = self._epoch(order, hyper, seed, first_step, sums)
+        total = self.plan.steps(network.rows)
         first = 0
         while first < total:
             parallel, count = self._autotuner.next(total - first)
@@ -109,7 +103,31 @@ class Trainer:
             first = last
             if on_call is not None:
                 on_call(first)
+        del kept
         return sums
+
+    def _epoch(
+        self, order: np.ndarray, hyper: np.ndarray, seed: Any, first_step: int, sums: np.ndarray
+    ) -> tuple[Network, Network, Batches, Any]:
+        """What an epoch's kernels are given, and the arrays that must outlive their calls."""
+        many = self.networks > 0
+        seeds = np.empty((self.networks, 1) if many else 1, np.uint64)
+        seeds[...] = np.reshape(seed, (-1, 1)) if many else seed
+        order = np.ascontiguousarray(order, np.int64)
+        scalars = self._scalars(hyper)
+        dims = self.spec.dims
+        arrays = {"params": self.params, "states": self.vel, "order": order, "scalars": scalars}
+        arrays |= {"sums": sums, "seed": seeds}
+        network = Network(
+            sizes=address(dims),
+            layers=len(dims) - 1,
+            size=self.spec.size,
+            rows=order.shape[-1],
+            **{name: address(x, many) for name, x in arrays.items()},
+        )
+        strides = {name: x.strides[0] if many else 0 for name, x in arrays.items()}
+        stride = Network(sizes=0, layers=0, size=0, rows=0, **strides)
+        return network, stride, self._batches(first_step, scalars.shape[-1]), arrays
 
     def _scalars(self, hyper: np.ndarray) -> np.ndarray:
         """The rule's constants for each update."""
@@ -159,10 +177,12 @@ class Workspace:
     For many networks each of `shares` threads has all of it, else each has a buffer and a panel of its own.
     """
 
-    def __init__(self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool) -> None:
+    def __init__(
+        self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool, tiles: int = TILES
+    ) -> None:
         hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
         columns = tile(spec.dtype_name).columns
-        buffer, panel = 3 * ROWS * columns, (max(*spec.sizes, rows) + ROWS) * columns
+        buffer, panel = tiles * ROWS * columns, (max(*spec.sizes, rows) + ROWS) * columns
         kinds = {"losses": np.float64, "measures": np.float64, "lanes": np.float64, "targets": targets.dtype}
         sizes = {
             "x": rows * spec.sizes[0],
@@ -232,8 +252,25 @@ def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None
     minibatch.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
 
 
-def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
-    """The sums of `train_kernels` over these rows, without dropout and penalty."""
+def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray, comm: Any = None) -> np.ndarray:
+    """The sums of `train_kernels` over these rows, without dropout and penalty.
+
+    With `comm` each of its ranks has a share of the rows; the sums are the same, to the last bit.
+    """
+    if comm is not None and comm.size > 1:
+        parts = -(-len(rows) // PART)
+        first, last = (k * parts // comm.size * PART for k in (comm.rank, comm.rank + 1))
+        results = np.concatenate(comm.all_gather_object(_results(spec, params, data, rows[first:last])))
+    else:
+        results = _results(spec, params, data, rows)
+    sums = results.sum(axis=0)
+    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
+    sums[LOSS] /= outputs
+    return np.asarray(sums)
+
+
+def _results(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray) -> np.ndarray:
+    """The sums of each part of these rows."""
     rows = np.ascontiguousarray(rows, np.int64)
     results = np.zeros((-(-len(rows) // PART), SUMS))
     flop = 2.0 * PART * spec.size
@@ -256,10 +293,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
             results=address(parts),
         )
         kernel(given_rows, given, functions, len(parts))
-    sums = results.sum(axis=0)
-    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums[LOSS] /= outputs
-    return sums
+    return results
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -89,6 +89,10 @@ class DeviceBackend:
             return np.zeros((*self.params.shape[:-1], 0), self.spec.dtype)
         return self._driver.download(self.vel.owner)
 
+    def not_finite(self) -> tuple[arguments.Element | None, arguments.Element | None]:
+        """The first elements of the parameters and of the states that are not finite."""
+        return arguments.bad_element(self.values()), arguments.bad_element(self.states())
+
     def restore(self, values: np.ndarray) -> None:
         """Make these the parameters."""
         self._driver.rewrite(self.params.owner, np.ascontiguousarray(values), self._stream)
