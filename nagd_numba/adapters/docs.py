@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
+def title(step: Callable[..., Any]) -> str:
+    """What a step is a step of: "Adam", "Nesterov's accelerated gradient"."""
+    return re.split("[,:.]", inspect.cleandoc(step.__doc__ or "").removeprefix("One step of "))[0]
+
+
 def formula(step: Callable[..., Any]) -> str:
     """What stands between the first line of a step's docstring and its parameters."""
     return _parts(step)[0]

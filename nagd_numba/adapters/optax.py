@@ -63,7 +63,7 @@ def _transformation(name: str, optimizer: Optimizer) -> Callable[..., optax.Grad
             return _make(name, optimizer, bound.arguments)
 
     text = _TRANSFORMATION.format(
-        title=_TITLES[name],
+        title=docs.title(optimizer.step),
         formula=docs.formula(optimizer.step),
         parameters=docs.parameters(optimizer.step, settings),
         name=name,
@@ -260,16 +260,7 @@ def _leaves(name: str, tree: Any) -> tuple[list[str], list[Any], Any]:
     return paths, leaves, treedef
 
 
-_TITLES = {
-    "nag": "Nesterov's accelerated gradient",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "nadam": "Nadam, Adam with Nesterov's momentum",
-    "lion": "Lion",
-    "rmsprop": "RMSProp",
-    "adagrad": "Adagrad",
-}
-_TRANSFORMATION = """{title}, as an `optax.GradientTransformation`.
+_TRANSFORMATION = """{title} as an `optax.GradientTransformation`.
 
 {formula}
 
@@ -364,3 +355,5 @@ fista_step = _step(OPTIMIZERS["fista"])
 lion_step = _step(OPTIMIZERS["lion"])
 rmsprop_step = _step(OPTIMIZERS["rmsprop"])
 adagrad_step = _step(OPTIMIZERS["adagrad"])
+for _optimizer in OPTIMIZERS.values():  # new in the registry
+    globals().setdefault(_optimizer.name, _step(_optimizer))

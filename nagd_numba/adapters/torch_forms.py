@@ -7,7 +7,6 @@ from the registry.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from ..kernels.jit import plain
 from ..optimizers import nadam
 from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
+from . import docs
 
 BETAS = ("beta1", "beta2")
 # The hyper-parameters of a rule by name, with `t = 1`, and its options; the settings of the step that they are made of
@@ -114,28 +114,19 @@ class Form:
     @cached_property
     def document(self) -> str:
         """The docstring of the class, made of the step's."""
-        text = inspect.getdoc(self.optimizer.step) or ""
-        summary, _, body = text.removeprefix("One step of ").partition("\n\n")
-        formula = body.partition("Parameters\n---")[0].strip("\n")
-        options = "".join(self._described(option, body) for option in self.options)
-        peer = f"`torch.optim.{self.peer}`" if self.peer else ""
-        exchange = f"  State dicts can be exchanged with {peer}." if peer else ""
+        step = self.optimizer.step
+        settings = {self.renamed.get(x, x): x for x in self.optimizer.settings}
+        options = docs.parameters(step, [x for option in self.options for x in (settings.get(option, option), *BETAS)])
+        for option, name in settings.items():
+            options = options.replace(f"{name} :", f"{option} :")
+        exchange = f"  State dicts can be exchanged with `torch.optim.{self.peer}`." if self.peer else ""
         return _DOCUMENT.format(
-            rule=re.split("[,:.]", summary)[0],
-            formula=formula,
-            options=options,
+            rule=docs.title(step),
+            formula=docs.formula(step),
+            options=options.replace(", ".join(BETAS) + " : float", "betas : (float, float)"),
             exchange=exchange,
             name=self.name,
         )
-
-    def _described(self, option: str, body: str) -> str:
-        """The entry of an option in the step's docstring."""
-        settings = {self.renamed.get(x, x): x for x in self.optimizer.settings} | {"betas": ", ".join(BETAS)}
-        entries = re.findall(r"^([\w, ]+) : (.*)\n((?: {4}.*\n)+)", body, flags=re.MULTILINE)
-        for names, kind, text in entries:
-            if settings[option] == names or settings[option] in names.split(", "):
-                return f"{option} : {'(float, float)' if option == 'betas' else kind}\n{text}"
-        return ""
 
 
 def arguments(optimizer: Optimizer, settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -171,7 +162,8 @@ params : iterable of torch.Tensor or dict
     Tensors, or parameter groups with options of their own, as for every optimizer of PyTorch; modified in place by
     `step`.  On the CPU float32, float64, complex64 or complex128 of any strides; on CUDA float32, float64, and with
     float32 states float16 and bfloat16.
-{options}guard : nagd_numba.Guard, optional
+{options}
+guard : nagd_numba.Guard, optional
     Clips the gradients of a group, divides them by a loss scale, watches over those that are not finite.
 
 Raises

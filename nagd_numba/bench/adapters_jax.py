@@ -20,6 +20,12 @@ FORMS = ("jit", "scan")
 MOST_STEPS = 1_000  # of a scan
 ELEMENTS = 100_000_000  # of all steps of a scan together
 
+PROGRAMS = {f"{n:,} in {form}": (form, n) for form in FORMS for n in (1_000, 100_000, 10_000_000)}
+CASES = [
+    {"framework": "JAX", "rule": "NAG", "parameters": parameters}
+    for parameters in (list(PROGRAMS)[:1] if timing.QUICK else PROGRAMS)
+]
+
 Update = Callable[[Any, Any, Any], tuple[Any, Any]]  # params, state, gradient -> params, state
 
 
@@ -87,22 +93,13 @@ class Program:
         self.params.block_until_ready()
 
 
-def measure(form: str, n: int, dtype: str = "float32", rounds: int = timing.ROUNDS) -> Seconds:
-    """Seconds a step of each contender, in a program of this form; raises `Missing` without JAX and optax."""
+def measure(case: dict[str, Any], rounds: int) -> Seconds:
+    """Seconds a step of each contender, in a program of JAX; raises `Missing` without JAX and optax."""
     try:
-        import jax
+        import jax  # noqa: F401
         import optax  # noqa: F401
     except ImportError as error:
         raise Missing(f"{error.name} is not installed") from None
-    if dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    arrays = vectors(n, dtype)
+    form, n = PROGRAMS[case["parameters"]]
+    arrays = vectors(n, "float32")
     return timing.interleaved({name: Program(form, arrays, *make()) for name, make in CONTENDERS.items()}, rounds)
-
-
-if __name__ == "__main__":
-    for form in FORMS:
-        for n in (1_000, 100_000, 10_000_000):
-            seconds = measure(form, n, rounds=timing.FEW_ROUNDS)
-            ratios = {name: round(timing.ratio(seconds, name, "ours"), 2) for name in seconds if name != "ours"}
-            print(f"{form}, n = {n:,}: ours {np.median(seconds['ours']) * 1e6:.2f} us; times as long: {ratios}")

@@ -19,7 +19,7 @@ COLUMNS = {  # contenders with a column of their own, in order
     "training": ("JAX", "torch", "scikit-learn"),
     "networks": ("one by one",),
     "prediction": ("NumPy", "torch", "scikit-learn"),
-    "adapters": ("torch fused", "torch foreach"),
+    "adapters": ("torch fused", "torch foreach", "optax", "ours, transformation"),
     "limits": (),
 }
 NOTES = {
@@ -28,7 +28,8 @@ NOTES = {
     "peer the fastest of its forms (threads, kinds of its optimizer).",
     "networks": "seconds for each network, trained as above.",
     "prediction": "",
-    "adapters": "the parameters of whole networks, in one call of the framework's optimizer.",
+    "adapters": "PyTorch: the parameters of whole networks. JAX: so many elements, in a call of jit for each step, or in "
+    "a scan.",
     "limits": "",
 }
 LEGEND = "Columns of others: how many times as long as ours they take; above 1, ours is faster."

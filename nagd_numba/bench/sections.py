@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import adapters_torch, digits, memory, steps, timing
+from . import adapters_jax, adapters_torch, digits, memory, steps, timing
 from . import training as training_of
 from .inference import PREDICTORS
 from .machine import Others
@@ -22,7 +22,7 @@ STEP_ROUNDS = 7
 CASES: tuple[tuple[int, int], ...] = ((32, 32), (32, 128), (256, 128), (256, 1024))  # batch, hidden
 NETWORKS: tuple[tuple[int, int, int], ...] = ((32, 32, 16), (32, 128, 16))  # batch, hidden, networks
 ROWS: tuple[int, ...] = (1, 10_000)  # to predict at once
-ADAPTERS: tuple[Any, ...] = (adapters_torch,)  # each with CASES, and measure(case, rounds)
+ADAPTERS: tuple[Any, ...] = (adapters_torch, adapters_jax)  # each with CASES, and measure(case, rounds)
 if timing.QUICK:
     SIZES, CASES, NETWORKS, ROWS = SIZES[:2], CASES[:1], NETWORKS[:1], ROWS[:1]
 

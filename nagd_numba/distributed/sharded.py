@@ -260,7 +260,7 @@ class ShardedStep(Saved):
                 self.optimizer.step(self._flat[start:stop], total, *states, **settings)
             under_way.extend(self._exchange.send_params(self._flat, bucket))
 
-        done = self._exchange.gradients(grads, by, ready, use)
+        done: bool = self._exchange.gradients(grads, by, ready, use)
         self.comm.wait(under_way)
         return done
 

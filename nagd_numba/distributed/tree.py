@@ -143,7 +143,8 @@ class Tree:
         """The value of the root from those of all leaves, rows of a matrix."""
         out = np.empty((1, leaves.shape[1]), leaves.dtype)
         _run(_program([(i, i + 1) for i in range(self.micro_batches)], self.micro_batches), leaves, out)
-        return out[0]
+        root: np.ndarray = out[0]
+        return root
 
     def combine(self, pieces: np.ndarray, out: np.ndarray) -> None:
         """The value of the root.

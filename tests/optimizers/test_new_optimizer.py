@@ -99,6 +99,26 @@ print("everywhere")
 """
 
 
+PYTORCH = """
+import torch
+from nagd_numba.adapters.torch import Lion, Tiger
+
+x, y = (torch.nn.Parameter(torch.linspace(-1, 1, 50)) for _ in range(2))
+for p, make in ((x, Lion), (y, Tiger)):
+    p.grad = torch.ones(50)
+    make([p], lr=0.1, weight_decay=0.5).step()
+assert torch.equal(x, y) and "Tiger as a `torch.optim.Optimizer`" in Tiger.__doc__
+"""
+
+JAX = """
+import jax.numpy as jnp
+from nagd_numba.adapters.optax import lion_step, tiger_step
+
+given = jnp.linspace(-1, 1, 50), jnp.ones(50), jnp.zeros(50)
+assert all((x == y).all() for x, y in zip(lion_step(*given), tiger_step(*given)))
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Run Python with a copy of the package in which one file and one line are new."""
@@ -129,6 +149,14 @@ def run(tmp_path_factory):
 
 def test_everywhere(run):
     assert "everywhere" in run("-c", EVERYWHERE)
+
+
+@pytest.mark.parametrize(("code", "needed"), [(PYTORCH, ["torch"]), (JAX, ["jax", "optax"])], ids=["PyTorch", "JAX"])
+def test_in_a_framework(run, code, needed):
+    for name in needed:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    run("-c", code)
 
 
 def test_the_common_tests_take_it_up(run):
