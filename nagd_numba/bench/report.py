@@ -28,7 +28,7 @@ NOTES = {
     "peer the fastest of its forms (threads, kinds of its optimizer).",
     "networks": "seconds for each network, trained as above.",
     "prediction": "",
-    "adapters": "PyTorch: the parameters of whole networks. JAX: so many elements, in a call of jit for each step, or in "
+    "adapters": "PyTorch: the parameters of whole networks. JAX: so many elements, in a call of jit for each step or in "
     "a scan.",
     "limits": "",
 }

@@ -127,27 +127,6 @@ def _pointer_at_python(address, kind):
     return address
 
 
-def _each_at(typingctx, places, k, stride, size, kind, count):
-    if not (isinstance(kind, types.NumberClass) and isinstance(count, types.IntegerLiteral)):
-        raise TypingError(f"a type of numbers and a constant are needed, got {kind} and {count}")
-    made = types.UniTuple(types.CPointer(kind.dtype), count.literal_value)
-
-    def build(context, builder, signature, operands):
-        base, first, step, *_ = operands
-        parts = []
-        for row in range(made.count):
-            at = builder.gep(base, [builder.add(first, builder.mul(step, ir.Constant(ir.IntType(64), row)))])
-            parts.append(builder.inttoptr(builder.load(at), context.get_value_type(made.dtype)))
-        return context.make_tuple(builder, made, parts)
-
-    return made(places, types.int64, types.int64, types.int64, kind, count), build
-
-
-def _each_at_python(places, k, stride, size, kind, count):
-    memory = np.ctypeslib.as_ctypes_type(kind) * int(size)
-    return tuple(np.frombuffer(memory.from_address(int(places[k + row * stride])), kind) for row in range(count))
-
-
 def _keep_alive(typingctx, *arrays):
     def build(context, builder, signature, operands):
         return context.get_dummy_value()
@@ -381,9 +360,6 @@ lengths = _operation(_lengths, _lengths_python)
 as_integer = _operation(_as_integer, _as_integer_python)
 pointer_at = _operation(_pointer_at, _pointer_at_python)
 shifted = _operation(_shifted, _shifted_python)
-# each_at(places, k, stride, size, np.float32, count): pointers to the `size` numbers that lie at each of the addresses
-# places[k], places[k + stride], ...; the count is a constant
-each_at = _operation(_each_at, _each_at_python, literal=True)
 # keep_alive(arrays...): Numba frees an array after its last use, and a use of its pointer is none
 keep_alive = _operation(_keep_alive, _keep_alive_python)
 # row(address, k, stride): the address of row k of a matrix whose rows are `stride` bytes apart

@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import config, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop
-from .jit import inlined, kernel
+from .jit import inlined, kernel, python_callable
 from .linking import Linked, linked
 from .parallel import BODY, in_parallel, one_after_another, parallel_for
-from .pointers import each_at, pointer, restorer, spill
+from .pointers import pointer, restorer, spill
 from .rule import Rule
 from .template import template
 
@@ -104,6 +107,32 @@ def share_of_segments(loop, restore, T, ARRAYS):
             k += 1
 
     return share_of_segments
+
+
+def _each_at(typingctx, places, k, stride, size, kind, count):
+    if not (isinstance(kind, types.NumberClass) and isinstance(count, types.IntegerLiteral)):
+        raise TypingError(f"a type of numbers and a constant are needed, got {kind} and {count}")
+    made = types.UniTuple(types.CPointer(kind.dtype), count.literal_value)
+
+    def build(context, builder, signature, operands):
+        base, first, step, *_ = operands
+        parts = []
+        for row in range(made.count):
+            at = builder.gep(base, [builder.add(first, builder.mul(step, ir.Constant(ir.IntType(64), row)))])
+            parts.append(builder.inttoptr(builder.load(at), context.get_value_type(made.dtype)))
+        return context.make_tuple(builder, made, parts)
+
+    return made(places, types.int64, types.int64, types.int64, kind, count), build
+
+
+def _each_at_python(places, k, stride, size, kind, count):
+    memory = np.ctypeslib.as_ctypes_type(kind) * int(size)
+    return tuple(np.frombuffer(memory.from_address(int(places[k + row * stride])), kind) for row in range(count))
+
+
+# each_at(places, k, stride, size, np.float32, count): pointers to the `size` numbers that lie at each of the addresses
+# places[k], places[k + stride], ...; the count is a constant
+each_at = python_callable(intrinsic(prefer_literal=True)(_each_at), _each_at_python)
 
 
 @inlined
