@@ -23,19 +23,7 @@ from tests.helpers.checkpoints import arrays, run, without_times
 from tests.helpers.ranks import ENVIRONMENT, MPIEXEC, SECONDS, require_mpi
 
 processes = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled kernels, in many processes")
-OPTIONS = (
-    "--device",
-    "cpu",
-    "--hidden",
-    "16",
-    "--epochs",
-    "4",
-    "--methods",
-    "nag,adam",
-    "--l2",
-    "0.001",
-    "--reproducible",
-)
+OPTIONS = ("--device", "cpu", "--hidden", "16", "--epochs", "4", "--methods", "nag,adam", "--reproducible")
 LAUNCHED = [name for names in launched._SIZES.items() for name in names]
 
 

@@ -47,21 +47,26 @@ def leaves_product(multiply, fetch, put, T, COLUMNS, TILE):
             for i in range(first, last, ROWS):
                 height, corner, depth = min(ROWS, last - i), start + i * columns + j, 0
                 for m in range(count):
-                    here = shifted(buffer, depth * TILE)
                     begin, end = bounds[m], bounds[m + 1]
+                    # A right part of one chain: the product adds it to the left part, with the same rounding.
+                    joined = np.int64(merges[m] > 0 and begin < end <= begin + BLOCK)
+                    depth -= joined
+                    here = shifted(buffer, depth * TILE)
                     if begin == end:
                         for e in range(TILE):
                             here[e] = T(0)
                     for k in range(begin, end, BLOCK):
                         terms, line = min(BLOCK, end - k), source_start + k * pitch
                         at = a_start + i + k * a_pitch
-                        multiply(a, at, a_pitch, source, line, pitch, terms, height, width, here, k == begin)
+                        multiply(
+                            a, at, a_pitch, source, line, pitch, terms, height, width, here, k == begin and joined == 0
+                        )
                     if m == 0 and l2 != 0:
                         fetch(params, corner, columns, height, width, here, 1)
                         for e in range(TILE):
                             here[e] = penalised(here[e], here[TILE + e], l2, True)
                     depth += 1
-                    for _ in range(merges[m]):
+                    for _ in range(merges[m] - joined):
                         depth -= 1
                         left, right = shifted(buffer, (depth - 1) * TILE), shifted(buffer, depth * TILE)
                         for e in range(TILE):
