@@ -28,8 +28,8 @@ NOTES = {
     "peer the fastest of its forms (threads, kinds of its optimizer).",
     "networks": "seconds for each network, trained as above.",
     "prediction": "",
-    "adapters": "PyTorch: the parameters of whole networks. JAX: so many elements, in a call of jit for each step or in "
-    "a scan.",
+    "adapters": "PyTorch: the parameters of whole networks. JAX: so many elements, in a call of jit for each step or "
+    "in a scan.",
     "limits": "",
 }
 LEGEND = "Columns of others: how many times as long as ours they take; above 1, ours is faster."
