@@ -41,7 +41,8 @@ class Steps(keras_copies.Steps):
     ) -> Callable[[], None]:
         """What steps the variables, to be called; everything is checked before this returns."""
         if in_stateless_scope():  # the variables stand for tensors of the caller, which are his
-            return super().ready(variables, states, grads, settings, learning_rate, iterations)
+            run: Callable[[], None] = super().ready(variables, states, grads, settings, learning_rate, iterations)
+            return run
         rate, steps = (float(getattr(x, "_value", x)) for x in (learning_rate, iterations))
         first = settings(rate, 1, math)  # what does not change from step to step is checked once
         if first != self._first:

@@ -92,7 +92,7 @@ class Fused(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as PyTorch's class of the same rule would give and take it."""
-        made = super().state_dict()
+        made: dict[str, Any] = super().state_dict()
         groups = {k: group for group in made["param_groups"] for k in group["params"]}
         for k, own in made["state"].items():
             if k in groups and "step" in own:  # one tensor counts for many parameters: here each has its own
