@@ -41,8 +41,7 @@ class Steps(keras_copies.Steps):
     ) -> Callable[[], None]:
         """What steps the variables, to be called; everything is checked before this returns."""
         if in_stateless_scope():  # the variables stand for tensors of the caller, which are his
-            run: Callable[[], None] = super().ready(variables, states, grads, settings, learning_rate, iterations)
-            return run
+            return super().ready(variables, states, grads, settings, learning_rate, iterations)
         rate, steps = (float(getattr(x, "_value", x)) for x in (learning_rate, iterations))
         first = settings(rate, 1, math)  # what does not change from step to step is checked once
         if first != self._first:
@@ -59,7 +58,8 @@ class Steps(keras_copies.Steps):
             for g, p, variable in zip(grads, tensors[0], variables, strict=True)
         ]
         self._take(tensors, fit)
-        return self._run
+        run: Callable[[], None] = self._run
+        return run
 
     def _take(self, tensors: list[list[Tensor]], grads: list[Tensor]) -> None:
         """Check the gradients and keep them; look at all tensors anew where they are not those of the last step."""
