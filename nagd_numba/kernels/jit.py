@@ -35,7 +35,7 @@ from . import cache
 from .interrupts import interrupts_wait
 
 PACKAGE = Path(__file__).parent.parent
-SOURCES = ("kernels", "optimizers", "mlp", "minimizer", "c", "adapters")  # the folders that decide the code of kernels
+SOURCES = ("kernels", "optimizers", "mlp", "minimizer", "c")  # the folders that decide the code of kernels
 
 _settings: Any = config  # numba's types do not list its settings
 SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # numba.cuda runs kernels in Python: NUMBA_ENABLE_CUDASIM=1
