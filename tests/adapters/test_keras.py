@@ -55,8 +55,16 @@ def failures(backend, names):
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
+SLOWEST = ("jax", "library")
+
+
 def each(table):
-    return [pytest.param(backend, name, id=f"{backend}-{name}") for backend, names in table.items() for name in names]
+    """The checks of a table; that of every rule compiled for JAX takes half a minute."""
+    return [
+        pytest.param(backend, name, id=f"{backend}-{name}", marks=[pytest.mark.slow] * ((backend, name) == SLOWEST))
+        for backend, names in table.items()
+        for name in names
+    ]
 
 
 @pytest.mark.parametrize(("backend", "name"), each(QUICK))

@@ -8,9 +8,8 @@ pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 pytest.importorskip("expecttest", reason="expecttest is not installed, which PyTorch's tests need")
 
 import torch
-from torch.testing._internal.common_optimizers import OptimizerErrorEnum
 
-from tests.helpers.torch_infos import INFOS
+from tests.helpers.torch_infos import INFOS, OptimizerErrorEnum
 from tests.helpers.torch_networks import assert_same_tensors
 
 infos = pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)

@@ -25,8 +25,8 @@ def digests(ranks, *arguments):
     ("ranks", "arguments"),
     [
         (3, ()),
-        *(pytest.param(n, (), marks=pytest.mark.ci) for n in (1, 2, 8)),
-        pytest.param(4, ("all",), marks=pytest.mark.ci),
+        *(pytest.param(n, (), marks=pytest.mark.slow if n == 8 else pytest.mark.ci) for n in (1, 2, 8)),
+        pytest.param(4, ("all",), marks=pytest.mark.slow),
     ],
 )
 def test_every_rule_has_the_bits_of_one_process(ranks, arguments):

@@ -2,9 +2,16 @@
 
 import inspect
 
-from torch.testing._internal import common_optimizers as common
+import hypothesis
 
 from nagd_numba.adapters import torch as ours
+
+own_profile = hypothesis.settings.default
+from torch.testing._internal import common_optimizers as common  # noqa: E402  (which loads a profile of PyTorch's)
+
+hypothesis.settings.register_profile("own", own_profile)
+hypothesis.settings.load_profile("own")
+OptimizerErrorEnum = common.OptimizerErrorEnum
 
 # Inputs of PyTorch's tests that every class refuses itself: what ours say instead.
 MESSAGES = {

@@ -162,7 +162,7 @@ FIRST = {"omp": ("step", "problems"), "tbb": ("step",), "workqueue": ("step",)}
 @pytest.mark.parametrize(
     ("case", "layer"),
     [
-        pytest.param(case, layer, id=f"{case}-{layer}", marks=() if case in FIRST[layer] else pytest.mark.ci)
+        pytest.param(case, layer, id=f"{case}-{layer}", marks=() if case in FIRST[layer] else pytest.mark.slow)
         for layer in LAYERS
         for case in CASES
         if (case, layer) != ("shapes-in-nested-loops", "workqueue")  # which has no nested loops

@@ -82,7 +82,9 @@ def test_many_networks(loss):
 
 
 @pytest.mark.skipif(JIT_OFF, reason="nothing is compiled with the JIT off")
-@pytest.mark.parametrize("limit", [227 << 10, 0], ids=["persistent", "multi_launch"])
+@pytest.mark.parametrize(
+    "limit", [pytest.param(227 << 10, id="persistent", marks=pytest.mark.slow), pytest.param(0, id="multi_launch")]
+)
 @losses
 def test_a_device_has_the_same_bits(loss, limit):
     from tests.helpers import fake_driver

@@ -48,7 +48,7 @@ def assert_same_course(limit, net, X, y, order="forward", **keywords):
 
 
 @paths
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(
     sizes=st.lists(st.sampled_from([1, 3, 10, 33, 70]), min_size=2, max_size=4),
     rows=st.integers(1, 50),
