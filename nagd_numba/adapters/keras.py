@@ -24,7 +24,6 @@ from ..optimizers.nesterov import Convention
 from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
 from .keras_copies import Steps
-from .torch_forms import arguments
 
 __all__ = ["NAG", "Adam", "AdamW", "Fused", "Lion", "Nadam"]
 
@@ -54,17 +53,14 @@ class Fused(keras.optimizers.Optimizer):
         self._defaults = {x: defaults[x] for x in self.rule.settings}
         self._steps = _Steps(self.rule)
         with validation.prefixed(type(self).__name__):
-            arguments(self.rule, self._settings(learning_rate if isinstance(learning_rate, float) else 0.0, 1))
+            self.rule.arguments(self._settings(learning_rate if isinstance(learning_rate, float) else 0.0, 1))
 
     def _settings(self, learning_rate: Any, t: Any, functions: Any = math) -> dict[str, Any]:
         """The settings of the step of the library; `functions` is what has sqrt and expm1 for `t`."""
         made = {**self._defaults, **{x: getattr(self, name) for name, x in self.options.items()}, "lr": learning_rate}
-        for name, other in self.rule.follows.items():
-            if made[name] is None:
-                made[name] = made[other]
         if "t" in made:
             made["t"] = t
-        return made
+        return self.rule.filled(made)
 
     def build(self, variables: list[Any]) -> None:
         """Make the states of these variables: zeros of their shape and dtype.
@@ -184,8 +180,25 @@ class NAG(Fused):
         )
 
 
+class _Averages(Fused):
+    """Those with averages of the gradient and of its square."""
+
+    options: ClassVar = {"beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"}
+    columns = ("momentum", "velocity")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(learning_rate, keywords, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+
+
 @_serializable
-class Adam(Fused):
+class Adam(_Averages):
     """Adam as Keras has it, as a `keras.optimizers.Optimizer`.
 
     With the gradient `g` at the variables `p`, in step `t`, counted from 1:
@@ -227,18 +240,6 @@ class Adam(Fused):
     """
 
     rule = OPTIMIZERS["adam"]
-    options: ClassVar = {"beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"}
-    columns = ("momentum", "velocity")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(learning_rate, keywords, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
     def _settings(self, learning_rate: Any, t: Any, functions: Any = math) -> dict[str, Any]:
         made = super()._settings(learning_rate, t, functions)
@@ -282,7 +283,7 @@ class AdamW(Adam):
 
 
 @_serializable
-class Nadam(Fused):
+class Nadam(_Averages):
     """Nadam as Keras has it, Adam with Nesterov's momentum, as a `keras.optimizers.Optimizer`.
 
     With the gradient `g` at the variables `p`, in step `t`, counted from 1:
@@ -319,18 +320,6 @@ class Nadam(Fused):
     """
 
     rule = OPTIMIZERS["nadam"]
-    options = Adam.options
-    columns = Adam.columns
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(learning_rate, keywords, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
     def _settings(self, learning_rate: Any, t: Any, functions: Any = math) -> dict[str, Any]:
         return {**super()._settings(learning_rate, t, functions), "variant": "keras"}

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from ..optimizers.optimizer import Optimizer
-from .torch_forms import arguments
 
 Settings = Callable[..., dict[str, Any]]  # what makes the settings of a step of (learning rate, t, functions)
 
@@ -35,7 +34,7 @@ class Steps:
         `states` has a list of variables for each state of the rule; `iterations` is the number of steps so far.
         """
         given = settings(number(learning_rate), 1 + int(number(iterations)), math)
-        arguments(self.optimizer, given)
+        self.optimizer.arguments(given)
         grads = list(map(fitting, grads, variables))
 
         def run() -> None:

@@ -13,7 +13,6 @@ import keras
 from ..optimizers.optimizer import Optimizer
 from . import keras_copies, optax
 from .keras_copies import Settings, assign, fitting
-from .torch_forms import arguments
 
 
 class Steps(keras_copies.Steps):
@@ -35,7 +34,7 @@ class Steps(keras_copies.Steps):
         """What steps the variables, to be called; what is known while JAX traces is checked before."""
         rate, steps = map(keras.ops.convert_to_tensor, (learning_rate, iterations))
         traced = isinstance(rate, jax.core.Tracer)
-        arguments(self.optimizer, settings(0.0 if traced else float(rate), 1, math))
+        self.optimizer.arguments(settings(0.0 if traced else float(rate), 1, math))
         given = settings(rate, steps + 1, jnp)
         grads = list(map(fitting, grads, variables))
 

@@ -17,7 +17,6 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from . import keras_copies
 from .keras_copies import Settings, assign, fitting, number, stepped
-from .torch_forms import arguments
 
 
 class Steps(keras_copies.Steps):
@@ -41,14 +40,14 @@ class Steps(keras_copies.Steps):
                 "TensorFlow"
             )
         known = number(learning_rate) if tf.executing_eagerly() else 0.0
-        arguments(self.optimizer, settings(known, 1, math))
+        self.optimizer.arguments(settings(known, 1, math))
         dense = [tf.convert_to_tensor(g) for g in map(fitting, grads, variables)]
         columns = (variables, *states)
         count = len(variables)
 
         def step(rate: Any, steps: Any, *arrays: Any) -> list[Any]:
             given = settings(float(rate), 1 + int(steps), math)
-            arguments(self.optimizer, given)
+            self.optimizer.arguments(given)
             made = [list(map(np.array, arrays[k : k + count])) for k in range(0, len(columns) * count, count)]
             stepped(self.optimizer, made, list(arrays[len(columns) * count :]), given)
             return [x for column in made for x in column]

@@ -14,7 +14,7 @@ from ..kernels import segments
 from ..optimizers.optimizer import Optimizer
 from . import keras_copies
 from .keras_copies import Settings, fitting
-from .torch_forms import Arguments, Form, arguments
+from .torch_forms import Arguments, Form
 from .torch_plan import Call, joined, same
 from .torch_vectors import Moved
 
@@ -45,7 +45,7 @@ class Steps(keras_copies.Steps):
         rate, steps = (float(getattr(x, "_value", x)) for x in (learning_rate, iterations))
         first = settings(rate, 1, math)  # what does not change from step to step is checked once
         if first != self._first:
-            self._checked = arguments(self.optimizer, first)
+            self._checked = self.optimizer.arguments(first)
             self._first = first
         given = settings(rate, 1 + int(steps), math)
         hyper, options = self._checked

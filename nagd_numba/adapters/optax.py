@@ -167,13 +167,12 @@ def _is_zero(x: Any) -> bool:
 def _hyper(optimizer: Optimizer, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The hyper-parameters of the rule: floats, and arrays where they are known only when the program runs."""
     made: dict[str, Any] = {}
+    settings = optimizer.filled(settings)
     for name in optimizer.rule.hyper:
         if name in optimizer.choices:
             made[name] = float(optimizer.choice(name, settings[name]))
             continue
         x = settings.get(name)
-        if x is None:
-            x = settings[optimizer.follows[name]] if name in optimizer.follows else x
         known = [y for other, y in made.items() if settings.get(other) is x]
         made[name] = known[0] if known else _number(optimizer.rule, name, x)
     return made

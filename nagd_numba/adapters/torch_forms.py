@@ -23,8 +23,6 @@ BETAS = ("beta1", "beta2")
 # The hyper-parameters of a rule by name, with `t = 1`, and its options; the settings of the step that they are made of
 Arguments = tuple[tuple[dict[str, Any], tuple[Any, ...]], dict[str, Any]]
 
-_FLOAT = validation.DTYPES[0]
-
 
 @dataclass(frozen=True)
 class Form:
@@ -85,10 +83,7 @@ class Form:
                 made[name] = group[self.renamed.get(name, name)]
             if self.optimizer.is_number(name) and name in made and made[name].__class__ is not float:
                 made[name] = _number(name, made[name])
-        for name, other in self.optimizer.follows.items():
-            if made[name] is None:
-                made[name] = made[other]
-        return made
+        return self.optimizer.filled(made)
 
     def checked(self, group: Mapping[str, Any]) -> Arguments:
         """What the options of a parameter group are for the rule; raises for one that is out of its range."""
@@ -103,7 +98,7 @@ class Form:
                         f"{self.peer}"
                     )
             settings = self._settings(group)
-            return arguments(self.optimizer, settings), settings
+            return self.optimizer.arguments(settings), settings
 
     def peer_state(self, group: Mapping[str, Any], t: float) -> dict[str, float]:
         """What the peer keeps in the state and this rule computes anew, after step `t`."""
@@ -127,20 +122,6 @@ class Form:
             exchange=exchange,
             name=self.name,
         )
-
-
-def arguments(optimizer: Optimizer, settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """The hyper-parameters of a rule by name, and its options, of the settings of the step; raises for unfit ones.
-
-    A `t` that is not among the settings is 1.
-    """
-    rule = optimizer.rule
-    hyper = {x: settings.get("t", 1.0) if x == "t" else settings[x] for x in rule.hyper}
-    hyper |= {x: optimizer.choice(x, settings[x]) for x in optimizer.choices if x in hyper}
-    zero = optimizer.branch is not None and hyper[optimizer.branch] == 0
-    options = optimizer.options({x: settings[x] for x in optimizer.fixed}, zero)
-    rule.scalars(validation.hyper_parameters(hyper, _FLOAT, rule.range_of), _FLOAT, options)
-    return hyper, options
 
 
 def _number(name: str, x: Any) -> float | None:

@@ -121,6 +121,24 @@ class Optimizer:
                 made.append(checked.get(name, values[0]))
         return tuple(made)
 
+    def filled(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a step, with those that are None and follow another equal to it."""
+        others = {name: settings[other] for name, other in self.follows.items() if settings[name] is None}
+        return {**settings, **others}
+
+    def arguments(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+        """The hyper-parameters of the rule by name, and its options, of filled settings; raises for unfit ones.
+
+        A `t` that is not among the settings is 1.
+        """
+        rule, dtype = self.rule, validation.DTYPES[0]
+        hyper = {x: settings.get("t", 1.0) if x == "t" else settings[x] for x in rule.hyper}
+        hyper |= {x: self.choice(x, settings[x]) for x in self.choices if x in hyper}
+        zero = self.branch is not None and hyper[self.branch] == 0
+        options = self.options({x: settings[x] for x in self.fixed}, zero)
+        rule.scalars(validation.hyper_parameters(hyper, dtype, rule.range_of), dtype, options)
+        return hyper, options
+
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
         """The number of every name of every choice."""
