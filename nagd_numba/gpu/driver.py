@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import target
 from .compiler import Kernel, entry
 
 _loading = threading.Lock()
@@ -26,18 +27,7 @@ class Driver:
     @functools.cache  # noqa: B019  (one driver lives as long as the process)
     def why_not(self) -> str | None:
         """Why no kernel can run here, or None."""
-        try:
-            from numba import cuda
-        except ImportError as error:
-            return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
-        try:
-            if cuda.is_available() and len(cuda.gpus) > 0:
-                return None
-            problem: Any = cuda.cuda_error()
-        except Exception as error:  # the driver reports its troubles in many types
-            problem = error
-        detail = " ".join(str(problem).split()) if problem is not None else "the driver lists no device"
-        return f"CUDA is not available: looked for the NVIDIA driver (libcuda) and a device; {detail}"
+        return target.why_unavailable()
 
     @functools.cache  # noqa: B019
     def _device(self, device: int) -> Any:
@@ -123,7 +113,7 @@ class Driver:
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any, device: int) -> Any:
         """A new device array of Numba's."""
-        from numba import cuda
+        from .target import cuda
 
         with cuda.gpus[device]:
             try:
@@ -134,7 +124,7 @@ class Driver:
 
     def upload(self, x: np.ndarray, device: int) -> Any:
         """A copy on a device."""
-        from numba import cuda
+        from .target import cuda
 
         with cuda.gpus[device]:
             return cuda.to_device(np.ascontiguousarray(x))

@@ -217,6 +217,6 @@ def _host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
 
 
 def _gpu() -> Any:
-    from ..gpu import launch  # imports numba.cuda
+    from ..gpu import launch
 
     return launch
