@@ -7,6 +7,7 @@ import struct
 import traceback
 
 from .. import emulator
+from ..emulator.memory import state
 from . import devices
 from .cubin import BadImage, Cubin, length
 from .errors import CudaError
@@ -185,14 +186,16 @@ class Failure(Exception):
         self.code = code
 
 
-def emulate(kernel, grid, block, arguments, shared, random):
+def emulate(kernel, grid, block, arguments, shared, random, space):
     """Run it; returns its footprint."""
     order = random.choice(("forward", "reverse", "random"))
     try:
         touched = kernel(*(grid, block, *arguments), shared_bytes=shared, order=order, seed=random.randrange(1 << 30))
     except emulator.BadAccess as error:
         code = "MISALIGNED_ADDRESS" if str(error).startswith("misaligned") else "ILLEGAL_ADDRESS"
-        raise Failure(code, f"{kernel.name}: {error}") from error
+        there = space.at(int(state.wide("address")[0]))
+        gone = f"; that is {there}" if there is not None and not there.live else ""
+        raise Failure(code, f"{kernel.name}: {error}{gone}") from error
     except emulator.Divergence as error:
         raise Failure("LAUNCH_FAILED", f"{kernel.name}: {error}") from error
     except Exception as error:

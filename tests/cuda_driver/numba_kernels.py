@@ -11,7 +11,7 @@ def watch(programs):
     def get_cubin(self, cc=None):
         cubin = original(self, cc)
         texts = self.llvm_strs
-        programs.add(bytes(cubin.code), lambda name: emulator.Kernel(texts, name, None))
+        programs.add(bytes(cubin.code), lambda name: emulator.Kernel(texts, name, ()))
         return cubin
 
     CUDACodeLibrary.get_cubin = get_cubin

@@ -37,9 +37,9 @@ def pytest_configure(config):
     start()
 
 
-def run(file, marks="not slow and not ci"):
-    """Run the tests of a file in a process of their own, with a device."""
-    pytest_plugin.run(file, marks, plugin=__name__)
+def run(*files, marks="not slow and not ci"):
+    """Run the tests of files in a process of their own, with a device."""
+    pytest_plugin.run(*files, marks=marks, plugin=__name__)
 
 
 def main(arguments):

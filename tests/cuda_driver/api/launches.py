@@ -13,9 +13,11 @@ ATTRIBUTE_IGNORE = 0
 
 
 def _load(machine, out, image, context):
+    """Load machine code, of a module for a context, of a library (None) for all."""
     cubin = read_image(machine.library, image)
-    if context is not None:
-        _check_architecture(machine, cubin, context)
+    where = context or (machine.current() if machine.stack else None)
+    if where is not None:
+        _check_architecture(machine, cubin, where)
     put_handle(out, machine.new(Module, cubin, context).handle)
 
 
@@ -57,7 +59,7 @@ def module_function(machine, out, module, name):
 
 @call("cuLibraryLoadData", "qqqquqqu", context=False, unsafe=True)
 def load_library(machine, out, image, jit, jit_values, jit_count, options, option_values, count):
-    _load(machine, out, image, machine.current() if machine.stack else None)
+    _load(machine, out, image, None)
 
 
 @call("cuLibraryUnload", "q", context=False, unsafe=True)
@@ -195,7 +197,7 @@ def launch(machine, function, grid, block, shared, stream, params, extra):
     machine.launches += 1
 
     def run():
-        return kernels.emulate(kernel, grid, block, given, shared, machine.engine.random)
+        return kernels.emulate(kernel, grid, block, given, shared, machine.engine.random, machine.space)
 
     machine.streams.queue(stream, f"kernel {kernel.name}", machine.guarded(context, run))
 
