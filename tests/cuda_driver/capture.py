@@ -18,6 +18,7 @@ class Node:
 class Graph:
     def __init__(self, handle):
         self.handle, self.nodes = handle, []
+        self.objects = []  # of the program, which live as long
 
 
 class Capture:
@@ -77,7 +78,7 @@ class Executable:
     """A graph that can be launched: a copy of the nodes that there were."""
 
     def __init__(self, handle, graph):
-        self.handle, self.nodes = handle, list(graph.nodes)
+        self.handle, self.nodes, self.objects = handle, list(graph.nodes), list(graph.objects)
         self.last = []
 
     def launch(self, streams, stream):

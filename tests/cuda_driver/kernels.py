@@ -133,6 +133,8 @@ def read_arguments(library, entry, params, extra):
                 "INVALID_VALUE",
                 f"{entry.name}: argument {k} has {cells[following] - cells[k]} bytes; {table[k].size} are needed",
             )
+        if cells[following] - cells[k] == 8 > table[k].size:
+            _check_word(library, entry, k, cells[k])
     out = []
     for k, (cell, parameter) in enumerate(zip(cells, table, strict=True)):
         try:
@@ -141,6 +143,16 @@ def read_arguments(library, entry, params, extra):
             why = f"{entry.name} has {len(table)} parameters, and argument {k} cannot be read: are there so many?"
             raise CudaError("INVALID_VALUE", why) from error
     return out
+
+
+def _check_word(library, entry, k, cell):
+    """Arguments that have a word each: what is not read of one is 0, or copies of the sign."""
+    size = entry.parameters[k].size
+    word = read_host(library, cell, 8)
+    rest = word[size:]
+    if rest not in (b"\0" * len(rest), b"\xff" * len(rest)):
+        why = f"{entry.name}: argument {k} seems to have 8 bytes ({word.hex()}); {size} are read"
+        raise CudaError("INVALID_VALUE", why)
 
 
 def _from_buffer(library, entry, extra):

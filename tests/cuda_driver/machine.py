@@ -1,5 +1,6 @@
 """The state of the driver: devices, contexts, memory, what is queued; and what happens at each call."""
 
+import functools
 import itertools
 import threading
 import traceback
@@ -36,7 +37,7 @@ class Machine:
         self.objects = {}
         self.primary = [self.new(Context, d.ordinal, primary=True) for d in device_list]
         self._stacks = {}
-        self._failures = []
+        self._failures, self._changed = [], {}
 
     # ------------------------------------------------------------- what tests ask
 
@@ -54,9 +55,14 @@ class Machine:
         """The next kernel that runs, after so many others, fails while it runs."""
         self._failures.append(["kernel", after, error])
 
+    def instead(self, name, function):
+        """Call `function(original, *arguments)` in the place of a call: a fault that is planted, until `heal`."""
+        self._changed[name] = function
+
     def heal(self):
-        """Make contexts that have failed usable again, as no device does; forget failures that did not come."""
+        """Make contexts that have failed usable again, as no device does; forget failures and planted faults."""
         self._failures.clear()
+        self._changed.clear()
         for context in [x for x in self.objects.values() if isinstance(x, Context) and x.error is not None]:
             self.engine.drop(context)
             context.error = None
@@ -161,7 +167,11 @@ class Machine:
                 if not call.always:
                     self.log.append(name)
                     self._admit(call)
-                call.function(self, *calls.arguments(call.kinds, words))
+                arguments = calls.arguments(call.kinds, words)
+                if name in self._changed:
+                    self._changed[name](functools.partial(call.function, self), *arguments)
+                else:
+                    call.function(self, *arguments)
                 return 0
             except CudaError as error:
                 if not call.always:

@@ -96,6 +96,16 @@ def test_any_call_can_fail(machine):
     ok(api.cuStreamCreate(0))
 
 
+def test_a_call_is_changed_as_wanted(machine):
+    enter()
+    p, other = memory(np.zeros(4, np.int32)), memory(np.zeros(4, np.int32))
+    machine.instead("cuMemsetD32Async", lambda fill, address, *rest: fill(other, *rest))
+    ok(api.cuMemsetD32Async(p, 1, 4, 0))
+    machine.heal()
+    assert (read(p, 4, np.int32) == 0).all()
+    assert (read(other, 4, np.int32) == 1).all()
+
+
 def test_texts_of_errors():
     assert ok(api.cuGetErrorName(api.CUresult.CUDA_ERROR_OUT_OF_MEMORY)) == b"CUDA_ERROR_OUT_OF_MEMORY"
     assert b"out of memory" in ok(api.cuGetErrorString(api.CUresult.CUDA_ERROR_OUT_OF_MEMORY))

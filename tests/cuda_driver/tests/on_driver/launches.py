@@ -145,6 +145,20 @@ def test_too_narrow_an_argument(machine, adder, p):
         ok(adder(narrow))
 
 
+def test_too_wide_an_argument(machine, adder, p):
+    """Arguments that have a word each, as tables of them do."""
+    words = (ctypes.c_uint64 * 4)(p, 0, 100, 0)
+    start = ctypes.addressof(words)
+    ctypes.c_double.from_address(start + 8).value = 2.0  # where the kernel takes four bytes
+    order = [ctypes.c_char.from_address(start + k) for k in (0, 16, 8)]
+    with fails("INVALID_VALUE", machine, "argument 2 seems to have 8 bytes"):
+        ok(adder(order))
+    words[1] = 0
+    ctypes.c_float.from_address(start + 8).value = 2.0
+    ok(adder(order, grid=(4, 1, 1)))
+    assert (read(p, 100) == 3).all()
+
+
 def test_too_few_arguments(machine, adder, p):
     pointers = (ctypes.c_void_p * 3)(*[ctypes.addressof(c) for c in cells(p)[:2]], 8)
     function = api.CUfunction(int(adder.kernel))
