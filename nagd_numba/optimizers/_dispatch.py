@@ -48,15 +48,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             plain = all(x.__class__ is ndarray for x in (params, grads, *states))
         try:
             if plain and stream is master is guard is None:
-                key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
                 try:
-                    if ready[key](params, grads, states, hyper) == OK:
+                    if ready[kind](params, grads, states, hyper) == OK:
                         return
                 except (KeyError, TypeError):  # not met before, or not for this kernel
                     pass
                 kernel = update(rule, params, grads, states, named(hyper), options_of(given))
                 if kernel is not None:
-                    ready[key] = kernel
+                    ready[kind] = kernel
                 return
             key: Any = None
             if guard is None:
