@@ -170,7 +170,7 @@ def _from_buffer(library, entry, extra):
 
 def values(kernel, raw, space, device):
     """The arguments as the emulator takes them; raises for what cannot be meant."""
-    kinds = kernel._types
+    kinds = kernel.kinds
     if len(raw) != len(kinds):
         raise CudaError("INVALID_VALUE", f"{kernel.name}: {len(raw)} arguments for {len(kinds)} parameters")
     out = []

@@ -7,7 +7,6 @@ from .. import kernels
 from ..calls import call, put, put_handle, put_int
 from ..errors import CudaError
 from ..kernels import Function, Module, read_host, read_image
-from ..streams import Stream
 
 ATTRIBUTE_IGNORE = 0
 
@@ -181,7 +180,12 @@ def occupancy_with_flags(machine, out, function, threads, shared, flags):
 # ------------------------------------------------------------------ launches
 
 
-def launch(machine, function, grid, block, shared, stream, params, extra):
+def launch(machine, *arguments):
+    """However it was called."""
+    machine.run_call("launch", _launch, arguments)
+
+
+def _launch(machine, function, grid, block, shared, stream, params, extra):
     context = machine.current()
     stream, function = machine.stream(stream), machine.get(Function, function)
     device = machine.devices[context.device]
@@ -222,6 +226,3 @@ def launch_kernel_ex(machine, config, function, params, extra):
         if kind != ATTRIBUTE_IGNORE:
             raise CudaError("NOT_SUPPORTED", f"the launch attribute {kind}")
     launch(machine, function, (gx, gy, gz), (bx, by, bz), shared, stream, params, extra)
-
-
-__all__ = ["Stream", "launch"]

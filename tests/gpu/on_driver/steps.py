@@ -22,6 +22,7 @@ def upload(columns, stream=0):
 
 
 def raw_stream(flags=NON_BLOCKING):
+    cuda.current_context()
     status, stream = api.cuStreamCreate(flags)
     assert status == 0
     return int(stream)
@@ -205,16 +206,17 @@ def test_a_thread_of_its_own_with_no_context():
 
 
 def test_on_the_second_device():
+    """From a thread that uses the first, and goes on with it."""
+    cuda.select_device(0)
     host = arrays(300)
+    first = upload(host)
     with cuda.gpus[1]:
         device = synchronized(host)
-    with cuda.gpus[0]:
-        step(*device)
+    step(*device)
+    assert int(api.cuCtxGetDevice()[1]) == 0
     step(*host)
     with cuda.gpus[1]:
         same(device, host)
-    with cuda.gpus[0]:
-        first = upload(arrays(300))
     with pytest.raises(ValueError, match="the arrays are on different devices"):
         step(first[0], *device[1:])
 
