@@ -170,7 +170,7 @@ def _from_buffer(library, entry, extra):
 
 def values(kernel, raw, space, device):
     """The arguments as the emulator takes them; raises for what cannot be meant."""
-    kinds = kernel.kinds
+    kinds = kernel._types
     if len(raw) != len(kinds):
         raise CudaError("INVALID_VALUE", f"{kernel.name}: {len(raw)} arguments for {len(kinds)} parameters")
     out = []
@@ -202,14 +202,15 @@ def emulate(kernel, grid, block, arguments, shared, random, space):
     """Run it; returns its footprint."""
     order = random.choice(("forward", "reverse", "random"))
     try:
-        touched = kernel(*(grid, block, *arguments), shared_bytes=shared, order=order, seed=random.randrange(1 << 30))
+        return kernel(
+            *(grid, block, *arguments), shared_bytes=shared, order=order, seed=random.randrange(1 << 30), footprint=True
+        )
     except emulator.BadAccess as error:
         code = "MISALIGNED_ADDRESS" if str(error).startswith("misaligned") else "ILLEGAL_ADDRESS"
         there = space.at(int(state.wide("address")[0]))
         gone = f"; that is {there}" if there is not None and not there.live else ""
         raise Failure(code, f"{kernel.name}: {error}{gone}") from error
-    except emulator.Divergence as error:
+    except (emulator.Divergence, emulator.Race) as error:
         raise Failure("LAUNCH_FAILED", f"{kernel.name}: {error}") from error
     except Exception as error:
         raise Failure("UNKNOWN", f"{kernel.name}: {traceback.format_exc()}") from error
-    return touched

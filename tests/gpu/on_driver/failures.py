@@ -120,12 +120,10 @@ class Training:
         self.net = MLP([4, 8, 3])
         self.X, self.y = rng.normal(size=(20, 4)).astype(np.float32), rng.integers(0, 3, 20)
         self.expected = self.net.init(0)
-        self.history = self.net.fit(self.expected, self.X, self.y, **self.keywords)
-
-    keywords = {"epochs": 2, "batch_size": 8}
+        self.history = self.run(self.expected)
 
     def run(self, params):
-        return self.net.fit(params, self.X, self.y, **self.keywords)
+        return self.net.fit(params, self.X, self.y, epochs=2, batch_size=8)
 
     def check(self):
         """It works, with the bits of the host."""
