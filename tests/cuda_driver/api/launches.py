@@ -193,7 +193,7 @@ def _launch(machine, function, grid, block, shared, stream, params, extra):
     if stream.context is not context:
         raise CudaError("INVALID_HANDLE", f"{stream} is of {stream.context}, and {context} is current")
     if function.module.context not in (None, context):
-        raise CudaError("INVALID_HANDLE", f"{entry.name} was loaded in another context")
+        raise CudaError("INVALID_HANDLE", f"{entry.title} was loaded in another context")
     kernels.check_shape(function, device, grid, block, shared)
     raw = kernels.read_arguments(machine.library, entry, params, extra)
     kernel = machine.programs.find(function.module.cubin, entry.name)
@@ -203,7 +203,7 @@ def _launch(machine, function, grid, block, shared, stream, params, extra):
     def run():
         return kernels.emulate(kernel, grid, block, given, shared, machine.engine.random, machine.space)
 
-    machine.streams.queue(stream, f"kernel {kernel.name}", machine.guarded(context, run))
+    machine.streams.queue(stream, f"kernel {entry.title}", machine.guarded(context, run))
 
 
 @call("cuLaunchKernel", "quuuuuuuqqq")

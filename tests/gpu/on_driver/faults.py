@@ -212,6 +212,7 @@ def test_a_fault_is_caught(machine, name):
     except Exception as error:
         caught = error
     machine.heal()
+    machine.settle()
     driver.use(driver.Driver())
     assert caught is not None or machine.faults, f"{name} was not caught"
     machine.faults.clear()

@@ -158,6 +158,7 @@ def test_a_captured_step_is_replayed(seed):
     device = synchronized(host)
     step(*device)  # what is compiled and loaded cannot be while a graph is captured
     step(*host)
+    cuda.synchronize()
     stream, graph = captured(lambda s: [step(*device, stream=s) for _ in range(2)])
     for _ in range(2):
         assert api.cuGraphLaunch(graph, stream)[0] == 0
@@ -175,6 +176,7 @@ def test_a_graph_of_cuda_core(seed):
     device = synchronized(host)
     step(*device)
     step(*host)
+    cuda.synchronize()
     stream = here.create_stream()
     builder = stream.create_graph_builder()
     builder.begin_building()
