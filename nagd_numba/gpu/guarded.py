@@ -130,29 +130,28 @@ def step(
         min(blocks, here.multiprocessors(device) * BLOCKS_PER_MULTIPROCESSOR), guard_kernels.THREADS
     )
     single = here.configuration(1, guard_kernels.THREADS)
-
-    def start(kernel: Kernel, configuration: Any, *arguments: Any) -> None:
-        here.launch(here.load(kernel, device), device, stream, configuration, *arguments)
-
-    step_kernel = guard_kernels.step_kernel(rule, options, storage, first[-1] is not None, bool(hyper.arrays))
+    when = np.int64(DECIDED if decided else UNDECIDED)
     judge = (
         *(*arrays, 0, sums, control, np.float64(scale), scales[0][1].pointer if scales else 0, 0),
         *(np.float64(wishes.clip_norm), np.float64(wishes.clip_value)),
-        np.int64(DO_SKIP if skip else PROPAGATE),
-        np.int64(DECIDED if decided else UNDECIDED),
+        *(np.int64(DO_SKIP if skip else PROPAGATE), when),
     )
+    launches: list[tuple[Any, ...]] = []
     if decided:
-        start(guard_kernels.sums_kernel(storage, states), wide, *arrays, 0, sums)
-        start(guard_kernels.judge_kernel(storage, states, before=True), single, *judge)
+        launches.append((guard_kernels.sums_kernel(storage, states), wide, *arrays, 0, sums))
+        launches.append((guard_kernels.judge_kernel(storage, states, before=True), single, *judge))
     if hyper.arrays:
-        hyper.prepare(device, stream, memory.constants_address, control)
+        launches.append((hyper.kernel(), here.configuration(1, 1), *hyper.arguments(memory.constants_address, control)))
+    update = guard_kernels.step_kernel(rule, options, storage, first[-1] is not None, bool(hyper.arrays))
     factor = 1.0 / scale if scale else 1.0
-    start(
-        *(step_kernel, wide, *arrays, 0, *(0 for _ in rule.states), 0, sums, control),
-        *(np.int64(DECIDED if decided else UNDECIDED), np.float64(factor), np.float64(wishes.clip_value)),
-        *([memory.constants_address] if hyper.arrays else hyper.constants),
-    )
-    start(guard_kernels.judge_kernel(storage, states, before=False), single, *judge)
+    constants = [memory.constants_address] if hyper.arrays else hyper.constants
+    pointers = (0,) * (states + 2)  # which only tell their types
+    limit = np.float64(wishes.clip_value)
+    launches.append((update, wide, *arrays, *pointers, sums, control, when, np.float64(factor), limit, *constants))
+    launches.append((guard_kernels.judge_kernel(storage, states, before=False), single, *judge))
+    loaded = [here.load(kernel, device) for kernel, *_ in launches]
+    for kernel, (_, configuration, *arguments) in zip(loaded, launches, strict=True):
+        here.launch(kernel, device, stream, configuration, *arguments)
     for _, (params, _, *written) in groups:
         validation.tell_torch(params, *written)
     return memory

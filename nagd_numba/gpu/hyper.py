@@ -14,6 +14,7 @@ import numpy as np
 from .. import validation
 from ..kernels.rule import Rule
 from . import device_array, driver, hyper_kernels
+from .compiler import Kernel
 from .device_array import DeviceMemory
 
 CONSTANTS = 32  # float64 that are room for the constants of any rule, and for what stands before them
@@ -45,14 +46,15 @@ class Hyper:
         """Those that a step counts up."""
         return [(name, x) for name, x in self._places.items() if name == "t" and self.rule.counts_steps]
 
-    def prepare(self, device: int, stream: Any, out: int, control: int = 0) -> None:
-        """Start the kernel that writes the constants to the address `out`."""
-        here = driver.current()
-        kernel = hyper_kernels.prepare_kernel(self.rule, self.options, self.exact.name)
+    def kernel(self) -> Kernel:
+        """The kernel of one thread that makes the constants on the device."""
+        return hyper_kernels.prepare_kernel(self.rule, self.options, self.exact.name)
+
+    def arguments(self, out: int, control: int = 0) -> tuple[Any, ...]:
+        """Its arguments: it writes to the address `out`; `control` is that of a guard."""
         values = [np.float64(self._values.get(name, 0.0)) for name in self.rule.hyper]
         addresses = [self._places[name].pointer if name in self._places else 0 for name in self.rule.hyper]
-        loaded, configuration = here.load(kernel, device), here.configuration(1, 1)
-        here.launch(loaded, device, stream, configuration, *values, *addresses, out, 0, control)
+        return *values, *addresses, out, 0, control
 
 
 def one_element(name: str, x: Any, dtype: np.dtype, write: bool = False) -> DeviceMemory:

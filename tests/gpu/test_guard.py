@@ -99,3 +99,20 @@ def test_a_guard_has_the_bits_of_the_cpu(**drawn):
 @given(**DRAWN)
 def test_a_guard_has_the_bits_of_the_cpu_in_float64(**drawn):
     check_steps(np.float64, **drawn)
+
+
+EXTREMES = [
+    (np.float64, magnitude, scale)
+    for magnitude in (1e154, 1e200, 1e307, 1e-160, 1e-300, 5e-324, 1.0)
+    for scale in (1.0, 1e-320, 1e10, 1e308, 3e-5)
+] + [(np.float32, magnitude, scale) for magnitude in (3e37, 1e-38, 1e-45, 0.0) for scale in (1.0, 1e-44, 1e308, 1e10)]
+
+
+@ci
+@pytest.mark.parametrize("options", [{}, {"nonfinite": "skip"}, {"clip_norm": 1.0}, {"clip_norm": 1e-30}])
+@pytest.mark.parametrize(("dtype", "magnitude", "scale"), EXTREMES)
+def test_gradients_and_scales_that_leave_the_range(dtype, magnitude, scale, options):
+    """Sums formed again, factors that are no normal numbers, quotients that overflow: the host's bits."""
+    drawn = {"sizes": [130, BLOCK + 3], "bad": 0.0, "order": "forward", "multiprocessors": 1, "seed": 0}
+    options = {"grad_scale": scale, **options}
+    check_steps(dtype, **drawn, options=options, magnitude=magnitude, exact_dot=False)
