@@ -178,7 +178,7 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
+        guard.step_on_device(rule, groups, hyper, options, stream)
     else:
         parts = [_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
