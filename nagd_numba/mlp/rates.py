@@ -29,6 +29,11 @@ class Rates:
         self.dtype = dtype
         self._constant: np.ndarray | None = None
 
+    @property
+    def foreseeable(self) -> bool:
+        """Can the hyper-parameters of an epoch be had before the last has ended?"""
+        return self.lr.foreseeable and self.momentum.foreseeable
+
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
         """A row of the rule's hyper-parameters for each update of the epoch."""
         if self._constant is not None and len(self._constant) == progress.updates:

@@ -14,7 +14,7 @@ from .. import arguments
 from ..losses import LOSSES
 from ..spec import NetworkSpec
 from . import losses, tf32
-from .passes import Network, Source, Space
+from .passes import Network, Source, Space, Starter
 from .training_data import address_of
 
 KEPT = 4  # sizes of spare vectors
@@ -145,7 +145,7 @@ def _same_dtype(spec: NetworkSpec, name: str, x: DeviceMemory) -> None:
 def _forward(call: _Call) -> Any:
     z = driver.current().empty((call.rows, call.spec.sizes[-1]), call.spec.dtype, call.device)
     with _Work(call, targets=False) as work:
-        work.network.forward(call.stream, Source(call.X), call.rows, address_of(z), None)
+        work.network.forward(Starter(call.device, call.stream), Source(call.X), call.rows, address_of(z), None)
     return z
 
 
@@ -193,18 +193,18 @@ class _Work:
     def value(self, seed: np.uint64 | None) -> float:
         """The passes up to the loss, which comes to the host; raises for targets that are not allowed."""
         call, network, rows = self.call, self.network, self.call.rows
-        spec, stream = call.spec, call.stream
+        spec, start = call.spec, Starter(call.device, call.stream)
         results, targets, order, ranges = map(address_of, self.vectors[1:])
         assert call.y is not None
         kind = _target_kind(spec, call.y)
         given = losses.targets_kernel(spec.dtype_name, call.y.dtype, kind)
         sizes = np.int64(rows), np.int64(spec.sizes[-1])
         call.by_row(given, call.y.pointer, targets, order, results + 8 * rows, *sizes)
-        network.forward(stream, Source(call.X), rows, network.at(network.space.z), seed)
+        network.forward(start, Source(call.X), rows, network.at(network.space.z), seed)
         count = rows if LOSSES[spec.loss].labels else rows * spec.sizes[-1]
-        network.losses(stream, rows, targets, order, spec.dtype.type(1.0 / count), results)
+        network.losses(start, rows, targets, order, spec.dtype.type(1.0 / count), results)
         if spec.l2 != 0:
-            network.squares(stream, ranges, results + 16 * rows)
+            network.squares(start, ranges, results + 16 * rows)
         found = driver.current().download(self.vectors[1])
         if found[rows : 2 * rows].any():
             host = driver.current().download(call.y.owner)
@@ -217,9 +217,10 @@ class _Work:
     def gradient(self, out: int, seed: np.uint64 | None) -> None:
         """The passes back, after `value`."""
         call, network = self.call, self.network
-        network.backward(call.stream, call.rows, seed)
+        start = Starter(call.device, call.stream)
+        network.backward(start, call.rows, seed)
         decay = call.spec.dtype.type(call.spec.l2)
-        network.gradients(call.stream, Source(call.X), call.rows, out, decay, more=False)
+        network.gradients(start, Source(call.X), call.rows, out, decay, more=False)
 
 
 def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:
