@@ -123,14 +123,21 @@ def fit_many(
     train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
 
+    before: list[np.ndarray] = []  # the hyper-parameters of the first epoch, if they are constant
+
     def hyper(epoch: int) -> np.ndarray:
         updates = plan.updates(rows)
-        return np.stack(
+        if before:
+            return rates[0].counted(before[0], epoch * updates)
+        made = np.stack(
             [
                 own.of_epoch(epoch * updates, Progress(updates, rows, past.values("loss")))
                 for own, past in zip(rates, histories, strict=True)
             ]
         )
+        if all(own.constant for own in rates):
+            before.append(made)
+        return made
 
     bar = ProgressBar(flag("progress", progress), epochs * plan.steps(rows), epochs)
     with bar, telling(params2d, vel):

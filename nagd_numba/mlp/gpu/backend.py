@@ -18,6 +18,7 @@ from ..spec import NetworkSpec
 from . import tf32
 from .evaluation import DeviceEvaluation
 from .finite import FiniteCheck
+from .ordering import wait_for
 from .trainer import DeviceTrainer
 from .training_data import DeviceData, address_of
 
@@ -48,6 +49,7 @@ class DeviceBackend:
         self._states = states
         self.networks = self.params.shape[0] if many else 0
         self._stream = streams.stream_of(None, params, self.device)
+        wait_for([params, vel], self._stream, self.device)
         if vel is None:
             zeros = np.zeros(shape if states else 1, spec.dtype)
             fresh = self._driver.upload(zeros, self.device, stream=self._stream)
@@ -110,17 +112,18 @@ class DeviceBackend:
 
     def _upload(self, name: str, x: Any) -> DeviceMemory:
         there = x if is_device_array(x) else self._driver.upload(x, self.device, stream=self._stream)
+        wait_for([there], self._stream, self.device)
         return describe(name, there, write=False, dtypes=(*EXACT, "uint8", "int64"))
 
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
-        return self._driver.download(self.params.owner)
+        return self._driver.download(self.params.owner, self._stream)
 
     def states(self) -> np.ndarray:
         """The states of the optimizer, in host memory."""
         if self._states == 0:
             return np.zeros((*self.params.shape[:-1], 0), self.spec.dtype)
-        return self._driver.download(self.vel.owner)
+        return self._driver.download(self.vel.owner, self._stream)
 
     def not_finite(self) -> tuple[arguments.Element | None, arguments.Element | None]:
         """The first elements of the parameters and of the states that are not finite."""

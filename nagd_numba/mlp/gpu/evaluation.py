@@ -73,7 +73,7 @@ class DeviceEvaluation:
             records.start(0, self._calls, self._stream)
         losses = self._buffers.fetch("losses")
         measures = self._buffers.fetch("measures") if self._plan.measure else None
-        self._driver.record_event(self._event, self._stream)
+        self._driver.mark(self._event, self._stream)
         self._driver.wait(self._event)
         return self._sums(losses, measures)
 

@@ -61,6 +61,6 @@ class FiniteCheck:
         x = self._x
         self._start(counts_kernel(x.dtype), self._blocks, THREADS, x.pointer, np.int64(x.size), self._out)
         found = self._buffers.fetch("counts")
-        self._driver.record_event(self._event, self._stream)
+        self._driver.mark(self._event, self._stream)
         self._driver.wait(self._event)
         return not found.any()

@@ -23,7 +23,7 @@ class MultiLaunch:
     def __init__(self, job: Job) -> None:
         itemsize, states = job.spec.dtype.itemsize, len(job.plan.rule.states)
         size = job.spec.size * itemsize
-        self._stream, self._dropout = job.stream, job.spec.dropout > 0
+        self._stream, self._dropout, self._accumulate = job.stream, job.spec.dropout > 0, job.plan.accumulate
         self.networks = [
             NetworkSteps(job, m, job.params + m * size, job.vel + m * states * size) for m in range(job.networks)
         ]
@@ -33,9 +33,13 @@ class MultiLaunch:
 
     def of_epoch(self, epoch: Epoch) -> Callable[[int, int], None]:
         """What starts steps `first` to `last` of an epoch."""
-        if self._dropout or self._epoch is None or not self._epoch.launches_as(epoch):
+        before, self._epoch = self._epoch, epoch
+        if self._dropout or before is None or not before.launches_as(epoch):
             self._kept.clear()
-        self._epoch = epoch
+        elif before.table is not epoch.table:
+            for parts in self._kept.values():
+                for m, records in enumerate(parts):
+                    records.change(epoch.table.constants[m], self._accumulate)
 
         def start_steps(first: int, last: int) -> None:
             while first < last:
@@ -95,7 +99,8 @@ class NetworkSteps:
         key = None
         if spec.dropout > 0:
             key = splitmix_each(epoch.seeds[self.m : self.m + 1], epoch.first_step + steps)
-        start = made.of(steps)
+        each = [*constants[steps // plan.accumulate].T.copy()]
+        start = made.of(steps, each)
         x = Source(data.X.pointer, data.X.dtype, order, data.scale)
         network.forward(start, x, rows, network.at(network.space.z), key)
         network.losses(start, rows, data.y.pointer, order, factor, losses, measures, weights)
@@ -104,7 +109,7 @@ class NetworkSteps:
             squares = epoch.records.squares + 8 * (self.m * plan.steps(n) + steps)
             network.squares(start, address_of(self._ranges), squares)
         if self.fused:
-            network.updates(start, x, rows, self.vel, decay, rule, [*constants[steps].T.copy()])
+            network.updates(start, x, rows, self.vel, decay, rule, each)
             return
         more = steps % plan.accumulate > 0
         added, grads = np.where(more, 0, decay).astype(spec.dtype), network.at(network.space.grads)
@@ -112,4 +117,4 @@ class NetworkSteps:
         ends = steps[((steps + 1) % plan.accumulate == 0) | (steps + 1 == plan.steps(n))]
         if len(ends):
             each = [*constants[ends // plan.accumulate].T.copy()]
-            network.apply(made.of(ends), rule, self.vel, self._whole, plan.clip, each)
+            network.apply(made.of(ends, each), rule, self.vel, self._whole, plan.clip, each)

@@ -40,6 +40,10 @@ class StepTable(NamedTuple):
         constants = _constants(plan, hyper[:, : plan.updates(n)], spec.dtype)
         return cls(np.broadcast_to(factors, shape), np.broadcast_to(decays, shape), constants)
 
+    def weighs_as(self, other: StepTable) -> bool:
+        """Are the factors and the penalties those of another table?"""
+        return self is other or all(map(np.array_equal, self[:2], other[:2]))
+
     def rows(self) -> np.ndarray:
         """A row for each step of each network: factor, decay, the constants; for plans that do not accumulate."""
         rows = np.empty((*self.factors.shape, 2 + self.constants.shape[-1]), self.constants.dtype)

@@ -108,7 +108,7 @@ class DeviceTrainer:
         wanted = True, plan.measure, spec.l2 != 0
         found = [self._buffers.fetch(name) if want else None for name, want in zip(RECORDS, wanted, strict=True)]
         self._events.reverse()
-        self._driver.record_event(self._events[0], self._stream)
+        self._driver.mark(self._events[0], self._stream)
         return StartedEpoch(self, Records(*found), n, table, weights, start, last - first, self._events[0], on_call)
 
     def short(self, n: int) -> bool:
