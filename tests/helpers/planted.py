@@ -16,36 +16,48 @@ from tests import emulator
 class Barriers:
     """The barriers of all kernels that were launched, and those of which no race has shown that they are needed."""
 
-    def __init__(self, gpu):
-        self._gpu, self._launch, self._left = gpu, gpu.launch, {}
+    def __init__(self):
+        self._planted = {}
+
+    def of(self, kernel, memory):
+        """A kernel with planted faults."""
+        return self._planted.setdefault(kernel, Planted(kernel, memory))
 
     @property
     def seen(self):
         """(kernel, line of the source) of each barrier."""
-        return [(kernel.name, line) for kernel in self._left for line in kernel.barriers.values()]
+        return [(kernel.name, line) for kernel in self._planted for line in kernel.barriers.values()]
 
     def unneeded(self):
-        return [(kernel.name, kernel.barriers[site]) for kernel, sites in self._left.items() for site in sites]
+        return [(k.name, k.barriers[site]) for k, planted in self._planted.items() for site in planted.left]
 
-    def launch(self, kernel, device, stream, configuration, *arguments):
-        grid, block, shared = configuration
-        left = self._left.setdefault(kernel, list(kernel.barriers))
-        for site in list(left):
-            restore = self._gpu.memory.snapshot()
+
+class Planted:
+    """A kernel that is run with each fault before it is run without."""
+
+    def __init__(self, kernel, memory):
+        self.left, self._kernel, self._memory = list(kernel.barriers), kernel, memory
+
+    def __getattr__(self, name):
+        return getattr(self._kernel, name)
+
+    def __call__(self, *arguments, **keywords):
+        for site in list(self.left):
+            restore = self._memory.snapshot()
             try:
-                kernel(grid, block, *arguments, shared_bytes=shared, ignore=(site,))
+                self._kernel(*arguments, **keywords, ignore=(site,))
             except emulator.Race:
-                left.remove(site)
+                self.left.remove(site)
             restore()
-        self._launch(kernel, device, stream, configuration, *arguments)
+        self._kernel(*arguments, **keywords)
 
 
 @contextlib.contextmanager
 def barriers(gpu):
-    """Plant them in whatever this fake driver launches."""
-    made = Barriers(gpu)
-    gpu.launch = made.launch
+    """Plant faults in whatever this fake driver loads."""
+    made, load = Barriers(), gpu.load
+    gpu.load = lambda *arguments: made.of(load(*arguments), gpu.memory)
     try:
         yield made
     finally:
-        del gpu.launch
+        del gpu.load
