@@ -97,7 +97,7 @@ def backend_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, sta
     if SIMULATOR:  # its device arrays lie in host memory
         params, vel = map(unsimulated, (params, vel))
     elif any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
-        from .gpu.backend import DeviceBackend  # imports numba.cuda
+        from .gpu.backend import DeviceBackend
 
         return DeviceBackend(spec, params, vel, many, states)
     return HostBackend(spec, params, vel, many, states)

@@ -48,15 +48,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             plain = all(x.__class__ is ndarray for x in (params, grads, *states))
         try:
             if plain and stream is master is guard is None:
-                key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
                 try:
-                    if ready[key](params, grads, states, hyper) == OK:
+                    if ready[kind](params, grads, states, hyper) == OK:
                         return
                 except (KeyError, TypeError):  # not met before, or not for this kernel
                     pass
                 kernel = update(rule, params, grads, states, named(hyper), options_of(given))
                 if kernel is not None:
-                    ready[key] = kernel
+                    ready[kind] = kernel
                 return
             key: Any = None
             if guard is None:
@@ -178,7 +178,7 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
+        guard.step_on_device(rule, groups, hyper, options, stream)
     else:
         parts = [_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
@@ -222,6 +222,6 @@ def _host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
 
 
 def _gpu() -> Any:
-    from ..gpu import launch  # imports numba.cuda
+    from ..gpu import launch
 
     return launch

@@ -48,7 +48,19 @@ def run(*files, marks="not slow and not ci", plugin=__name__):
     if compiler() is None:
         pytest.skip("no C compiler (cc, gcc, clang): the CUDA driver for tests cannot be built")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "NAGD_NUMBA_PASSED"))}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "-m", marks, *map(str, files)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        plugin,
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        marks,
+        *map(str, files),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     print(done.stdout)
