@@ -20,3 +20,7 @@ def test_steps_and_planted_faults():
 @pytest.mark.ci
 def test_failures_of_every_call():
     on_driver.run(HERE / "failures.py", marks="not slow")
+
+
+def test_streams_and_lifetimes():
+    on_driver.run(HERE / "streams_and_lifetimes.py")
