@@ -110,7 +110,7 @@ def check_shape(function, device, grid, block, shared):
         raise CudaError("INVALID_VALUE", f"{entry.title}: {threads} threads in a block")
     if threads > most_threads(entry):
         why = (
-            f"{entry.title}: {threads} threads of {entry.registers} registers, compiled for at most {entry.max_threads}"
+            f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for {entry.max_threads}"
         )
         raise CudaError("LAUNCH_OUT_OF_RESOURCES", why)
     allowed = function.most_dynamic(device.ordinal)
