@@ -20,12 +20,13 @@ from ..kernels import cuda_launch
 from . import target
 from .compiler import Kernel, entry
 from .errors import driver_error
+from .queue import Queue
 
 _loading = threading.Lock()
 _SINCE = 12000  # the version of CUDA whose functions are asked for by name
 
 
-class Driver:
+class Driver(Queue):
     """CUDA through `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
 
     def __init__(self) -> None:
