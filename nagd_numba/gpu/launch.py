@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,39 @@ def apply(
         validation.tell_torch(params, *written)
     if launch.ready:
         repeats.remember(launch, key, everything, len(groups[0][1]))
+
+
+def prepare(
+    rule: Rule,
+    options: tuple[Any, ...],
+    groups: list[tuple[Names, Group]],
+    hyper: tuple[float, ...],
+    stream: Any,
+    lists: bool,
+) -> Callable[[tuple[float, ...]], None]:
+    """The same, to be started with the hyper-parameters."""
+    launch = Launch(rule, options, groups, hyper, lists)
+    if not launch.ready:
+
+        def check(values: tuple[float, ...]) -> None:
+            launch.check(values)
+
+        return check
+    everything = tuple(x for _, group in groups for x in group)
+    prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+    handle = None if stream is None else streams.stream_of(stream, everything[0], launch.device)
+    sources = prepared.sources
+    if not prepared.moving and sources.alone and (sources.default if handle is None else not sources.named):
+        return functools.partial(launch.start, handle or 0)
+
+    def start(values: tuple[float, ...]) -> None:
+        nonlocal prepared
+        if not prepared.step(everything, values, handle):
+            launch = Launch(rule, options, groups, values, lists)
+            prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+            prepared.step(everything, values, handle)
+
+    return start
 
 
 def _described(names: Names, group: Group) -> Parts:

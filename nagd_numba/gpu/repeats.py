@@ -7,7 +7,6 @@ move; of all others the address is looked at again at each step.
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from typing import Any
 
@@ -21,25 +20,20 @@ KEPT = 1 << 13  # steps
 Group = tuple[Any, ...]  # for each place of a list, or once: params, grads, the states, and the master copy or None
 
 
-class Repeat:
-    """The launch of a step on arrays that are still there: when one of them goes, this goes."""
+class Prepared:
+    """The launch of a step on some arrays, and what has to be looked at before each start."""
 
-    def __init__(self, launch: Any, key: Any, group: Group, each: int) -> None:
+    def __init__(self, launch: Any, group: Group, each: int) -> None:
         self.launch = launch
-        self.used = False
-
-        def forget(_: Any, key: Any = key) -> None:  # it refers to the key alone: nothing refers to itself
-            known.pop(key, None)
-
-        self._references = [weakref.ref(x, forget) for x in group if x is not None]
+        self.used = True  # since the cache was last full
         self.sources = streams.Sources(group)
-        self._written = [k for k, x in enumerate(group) if k % each != 1 and streams.is_tensor(x)]
-        self._moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
-        self._places = [_place(group[k]) for k in self._moving]
+        self._written = [k for k, x in enumerate(group) if k % each != 1 and validation.is_tensor(x)]
+        self.moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
+        self._places = [_place(group[k]) for k in self.moving]
 
     def step(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
         """Start the launch; False where an array has moved, or a hyper-parameter is no number."""
-        if self._moving and [_place(group[k]) for k in self._moving] != self._places:
+        if self.moving and [_place(group[k]) for k in self.moving] != self._places:
             return False
         self.used = True
         try:
@@ -54,6 +48,18 @@ class Repeat:
         if self._written:
             validation.tell_torch(*(group[k] for k in self._written))
         return True
+
+
+class Repeat(Prepared):
+    """A step on arrays that are still there: when one of them goes, this goes."""
+
+    def __init__(self, launch: Any, key: Any, group: Group, each: int) -> None:
+        super().__init__(launch, group, each)
+
+        def forget(_: Any, key: Any = key) -> None:  # it refers to the key alone: nothing refers to itself
+            known.pop(key, None)
+
+        self._references = [weakref.ref(x, forget) for x in group if x is not None]
 
 
 known: dict[Any, Repeat] = {}
@@ -108,12 +114,11 @@ def flattened(lists: Group) -> Group:
 
 def moves(array: Any) -> bool:
     """Can the memory of an array change while it stays the same object?"""
-    return streams.is_tensor(array) or streams.library_of(array) not in ("numba", "cupy", *streams.JAX)
+    return validation.is_tensor(array) or streams.library_of(array) not in ("numba", "cupy", *streams.JAX)
 
 
 def _place(array: Any) -> Any:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
+    if validation.is_tensor(array):
         return array.data_ptr(), array.numel(), array.dtype, array.is_contiguous()
     interface = array.__cuda_array_interface__
     return tuple(interface.get(name) for name in ("data", "shape", "strides", "typestr", "stream"))
