@@ -23,6 +23,8 @@ Group = tuple[Any, ...]  # for each place of a list, or once: params, grads, the
 class Prepared:
     """The launch of a step on some arrays, and what has to be looked at before each start."""
 
+    __slots__ = ("_places", "_written", "launch", "moving", "on_default", "sources", "used")
+
     def __init__(self, launch: Any, group: Group, each: int) -> None:
         self.launch = launch
         self.used = True  # since the cache was last full
@@ -30,28 +32,43 @@ class Prepared:
         self._written = [k for k, x in enumerate(group) if k % each != 1 and validation.is_tensor(x)]
         self.moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
         self._places = [_place(group[k]) for k in self.moving]
+        self.on_default = launch.on(0) if self.sources.default and not self.moving else None
 
     def step(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
         """Start the launch; False where an array has moved, or a hyper-parameter is no number."""
+        if stream is None and self.on_default is not None:  # nothing to look at: with little memory to walk through
+            if not self.used:
+                self.used = True
+            try:
+                status = self.on_default(hyper)
+            except TypeError:
+                return self._start(group, hyper, stream)
+            if status:
+                self.launch.failed(status, hyper)
+            return True
         if self.moving and [_place(group[k]) for k in self.moving] != self._places:
             return False
         self.used = True
+        if not self._start(group, hyper, stream):
+            return False
+        if self._written:
+            validation.tell_torch(*(group[k] for k in self._written))
+        return True
+
+    def _start(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
         try:
-            if stream is None and self.sources.default:
-                self.launch.start(0, hyper)
-            else:
-                start_in_order(self.launch, self.sources, group, stream, hyper)
+            start_in_order(self.launch, self.sources, group, stream, hyper)
         except TypeError:  # hyper-parameters that are no floats
             if not all(isinstance(x, float | int | np.number) for x in hyper):
                 return False
             start_in_order(self.launch, self.sources, group, stream, self.launch.check(hyper))
-        if self._written:
-            validation.tell_torch(*(group[k] for k in self._written))
         return True
 
 
 class Repeat(Prepared):
     """A step on arrays that are still there: when one of them goes, this goes."""
+
+    __slots__ = ("_references",)
 
     def __init__(self, launch: Any, key: Any, group: Group, each: int) -> None:
         super().__init__(launch, group, each)

@@ -111,16 +111,21 @@ class Bound:
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
-        self._start(self._hyper)
+        self._prepared(self._hyper)
 
     def __repr__(self) -> str:
         return f"<{self._optimizer.name}, bound to {validation.type_of(self._params)}>"
 
     def __call__(self, *numbers: Any, **named: Any) -> Any:
         """Step; see `bind`."""
+        hyper = self._hyper
         try:
-            hyper = self._changed(numbers, named) if numbers or named else self._hyper
-            self._start(hyper)(hyper)
+            if numbers or named:
+                hyper = self._changed(numbers, named)
+            branch = self._branch
+            self._starts[branch is not None and hyper[branch] == 0.0](hyper)
+        except KeyError:  # the other branch, for the first time
+            self._prepared(hyper)(hyper)
         except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every call
             self._prefix.__exit__(type(error), error, error.__traceback__)
             raise
@@ -128,23 +133,28 @@ class Bound:
 
     def _changed(self, numbers: tuple[Any, ...], named: dict[str, Any]) -> Hyper:
         """The hyper-parameters with other numbers among them."""
-        hyper = list(self._hyper)
-        if len(numbers) > len(self._order):
+        hyper, order, k = list(self._hyper), self._order, 0
+        if len(numbers) > len(order):
             raise TypeError(f"{len(numbers)} numbers were given; there are {', '.join(self._numbers)}")
-        for place, x in zip(self._order, numbers, strict=False):
-            hyper[place] = x if x.__class__ is float else self._number(place, x)
-        for name, x in named.items():
+        for x in numbers:
+            place = order[k]
+            if x.__class__ is not float:
+                usual = place == self._steps and x.__class__ is int and 0 < x < 1 << 53
+                x = float(x) if usual else self._number(place, x)
+            hyper[place] = x
+            k += 1
+        for name in named:
             place = self._places.get(name, -1)
             if place < 0:
                 raise TypeError(f"{name} is no number of the step; there are {', '.join(self._numbers)}")
-            hyper[place] = x if x.__class__ is float else self._number(place, x)
-        for name, k, place, other in self._following:
-            if k >= len(numbers) and name not in named:
+            hyper[place] = self._number(place, named[name])
+        for name, at, place, other in self._following:
+            if at >= k and name not in named:
                 hyper[place] = hyper[other]
         return tuple(hyper)
 
     def _number(self, place: int, x: Any) -> float:
-        """A number that is no Python float as one."""
+        """A number as a Python float."""
         if place == self._steps:
             return step_number(x, self._optimizer.name)
         return validation.real(tuple(self._rule.hyper)[place], x)
@@ -157,16 +167,13 @@ class Bound:
             for k, name in enumerate(names)
         )
 
-    def _start(self, hyper: Hyper) -> Callable[[Hyper], None]:
+    def _prepared(self, hyper: Hyper) -> Callable[[Hyper], None]:
+        """What starts the step on the branch of these numbers, after every check of the arrays."""
         zero = self._branch is not None and hyper[self._branch] == 0.0
-        try:
-            return self._starts[zero]
-        except KeyError:
-            made = self._starts[zero] = self._prepared(hyper, zero)
-            return made
+        made = self._starts[zero] = self._made(hyper, zero)
+        return made
 
-    def _prepared(self, hyper: Hyper, zero: bool) -> Callable[[Hyper], None]:
-        """What starts the step, after every check of the arrays."""
+    def _made(self, hyper: Hyper, zero: bool) -> Callable[[Hyper], None]:
         optimizer, rule = self._optimizer, self._rule
         options = optimizer.options({x: self._settings[x] for x in optimizer.fixed}, zero)
         params, grads, *states = self._arrays
