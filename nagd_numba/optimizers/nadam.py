@@ -137,6 +137,7 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
+    libm=True,
 )
 
 
