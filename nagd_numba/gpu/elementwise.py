@@ -18,7 +18,16 @@ from numba import types
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function
-from .pointer_tuples import fetch_each, load_each, load_strided, pick_each, place_each, pointers_at, put_each, store_each
+from .pointer_tuples import (
+    fetch_each,
+    load_each,
+    load_strided,
+    pick_each,
+    place_each,
+    pointers_at,
+    put_each,
+    store_each,
+)
 from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256

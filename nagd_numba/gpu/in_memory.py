@@ -54,7 +54,13 @@ class LaunchInMemory:
     """The two kernels of a step on checked arrays."""
 
     def __init__(
-        self, rule: Rule, options: tuple[Any, ...], described: list[launch.Parts], hyper: Hyper, device: int, lists: bool
+        self,
+        rule: Rule,
+        options: tuple[Any, ...],
+        described: list[launch.Parts],
+        hyper: Hyper,
+        device: int,
+        lists: bool,
     ) -> None:
         self.device, self._hyper = device, hyper
         here, first = driver.current(), described[0]

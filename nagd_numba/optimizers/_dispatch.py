@@ -76,7 +76,9 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
         made = dict(zip(rule.hyper, hyper, strict=True))
         branch = optimizer.branch
         if branch is not None and validation.is_device_array(made[branch]):
-            raise TypeError(f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs")
+            raise TypeError(
+                f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs"
+            )
         return made
 
     def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -41,7 +41,9 @@ def check(gpu, name, dtype, options, lists=False, **step_options):
     fixed = {x: numbers.pop(x) for x in [optimizer.branch] if x is not None}
     if rule.counts_steps:
         numbers["t"] = 3
-    there = {x: gpu.array(np.array([v], np.int64 if x == "t" and rule.counts_steps else dtype)) for x, v in numbers.items()}
+    there = {
+        x: gpu.array(np.array([v], np.int64 if x == "t" and rule.counts_steps else dtype)) for x, v in numbers.items()
+    }
     for k in range(3):
         rate = dtype(0.05 / (k + 1))
         there["lr"].pointer.array[0] = rate
