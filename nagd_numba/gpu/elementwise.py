@@ -76,7 +76,7 @@ def kernel(
 
 @template
 def one_array(span):
-    from numba import cuda
+    from .target import cuda
 
     def one_array(params, grads, states, master, size, head, scalars):
         """Arrays of `size` elements."""
@@ -87,7 +87,7 @@ def one_array(span):
 
 @template
 def many_arrays(span):
-    from numba import cuda
+    from .target import cuda
 
     def many_arrays(table, rows, like_params, like_states, like_master, scalars):
         """A row of the table for each chunk: elements, head, then the addresses of params, grads, states and master.
@@ -118,7 +118,7 @@ def span_if_wanted(span, CONSTANTS):
 
 @template
 def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
-    from numba import cuda
+    from .target import cuda
 
     STATE_ITEMS = max(1, STATES * WIDTH)
 

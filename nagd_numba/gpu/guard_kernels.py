@@ -155,7 +155,7 @@ def block_sums(grads, first, last, scale, thread, chains):
 
 @template
 def gradient_sums(block_sums, WIDTH):
-    from numba import cuda
+    from .target import cuda
 
     def gradient_sums(table, arrays, blocks, like, sums):
         """The columns SQUARES and BAD of `sums`, each of `blocks` numbers."""
@@ -176,7 +176,7 @@ def gradient_sums(block_sums, WIDTH):
 
 @template
 def ordered_totals(WIDTH):
-    from numba import cuda
+    from .target import cuda
 
     def ordered_totals(table, arrays, blocks, sums, thread, stage):
         """The sums of each array's blocks in order, added up in the order of the arrays: one total for each column."""
@@ -207,7 +207,7 @@ def ordered_totals(WIDTH):
 
 @template
 def overflows(WIDTH, SCALAR):
-    from numba import cuda
+    from .target import cuda
 
     def overflows(table, arrays, like, by, factor, thread, stage):
         """How many gradients, times the steps `by` and the factor, are not finite."""
@@ -232,7 +232,7 @@ def overflows(WIDTH, SCALAR):
 
 @template
 def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST, LEAST, LOWER, PRODUCTS, BEFORE):
-    from numba import cuda
+    from .target import cuda
 
     def judge(
         table, arrays, blocks, like, sums, control, scale, scale_at, exact, clip_norm, clip_value, policy, decided
@@ -311,7 +311,7 @@ def ordinary(x, smallest, largest):
 
 @template
 def guarded_step(step_block, WIDTH, STATES, SCALAR, IN_MEMORY, CONSTANTS):
-    from numba import cuda
+    from .target import cuda
 
     def guarded_step(table, arrays, blocks, params, states, master, sums, control, decided, factor, limit, scalars):
         """The pointers `params`, `states` and `master` only tell their types.
@@ -360,7 +360,7 @@ def guarded_step(step_block, WIDTH, STATES, SCALAR, IN_MEMORY, CONSTANTS):
 
 @template
 def step_block(update, OPTIONS, STATES, SCALAR, MASTER):
-    from numba import cuda
+    from .target import cuda
 
     STATE_ITEMS = max(1, STATES * ROWS)
 

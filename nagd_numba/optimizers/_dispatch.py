@@ -172,7 +172,7 @@ def update(
 def _apply_on_device(
     rule: Rule, options: tuple[Any, ...], groups: list[Any], hyper: dict[str, Any], stream: Any, key: Any, lists: bool
 ) -> None:
-    from ..gpu import in_memory, launch  # import numba.cuda
+    from ..gpu import in_memory, launch
 
     if any(map(validation.is_device_array, hyper.values())):
         in_memory.apply(rule, options, groups, hyper, stream, lists)

@@ -204,7 +204,7 @@ class Guard:
         self, rule: Rule, groups: list[Any], hyper: dict[str, Any], options: tuple[Any, ...], stream: Any
     ) -> None:
         """Step groups of device arrays and their names, after checking everything."""
-        from ..gpu import guarded  # imports numba.cuda
+        from ..gpu import guarded
 
         wishes = guarded.Wishes(self.grad_scale, self.clip_norm, self.clip_value, self.nonfinite)
         last = guarded.step(rule, options, groups, hyper, stream, wishes, self._memories)
