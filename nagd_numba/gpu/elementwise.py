@@ -18,7 +18,16 @@ from numba import types
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function
-from .pointer_tuples import fetch_each, load_each, pick_each, place_each, pointers_at, put_each, store_each
+from .pointer_tuples import (
+    fetch_each,
+    load_each,
+    load_strided,
+    pick_each,
+    place_each,
+    pointers_at,
+    put_each,
+    store_each,
+)
 from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256
@@ -32,12 +41,17 @@ def wide_width(storage: str) -> int:
 
 
 @functools.cache
-def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool) -> Kernel:
-    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory."""
+def kernel(
+    rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool, in_memory: bool = False
+) -> Kernel:
+    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory.
+
+    With `in_memory` the last argument is the address of what `hyper_kernels` makes, in place of the constants.
+    """
     scalar = types.float64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     states = types.UniTuple(exact, len(rule.states))
-    constants = types.UniTuple(scalar, rule.constant_count)
+    constants = exact if in_memory else types.UniTuple(scalar, rule.constant_count)
     span = device_function(
         span_loop.bind(
             update=rule.update,
@@ -48,13 +62,15 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
             MASTER=master,
         )
     )
+    if in_memory:
+        span = device_function(span_if_wanted.bind(span=span, CONSTANTS=rule.constant_count))
     if lists:
         function = many_arrays.bind(span=span)
         signature: tuple[Any, ...] = (types.CPointer(types.int64), types.int64, stored, states, exact, constants)
     else:
         function = one_array.bind(span=span)
         signature = (stored, stored, states, exact, types.int64, types.int64, constants)
-    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}"
+    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}{'_memory' if in_memory else ''}"
     return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature)
 
 
@@ -88,6 +104,16 @@ def many_arrays(span):
             span(params, grads, states, master, size, head, cuda.threadIdx.x, cuda.blockDim.x, scalars)
 
     return many_arrays
+
+
+@template
+def span_if_wanted(span, CONSTANTS):
+    def span_if_wanted(params, grads, states, master, size, head, thread, threads, prepared):
+        """`span` with constants from memory, unless it is written before them that there is no step."""
+        if load(prepared, 0) != 0:
+            span(params, grads, states, master, size, head, thread, threads, load_strided(prepared, 1, 1, CONSTANTS))
+
+    return span_if_wanted
 
 
 @template
