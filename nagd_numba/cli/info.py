@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import platform
 from typing import Any
@@ -91,8 +90,9 @@ def _gpus() -> list[tuple[str, str]]:
     if reason is not None:
         return [("gpu", f"none. {reason}")]
     if SIMULATOR:
-        return [("gpu", "none: the simulator of numba.cuda (NUMBA_ENABLE_CUDASIM)")]
-    cuda: Any = importlib.import_module("numba.cuda")
+        return [("gpu", "none: the CUDA simulator of Numba (NUMBA_ENABLE_CUDASIM)")]
+    from ..gpu.target import cuda
+
     lines = []
     for index in range(len(cuda.gpus)):
         with cuda.gpus[index]:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -21,6 +21,7 @@ from numba import njit
 from ..io.atomic import replacing
 from ..kernels import cache
 from ..kernels.jit import cache_allowed, digest, fingerprint, inlining_by_llvm, unique_name
+from . import target
 
 _building = threading.RLock()
 
@@ -62,17 +63,8 @@ class Kernel:
 
     def code(self, output: str, capability: tuple[int, int]) -> Any:
         """The `"ptx"` or `"ltoir"` of the kernel."""
-        from numba import cuda
-
-        with _building, _no_device(capability), inlining_by_llvm():
-            return cuda.compile(
-                *(self.function, self.signature),
-                cc=capability,
-                output=output,
-                device=False,
-                abi="numba",
-                launch_bounds=self.threads,
-            )[0]
+        with _building, inlining_by_llvm():
+            return target.compile_kernel(self.function, self.signature, output, capability, self.threads)
 
     def _made(self, capability: tuple[int, int]) -> bytes:
         image = link(self.code("ltoir", capability), capability, fuse=not self.users)
@@ -151,17 +143,3 @@ def _tools() -> str:
         with contextlib.suppress(PackageNotFoundError):
             said.append(f"{package}={version(package)}")
     return " ".join(said)
-
-
-@contextlib.contextmanager
-def _no_device(capability: tuple[int, int]) -> Iterator[None]:
-    """numba-cuda asks the current device for its capability whenever a kernel calls a function: answer for it."""
-    from numba.cuda import dispatcher
-
-    device = type("Device", (), {"compute_capability": capability})
-    original = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: device
-    try:
-        yield
-    finally:
-        dispatcher.get_current_device = original

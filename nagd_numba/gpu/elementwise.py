@@ -60,7 +60,7 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
 
 @template
 def one_array(span):
-    from numba import cuda
+    from .target import cuda
 
     def one_array(params, grads, states, master, size, head, scalars):
         """Arrays of `size` elements."""
@@ -71,7 +71,7 @@ def one_array(span):
 
 @template
 def many_arrays(span):
-    from numba import cuda
+    from .target import cuda
 
     def many_arrays(table, rows, like_params, like_states, like_master, scalars):
         """A row of the table for each chunk: elements, head, then the addresses of params, grads, states and master.
@@ -92,7 +92,7 @@ def many_arrays(span):
 
 @template
 def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
-    from numba import cuda
+    from .target import cuda
 
     STATE_ITEMS = max(1, STATES * WIDTH)
 

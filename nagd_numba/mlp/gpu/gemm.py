@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from ...gpu.compiler import Kernel
 from ...gpu.pointer_tuples import pick_each, place_each
 from ...gpu.pointers import WIDE, data_of, load, put, store
+from ...gpu.target import intrinsic
 from ...kernels.jit import inlined
 from ...kernels.pointers import pointer
 from ...kernels.rounding import add, mul
@@ -137,7 +137,7 @@ def product(
     prefetch,
     write,
 ):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     TILE, THREADS, DEPTH, PITCH, SIDE, STAGE, LOADS, TERMS_APART, _ = shape
     ITEMS = GROUP * OPERANDS

@@ -50,7 +50,7 @@ def sum_of_lanes(lanes):
 
 @template
 def squares(SCALAR, NORM, DOWN, SMALLEST):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def squares(x, ranges, count, out, clip):
         """The sum of the squares in `count` ranges of x, in float64.
@@ -123,7 +123,7 @@ def apply_kernel(dtype: str, rule: Rule, options: tuple[Any, ...], clipped: bool
 
 @template
 def apply(update, OPTIONS, STATES, CLIPPED):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def apply(params, grads, vel, clip_factor, size, scalars):
         """Give each gradient, times the factors at `clip_factor`, to the rule; a state is `size` behind the last."""
