@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise
+from nagd_numba.gpu import elementwise, toolchain
 from nagd_numba.gpu.compiler import Kernel
-from nagd_numba.gpu.compiler import _tools as tools
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.mlp.gpu import gemm, losses, persistent, reductions
 from nagd_numba.mlp.gpu.gemm import Kind
@@ -325,7 +324,7 @@ def measure(chosen: Iterable[Entry], capabilities: Sequence[Capability] | None =
         for entry in chosen
         for capability in capabilities or entry.capabilities
     }
-    return Table(tools(), rows)
+    return Table(toolchain.names(), rows)
 
 
 def check(now: Table, committed: Table | None = None) -> None:
