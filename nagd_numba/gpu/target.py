@@ -4,7 +4,7 @@
                      and so on), and device arrays; imported when first asked for, since that takes long
     intrinsic        what a function means to the compiler: registered for kernels that call it
     compile_kernel   a Python function becomes PTX or LTO-IR
-    why_unavailable  why no kernel can run here
+    why_unavailable  why no kernel can be compiled here
 
 Templates of kernels take `cuda` from here when they are bound.  The rest of the package knows device arrays by their
 interface, whatever library made them.
@@ -61,16 +61,9 @@ def no_device(capability: tuple[int, int]) -> Iterator[None]:
 
 
 def why_unavailable() -> str | None:
-    """Why no kernel can run here, or None."""
+    """Why no kernel can be compiled here, or None."""
     try:
-        from numba import cuda
+        from numba import cuda  # noqa: F401
     except ImportError as error:
         return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
-    try:
-        if cuda.is_available() and len(cuda.gpus) > 0:
-            return None
-        problem: Any = cuda.cuda_error()
-    except Exception as error:  # the driver reports its troubles in many types
-        problem = error
-    detail = " ".join(str(problem).split()) if problem is not None else "the driver lists no device"
-    return f"CUDA is not available: looked for the NVIDIA driver (libcuda) and a device; {detail}"
+    return None

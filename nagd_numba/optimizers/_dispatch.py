@@ -6,7 +6,6 @@ Arrays that a kernel was called with before go straight to that kernel; all othe
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import validation
+from ..gpu.repeats import flattened, known
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
 from ..kernels.rule import Range, Rule
@@ -22,7 +22,7 @@ from ._host import PARALLEL_FROM, apply, apply_lists
 from .guard import Guard
 from .optimizer import Optimizer
 
-GPU = "nagd_numba.gpu.launch"
+LISTS = (list, tuple)
 _STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 
@@ -36,7 +36,7 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     one.  `ready` takes the kernels by `(given, dtype, parallel)`.
     """
     ready = {} if ready is None else ready
-    rule, count = optimizer.rule, len(optimizer.fixed)
+    rule, count, name = optimizer.rule, len(optimizer.fixed), optimizer.rule.name
     one_or_two = len(rule.states) in (1, 2)
     errors = validation.prefixed(optimizer.name)
 
@@ -48,21 +48,26 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             plain = all(x.__class__ is ndarray for x in (params, grads, *states))
         try:
             if plain and stream is master is guard is None:
-                key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
                 try:
-                    if ready[key](params, grads, states, hyper) == OK:
+                    if ready[kind](params, grads, states, hyper) == OK:
                         return
                 except (KeyError, TypeError):  # not met before, or not for this kernel
                     pass
                 kernel = update(rule, params, grads, states, named(hyper), options_of(given))
                 if kernel is not None:
-                    ready[key] = kernel
+                    ready[kind] = kernel
                 return
-            kind = (rule.name, *given)
-            gpu: Any = sys.modules.get(GPU)  # there once device arrays were stepped
-            if guard is None and gpu is not None and gpu.repeat((params, grads, *states, master), kind, hyper, stream):
-                return
-            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, kind, guard)
+            key: Any = None
+            if guard is None:
+                group = (params, grads, *states, master)
+                if params.__class__ in LISTS:
+                    group = flattened(group)
+                key = (name, given, *map(id, group))
+                repeat = known.get(key)  # device arrays that were stepped before
+                if repeat is not None and repeat.step(group, hyper, stream):
+                    return
+            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, key, guard)
         except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every launch
             errors.__exit__(type(error), error, error.__traceback__)
             raise
@@ -124,13 +129,13 @@ def update(
     options: tuple[Any, ...],
     stream: Any = None,
     master: Any = None,
-    kind: Any = None,
+    key: Any = None,
     guard: Any = None,
 ) -> Callable[..., int] | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
-    `kind` is what `gpu.launch.repeat` will be asked with for the same options.  Returns the kernel that ran if it is
-    the one for plain host vectors, which may be called without a check; else None.
+    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the kernel that ran
+    if it is the one for plain host vectors, which may be called without a check; else None.
     """
     if guard is not None:
         _guarded(guard, rule, params, grads, states, hyper, options, stream, master)
@@ -140,7 +145,7 @@ def update(
         group = (params, grads, *states, master)
         if not _on_device([(names, group)], stream):
             return apply(rule, *_host(group), hyper, options)
-        _gpu().apply(rule, options, [(names, group)], tuple(hyper.values()), stream, kind)
+        _gpu().apply(rule, options, [(names, group)], tuple(hyper.values()), stream, key)
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
@@ -149,7 +154,7 @@ def update(
         parts = [_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
-        _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, kind, lists=True)
+        _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, key, lists=True)
     return None
 
 
@@ -173,7 +178,7 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
+        guard.step_on_device(rule, groups, hyper, options, stream)
     else:
         parts = [_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
