@@ -274,7 +274,7 @@ keep:
     second = f"\n  {atomics} = getelementptr i8, ptr %cell, i64 {layout.set_bytes + 8}" if layout.has_atomics else ""
     failed = "\nfailed:\n  ret i1 false" if kept else ""
     return f"""
-define linkonce_odr i1 @emu.trace.{kind}(i64 %a, i64 %size, i64 %site, i64 %bias) noinline nounwind {{
+define linkonce_odr i1 @emu.trace.{kind}(i64 %a, i64 %size, i64 %site, i64 %bias) alwaysinline nounwind {{
 entry:
   %mine = load i64, ptr {_word(state, "me")}
   %me = or i64 %mine, %site
@@ -314,7 +314,7 @@ def _check(kind):
     """Whether an access is inside a region, aligned, and in order with those before it."""
     changes = int(kind in ("store", "atomic"))
     return f"""
-define linkonce_odr i1 @emu.check.{kind}(ptr %p, i64 %size, i64 %low, i32 %site, ptr %cache) alwaysinline nounwind {{
+define linkonce_odr i1 @emu.check.{kind}(ptr %p, i64 %size, i64 %low, i32 %site, ptr %cache) noinline nounwind {{
 entry:
   %a = ptrtoint ptr %p to i64
   %m = and i64 %a, %low
