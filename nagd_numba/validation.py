@@ -179,6 +179,12 @@ def plain_tensor(name: str, x: Any) -> Any:
     return x.detach()
 
 
+def is_tensor(x: Any) -> bool:
+    """Is `x` a tensor of PyTorch?"""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
 def same_kind(named: Sequence[tuple[str, Any]]) -> None:
     """Raise unless all arrays have the dtype and the shape of the first."""
     first, reference = named[0]
@@ -337,6 +343,14 @@ def number(
         kind = "finite number" if finite else "number"
         raise ValueError(f"{name} is {shown(x)}; a {kind} {'>' if low_open else '>='} {low:g}{upper} is needed")
     return value
+
+
+def clipping_limits(clip_norm: float, clip_value: float, dtype: np.dtype) -> None:
+    """Raise for a limit of a gradient that is 0 in the type of the arrays."""
+    least = float(np.finfo(dtype).tiny)
+    for name, x in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if x < least:
+            raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
 
 
 def shown(x: Any) -> str:

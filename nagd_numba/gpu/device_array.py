@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
-from . import driver
+from . import driver, streams
 
 EXACT = ("float32", "float64")
 HALF = ("float16", "bfloat16")
@@ -62,6 +62,8 @@ def describe(name: str, x: Any, write: bool, dtypes: Sequence[str] | None = EXAC
             f"{name} is strided (shape {memory.shape}, strides {memory.strides}); CUDA kernels need C-contiguous "
             f"arrays: make it contiguous"
         )
+    if streams.library_of(x) in streams.JAX:
+        x.block_until_ready()  # its interface names no stream, and does not wait
     return memory
 
 
@@ -82,7 +84,7 @@ def _of_interface(name: str, x: Any) -> DeviceMemory:
     if interface.get("mask") is not None:
         raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
     pointer, read_only = interface["data"]
-    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
+    if streams.library_of(x) in streams.JAX:
         read_only = True  # its arrays never change, though their interface does not say so
     kind = np.dtype(interface["typestr"])
     dtype = str(kind)

@@ -1,64 +1,107 @@
 """The only calls of the CUDA driver: which devices there are, load, launch, allocate, copy.
 
 Everything else in this folder works with whatever stands in `current()`: `use` puts another object of this interface
-in its place, as the tests do to run kernels on machines without a GPU.
+in its place, as the tests do to run kernels on machines without a GPU.  Streams are handles, ints.  Whatever is called
+here leaves the thread's current context as it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..kernels import cuda_launch
+from . import target
 from .compiler import Kernel, entry
+from .errors import driver_error
+from .queue import Queue
 
 _loading = threading.Lock()
+_IMPLICIT = 906  # CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
+_SINCE = 12000  # the version of CUDA whose functions are asked for by name
 
 
-class Driver:
-    """CUDA through `cuda.core` and `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
+class Driver(Queue):
+    """CUDA through `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Kernel, int, int], Any] = {}
+        self._loaded: dict[tuple[Kernel, int, int], int] = {}
+        self._libraries: list[Any] = []  # machine code that is loaded, as long as the process lives
+        self._pending: deque[tuple[Any, Any]] = deque()  # events, and what must live until they have happened
+        self._of_graphs: list[Any] = []  # what captured graphs may still read
 
     @functools.cache  # noqa: B019  (one driver lives as long as the process)
     def why_not(self) -> str | None:
         """Why no kernel can run here, or None."""
         try:
-            from numba import cuda
+            from cuda.bindings import driver, nvvm
         except ImportError as error:
-            return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
+            return f"CUDA is not available: cuda.bindings cannot be imported ({error}); install the extra 'cuda'"
+        looked = "CUDA is not available: looked for the NVIDIA driver (libcuda) and a device; "
         try:
-            if cuda.is_available() and len(cuda.gpus) > 0:
-                return None
-            problem: Any = cuda.cuda_error()
-        except Exception as error:  # the driver reports its troubles in many types
-            problem = error
-        detail = " ".join(str(problem).split()) if problem is not None else "the driver lists no device"
-        return f"CUDA is not available: looked for the NVIDIA driver (libcuda) and a device; {detail}"
+            for call, returned in (
+                ("cuInit", driver.cuInit(0)),
+                ("cuDeviceGetCount", driver.cuDeviceGetCount()),
+            ):
+                status, *found = returned
+                if status != driver.CUresult.CUDA_SUCCESS:
+                    return f"{looked}{call} returned {status.name}"
+        except Exception as error:  # no libcuda: the bindings' types of it differ between versions
+            return looked + " ".join(str(error).split())
+        if found[0] == 0:
+            return f"{looked}the driver lists no device"
+        try:
+            nvvm.version()
+        except Exception as error:  # likewise
+            detail = " ".join(str(error).split())
+            return (
+                f"CUDA is not available: there is a driver with {found[0]} device(s), but libnvvm, which compiles "
+                f"kernels, cannot be loaded ({detail}); install the extra 'cuda', or set CUDA_HOME to a CUDA toolkit"
+            )
+        return target.why_unavailable()
 
     @functools.cache  # noqa: B019
-    def _device(self, device: int) -> Any:
-        from cuda.core import Device
+    def _context(self, device: int) -> int:
+        """The primary context of a device, which is never released."""
+        return int(self._done("cuDevicePrimaryCtxRetain", device, doing=f"Using CUDA device {device}"))
 
-        return Device(device)
+    @functools.cached_property
+    def entries(self) -> int:
+        """The table of functions that compiled launches call."""
+        from cuda.bindings import driver
+
+        legacy = driver.CUdriverProcAddress_flags.CU_GET_PROC_ADDRESS_LEGACY_STREAM
+        found = [
+            self._done("cuGetProcAddress", name.encode(), _SINCE, legacy, doing=f"Looking for {name}")[0]
+            for name in cuda_launch.FUNCTIONS
+        ]
+        self._entries = np.array([int(x) for x in found], np.int64)
+        return int(self._entries.ctypes.data)
 
     @functools.cache  # noqa: B019
+    def _attribute(self, device: int, name: str) -> int:
+        from cuda.bindings import driver
+
+        attribute = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self._done("cuDeviceGetAttribute", attribute, device, doing=f"Using CUDA device {device}"))
+
     def capability(self, device: int) -> tuple[int, int]:
         """The compute capability."""
-        major, minor = self._device(device).compute_capability
-        return int(major), int(minor)
+        major, minor = (self._attribute(device, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+        return major, minor
 
-    @functools.cache  # noqa: B019
     def multiprocessors(self, device: int) -> int:
-        return int(self._device(device).properties.multiprocessor_count)
+        return self._attribute(device, "MULTIPROCESSOR_COUNT")
 
-    @functools.cache  # noqa: B019
     def shared_limit(self, device: int) -> int:
         """Bytes of shared memory that a block can have."""
-        return int(self._device(device).properties.max_shared_memory_per_block_optin)
+        return self._attribute(device, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN")
 
     def device_of(self, pointer: int) -> int:
         """The device that memory belongs to; raises for memory of none."""
@@ -70,109 +113,217 @@ class Driver:
             raise ValueError(f"0x{pointer:x} is not memory of a CUDA device ({status.name})")
         return int(device)
 
-    def load(self, kernel: Kernel, device: int, shared: int = 0) -> Any:
-        """The kernel, ready on a device, with so many bytes of dynamic shared memory allowed."""
+    def load(self, kernel: Kernel, device: int, shared: int = 0) -> int:
+        """The handle of a kernel on a device, with so many bytes of dynamic shared memory allowed."""
         key = kernel, device, shared
         if key not in self._loaded:
             with _loading:
                 self._loaded[key] = self._load(kernel, device, shared)
         return self._loaded[key]
 
-    def _load(self, kernel: Kernel, device: int, shared: int) -> Any:
+    def _load(self, kernel: Kernel, device: int, shared: int) -> int:
         from cuda.bindings import driver
-        from cuda.core import ObjectCode
 
-        self._enter(device)
-        image = kernel.image(self.capability(device))
-        loaded = ObjectCode.from_cubin(image).get_kernel(entry(image))
-        if shared > 48 << 10:
-            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            (status,) = driver.cuKernelSetAttribute(attribute, shared, int(loaded.handle), device)
-            if status != driver.CUresult.CUDA_SUCCESS:
-                raise RuntimeError(f"{kernel.name} needs {shared} bytes of shared memory in a block ({status.name})")
-        return loaded
+        image, doing = kernel.image(self.capability(device)), f"Loading {kernel.name}"
+        with self._inside(device):
+            library = self._done("cuLibraryLoadData", image, [], [], 0, [], [], 0, doing=doing)
+            handle = self._done("cuLibraryGetKernel", library, entry(image).encode(), doing=doing)
+            self._libraries.append((library, image))
+            if shared > 48 << 10:
+                attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                doing = f"Asking for {shared} bytes of shared memory in a block of {kernel.name}"
+                self._done("cuKernelSetAttribute", attribute, shared, handle, device, doing=doing)
+        return int(handle)
 
     def configuration(self, grid: int | tuple[int, ...], block: int | tuple[int, ...], shared: int = 0) -> Any:
-        """What `launch` needs to know of a grid, to be kept and used again."""
-        from cuda.core import LaunchConfig
+        """The words of a record that tell grid, block and bytes of dynamic shared memory."""
+        return (*_three(grid), *_three(block), shared)
 
-        return LaunchConfig(grid=grid, block=block, shmem_size=shared)
+    def record(self, loaded: int, device: int, configuration: Any, *arguments: Any) -> np.ndarray:
+        """A launch as a vector for `start`: see `kernels.cuda_launch`.  Addresses are ints, the rest NumPy scalars."""
+        return record(self._context(device), loaded, configuration, arguments)
 
-    def stream(self, handle: int) -> Any:
-        """What `launch` needs to know of a stream."""
-        from cuda.core import LEGACY_DEFAULT_STREAM, Stream
+    def start(self, stream: int, records: np.ndarray) -> None:
+        """Start a record, or the rows of a contiguous table of records, one after the other."""
+        width = records.shape[-1]
+        status = cuda_launch.records_kernel()(self.entries, records.ctypes.data, records.size // width, width, stream)
+        if status:
+            raise self.launch_error(status)
 
-        return Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
+    def launch(self, loaded: int, device: int, stream: int, configuration: Any, *arguments: Any) -> None:
+        """Start a kernel once."""
+        self.start(stream, self.record(loaded, device, configuration, *arguments))
 
-    def launch(self, loaded: Any, device: int, stream: Any, configuration: Any, *arguments: Any) -> None:
-        """Start a kernel; addresses are ints, the rest NumPy scalars."""
-        from cuda.core import launch
+    def launch_error(self, status: int) -> Exception:
+        """The exception for what a compiled launch has returned."""
+        return driver_error("cuLaunchKernel", status, "Starting a CUDA kernel")
 
-        self._enter(device)
+    @contextlib.contextmanager
+    def _inside(self, device: int) -> Iterator[None]:
+        """A device's context is the current one in this block."""
+        doing = f"Using CUDA device {device}"
+        self._done("cuCtxPushCurrent", self._context(device), doing=doing)
         try:
-            launch(stream, configuration, loaded, *arguments)
-        except Exception as error:  # cuda.core's exceptions have no common public type
-            raise RuntimeError(f"a CUDA kernel could not be launched: {error}") from error
+            yield
+        finally:
+            self._done("cuCtxPopCurrent", doing=doing)
 
-    def _enter(self, device: int) -> None:
+    def _done(self, call: str, *arguments: Any, doing: str) -> Any:
+        """What a call of the driver returns beside its status, which must be success."""
         from cuda.bindings import driver
 
-        status, current = driver.cuCtxGetDevice()
-        if status != driver.CUresult.CUDA_SUCCESS or int(current) != device:
-            self._device(device).set_current()
+        status, *values = getattr(driver, call)(*arguments)
+        if status != driver.CUresult.CUDA_SUCCESS:
+            raise driver_error(call, status, doing)
+        return values[0] if len(values) == 1 else values
 
-    def empty(self, shape: int | tuple[int, ...], dtype: Any, device: int) -> Any:
-        """A new device array of Numba's."""
-        from numba import cuda
+    def empty(self, shape: int | tuple[int, ...], dtype: Any, device: int, stream: int = 0) -> Any:
+        """A new device array of Numba's, which belongs to a stream."""
+        from .target import cuda
 
-        with cuda.gpus[device]:
+        with self._inside(device), cuda.gpus[device]:
             try:
-                return cuda.device_array(shape, dtype)
+                return cuda.device_array(shape, dtype, stream=cuda.external_stream(stream) if stream else 0)
             except Exception as error:
                 size = int(np.prod(shape)) * np.dtype(dtype).itemsize
                 raise MemoryError(f"device {device} has no {size} bytes of memory left ({error})") from error
 
-    def upload(self, x: np.ndarray, device: int) -> Any:
-        """A copy on a device."""
-        from numba import cuda
+    def upload(self, x: np.ndarray, device: int, stream: int = 0) -> Any:
+        """A copy on a device, made in the order of the stream, to which it belongs."""
+        made = self.empty(x.shape, x.dtype, device, stream)
+        self.rewrite(made, x, stream)
+        return made
 
-        with cuda.gpus[device]:
-            return cuda.to_device(np.ascontiguousarray(x))
-
-    def rewrite(self, array: Any, x: np.ndarray, stream: Any) -> None:
+    def rewrite(self, array: Any, x: np.ndarray, stream: int) -> None:
         """Copy host memory to an array of `empty` or `upload`, in the order of the stream."""
+        if x.size:
+            pointer = array.__cuda_array_interface__["data"][0]
+            self.send(pointer, np.ascontiguousarray(x), self.device_of(pointer), stream)
+
+    def send(self, pointer: int, x: np.ndarray, device: int, stream: int) -> None:
+        """Copy contiguous host memory to an address, in the order of the stream; `x` must not change before."""
+        doing = f"Copying {x.nbytes} bytes to device {device}"
+        with self._inside(device):
+            self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing=doing)
+        self.keep(x, device, stream)
+
+    def allocate(self, nbytes: int, device: int) -> int:
+        """The address of new memory, to be given to `free`."""
+        with self._inside(device):
+            return int(self._done("cuMemAlloc", nbytes, doing=f"Allocating {nbytes} bytes on device {device}"))
+
+    def free(self, pointer: int, device: int) -> None:
+        """Give memory back; waits for the kernels that may use it."""
+        with self._inside(device):
+            self._done("cuMemFree", pointer, doing="Freeing device memory")
+
+    @contextlib.contextmanager
+    def copied_in_graph(self, x: np.ndarray, device: int, stream: int) -> Iterator[int]:
+        """The address of a copy of `x` that the graph under capture makes in each replay, for launches in this block.
+
+        The graph reads `x`, which therefore lives as long as the process.
+        """
+        doing = f"Capturing a copy of {x.nbytes} bytes"
+        self._of_graphs.append(x)
+        with self._inside(device):
+            pointer = int(self._done("cuMemAllocAsync", x.nbytes, stream, doing=doing))
+            self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing=doing)
+        try:
+            yield pointer
+        finally:
+            with self._inside(device):
+                self._done("cuMemFreeAsync", pointer, stream, doing=doing)
+
+    def capturing(self, stream: int, device: int) -> bool:
+        """Does a stream record a graph instead of running what it is given?"""
+        state: int = cuda_launch.capture_kernel()(self.entries, self._context(device), stream)
+        if state == -_IMPLICIT:  # the default stream, while another one does
+            return False
+        if state < 0:
+            raise driver_error("cuStreamIsCapturing", -state, "Looking at a stream")
+        return state != 0
+
+    def keep(self, x: Any, device: int, stream: int) -> None:
+        """Let an object live until everything on the stream has been done, and as long as a graph that captures it."""
         from cuda.bindings import driver
 
-        handle = int(stream.handle)
-        pointer = array.__cuda_array_interface__["data"][0]
-        (status,) = driver.cuMemcpyHtoDAsync(pointer, x.ctypes.data, x.nbytes, handle)
-        if status != driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(f"{x.nbytes} bytes could not be copied to the device ({status.name})")
+        doing = "Marking a place in a stream"
+        if self.capturing(stream, device):
+            self._of_graphs.append(x)
+            return
+        with self._inside(device):
+            event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
+            self._done("cuEventRecord", event, stream, doing=doing)
+            self._pending.append((event, x))
+            for _ in range(len(self._pending)):
+                try:
+                    event, x = self._pending.popleft()
+                except IndexError:  # another thread took it
+                    break
+                (status,) = driver.cuEventQuery(event)
+                if status == driver.CUresult.CUDA_ERROR_NOT_READY:
+                    self._pending.append((event, x))
+                else:
+                    driver.cuEventDestroy(event)
 
-    def synchronize(self, device: int, stream: Any) -> None:
+    def order(self, before: int, after: int, device: int) -> None:
+        """Let what is given to the stream `after` from now on wait for what is on the stream `before` now.
+
+        A stream that is captured cannot wait for one that is not, nor the reverse: there the capture itself is in the
+        order of the streams in which it was begun, and is replayed.
+        """
+        from cuda.bindings import driver
+
+        if self.capturing(before, device) != self.capturing(after, device):
+            return
+        doing = "Letting one stream wait for another"
+        with self._inside(device):
+            event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
+            try:
+                self._done("cuEventRecord", event, before, doing=doing)
+                self._done("cuStreamWaitEvent", after, event, 0, doing=doing)
+            finally:
+                driver.cuEventDestroy(event)
+
+    def synchronize(self, device: int, stream: int) -> None:
         """Wait for everything on a stream; raises if a kernel failed."""
-        from cuda.bindings import driver
+        with self._inside(device):
+            self._done("cuStreamSynchronize", stream, doing="Running what a stream was given")
 
-        self._enter(device)
-        (status,) = driver.cuStreamSynchronize(int(stream.handle))
-        if status != driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(f"a CUDA kernel failed ({status.name})")
-
-    def download(self, array: Any) -> np.ndarray:
-        """A copy of any device array on the host, made when everything before has been done."""
-        from cuda.bindings import driver
-
+    def download(self, array: Any, stream: int | None = None) -> np.ndarray:
+        """A copy of any device array on the host, made when the stream, or everything before, has been done."""
         interface = array.__cuda_array_interface__
         made = np.empty(interface["shape"], np.dtype(interface["typestr"]))
         if made.size:
             pointer = interface["data"][0]
-            self._enter(self.device_of(pointer))
-            (status,) = driver.cuCtxSynchronize()
-            if status == driver.CUresult.CUDA_SUCCESS:
-                (status,) = driver.cuMemcpyDtoH(made.ctypes.data, pointer, made.nbytes)
-            if status != driver.CUresult.CUDA_SUCCESS:
-                raise RuntimeError(f"{made.nbytes} bytes could not be copied from the device ({status.name})")
+            doing = f"Copying {made.nbytes} bytes from the device"
+            with self._inside(self.device_of(pointer)):
+                if stream is None:
+                    self._done("cuCtxSynchronize", doing=doing)
+                    self._done("cuMemcpyDtoH", made.ctypes.data, pointer, made.nbytes, doing=doing)
+                else:
+                    self._done("cuMemcpyDtoHAsync", made.ctypes.data, pointer, made.nbytes, stream, doing=doing)
+                    self._done("cuStreamSynchronize", stream, doing=doing)
         return made
+
+
+def record(context: int, loaded: int, configuration: Any, arguments: Any) -> np.ndarray:
+    """The words of a record."""
+    if len(arguments) > cuda_launch.MOST:
+        raise ValueError(f"a kernel has {len(arguments)} arguments; {cuda_launch.MOST} at most are passed")
+    return np.array([context, loaded, *configuration, len(arguments), *map(word, arguments)], np.int64)
+
+
+def word(x: Any) -> int:
+    """The 64-bit word of an argument: the bits of a NumPy scalar from the lowest on, or an address."""
+    if isinstance(x, int):
+        return x
+    return int.from_bytes(x.tobytes().ljust(8, b"\0"), "little", signed=True)
+
+
+def _three(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
+    given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    return (*given, *[1] * (3 - len(given)))
 
 
 _current: Any = Driver()

@@ -19,7 +19,16 @@ from numba import types
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function
-from .pointer_tuples import fetch_each, load_each, pick_each, place_each, pointers_at, put_each, store_each
+from .pointer_tuples import (
+    fetch_each,
+    load_each,
+    load_strided,
+    pick_each,
+    place_each,
+    pointers_at,
+    put_each,
+    store_each,
+)
 from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256
@@ -33,12 +42,17 @@ def wide_width(storage: str) -> int:
 
 
 @functools.cache
-def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool) -> Kernel:
-    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory."""
+def kernel(
+    rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool, in_memory: bool = False
+) -> Kernel:
+    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory.
+
+    With `in_memory` the last argument is the address of what `hyper_kernels` makes, in place of the constants.
+    """
     scalar = types.float64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     states = types.UniTuple(exact, len(rule.states))
-    constants = types.UniTuple(scalar, rule.constant_count)
+    constants = exact if in_memory else types.UniTuple(scalar, rule.constant_count)
     span = device_function(
         span_loop.bind(
             update=rule.update,
@@ -49,19 +63,21 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
             MASTER=master,
         )
     )
+    if in_memory:
+        span = device_function(span_if_wanted.bind(span=span, CONSTANTS=rule.constant_count))
     if lists:
         function = many_arrays.bind(span=span)
         signature: tuple[Any, ...] = (types.CPointer(types.int64), types.int64, stored, states, exact, constants)
     else:
         function = one_array.bind(span=span)
         signature = (stored, stored, states, exact, types.int64, types.int64, constants)
-    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}"
+    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}{'_memory' if in_memory else ''}"
     return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature)
 
 
 @template
 def one_array(span):
-    from numba import cuda
+    from .target import cuda
 
     def one_array(params, grads, states, master, size, head, scalars):
         """Arrays of `size` elements."""
@@ -72,7 +88,7 @@ def one_array(span):
 
 @template
 def many_arrays(span):
-    from numba import cuda
+    from .target import cuda
 
     def many_arrays(table, rows, like_params, like_states, like_master, scalars):
         """A row of the table for each chunk: elements, head, then the addresses of params, grads, states and master.
@@ -92,8 +108,18 @@ def many_arrays(span):
 
 
 @template
+def span_if_wanted(span, CONSTANTS):
+    def span_if_wanted(params, grads, states, master, size, head, thread, threads, prepared):
+        """`span` with constants from memory, unless it is written before them that there is no step."""
+        if load(prepared, 0) != 0:
+            span(params, grads, states, master, size, head, thread, threads, load_strided(prepared, 1, 1, CONSTANTS))
+
+    return span_if_wanted
+
+
+@template
 def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
-    from numba import cuda
+    from .target import cuda
 
     STATE_ITEMS = max(1, STATES * WIDTH)
     TOGETHER = min(WIDTH, 4)

@@ -1,27 +1,24 @@
-"""Update rules on device arrays: the checks, and the launch.
-
-What was found out about arrays holds as long as they are the same objects at the same addresses: it is kept, with the
-launch that follows from it, so that a step on arrays that were met before only compares and launches.
-"""
+"""Update rules on device arrays: the checks, and the launch."""
 
 from __future__ import annotations
 
-import itertools
-import sys
-import weakref
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import validation
+from ..kernels import cuda_launch
 from ..kernels.rule import Rule
-from . import device_array, driver, elementwise, streams
+from . import device_array, driver, elementwise, repeats, streams
 from .device_array import EXACT, HALF
+from .repeats import Group
+from .tables import Memory
 
 BLOCKS_PER_MULTIPROCESSOR = 8
-KEPT = 256  # launches
+_TABLE = cuda_launch.ARGUMENTS  # the word of a record of a list that is the table's address
 
-Group = tuple[Any, ...]  # params, grads, the states, and the master copy or None
 Names = tuple[str, ...]
 Parts = tuple[Any, ...]  # the descriptions of a group
 
@@ -44,98 +41,86 @@ class Launch:
         together = [(n, x) for names, parts in described for n, x in zip(names, parts, strict=True) if x is not None]
         device_array.no_overlap(together)
         self.exact = np.dtype("float64" if first[0].dtype == "float64" else "float32")
-        self.hyper: Any = None
-        self.constants: tuple[Any, ...] = ()
-        self.check(hyper)
+        self.hyper = self.check(hyper)  # of the first start
         filled = [parts for _, parts in described if parts[0].size > 0]
-        self.ready = False
+        self.ready = bool(filled)
         if not filled:
             return
         self.driver = here = driver.current()
         self.device = device_array.one_device(together)
         kernel = elementwise.kernel(rule, options, first[0].dtype, first[-1] is not None, lists)
-        self.loaded = here.load(kernel, self.device)
+        loaded = here.load(kernel, self.device)
         width = elementwise.wide_width(first[0].dtype)
+        self._rows: np.ndarray | None = None
+        self._memory: Memory | None = None
         if lists:
-            self.table = here.upload(_table(filled, width), self.device)
-            blocks = self.table.shape[0]
-            address = self.table.__cuda_array_interface__["data"][0]
-            self.arguments: tuple[Any, ...] = (address, np.int64(blocks), *(0 for _ in range(len(first) - 1)))
+            self._rows = _table(filled, width)
+            blocks = len(self._rows)
+            arguments: tuple[Any, ...] = (0, np.int64(blocks), *(0 for _ in range(len(first) - 1)))
         else:
             blocks = -(-first[0].size // (width * elementwise.THREADS))
             addresses = [0 if x is None else x.pointer for x in first]
-            self.arguments = (*addresses, np.int64(first[0].size), np.int64(head(first, width)))
+            arguments = (*addresses, np.int64(first[0].size), np.int64(head(first, width)))
         most = here.multiprocessors(self.device) * BLOCKS_PER_MULTIPROCESSOR
-        self.configuration = here.configuration(min(blocks, most), elementwise.THREADS)
-        self.ready = True
+        configuration = here.configuration(min(blocks, most), elementwise.THREADS)
+        self._record = here.record(loaded, self.device, configuration, *arguments)
+        self._address = self._record.ctypes.data
+        self._entries = here.entries
+        self._kernel = cuda_launch.rule_kernel(rule, options, self.exact)
 
-    def check(self, hyper: tuple[Any, ...]) -> None:
-        """Turn hyper-parameters into the kernel's constants; raises for values out of range."""
-        if hyper != self.hyper:
-            named = dict(zip(self.rule.hyper, hyper, strict=True))
-            values = validation.hyper_parameters(named, self.exact, self.rule.range_of)
-            self.constants = self.rule.scalars(values, self.exact, self.options)
-            self.hyper = hyper
+    def check(self, hyper: tuple[Any, ...]) -> tuple[float, ...]:
+        """The hyper-parameters as floats; raises for values out of range."""
+        named = dict(zip(self.rule.hyper, hyper, strict=True))
+        values = validation.hyper_parameters(named, self.exact, self.rule.range_of)
+        self.rule.scalars(values, self.exact, self.options)
+        return values
 
-    def run(self, stream: Any) -> None:
-        self.driver.launch(self.loaded, self.device, stream, self.configuration, *self.arguments, *self.constants)
+    def start(self, stream: int, hyper: tuple[Any, ...]) -> None:
+        """Start the kernel; TypeError where the hyper-parameters are no Python floats."""
+        if self._rows is not None:
+            self._start_list(self._rows, stream, hyper)
+            return
+        status = self._kernel(self._entries, self._address, stream, hyper)
+        if status:
+            self.failed(status, hyper)
 
+    def on(self, stream: int) -> Callable[[tuple[float, ...]], int] | None:
+        """`start` on a stream as one call that returns a status, where that is possible."""
+        if self._rows is not None:
+            return None
+        return functools.partial(self._kernel, self._entries, self._address, stream)
 
-class _Known:
-    """A launch on arrays that are still there: when one of them goes, this goes."""
+    def failed(self, status: int, hyper: tuple[Any, ...]) -> None:
+        """Raise what a status tells."""
+        if status == cuda_launch.HYPER:
+            self.check(hyper)
+        raise self.driver.launch_error(status)
 
-    def __init__(self, launch: Launch, kind: Any, group: Group, each: int) -> None:
-        self.launch, self.kind = launch, kind
-        self.key = tuple(map(id, group))
-        self._references = [weakref.ref(x, self._forget) for x in group if x is not None]
-        torch = sys.modules.get("torch")
-        self.tensors = torch is not None and isinstance(group[0], torch.Tensor)
-        self.each = each
-        self._places = _places(group) if self.tensors else None
-        self.stream = None if streams.moves(group[0]) else streams.stream_of(None, group[0], launch.device)
-
-    def _forget(self, _: Any) -> None:
-        _known.pop(self.key, None)
-
-    def moved(self, group: Group) -> bool:
-        """Do tensors lie elsewhere now?  (Other libraries' arrays stay where they are.)"""
-        return _places(group) != self._places
-
-
-def _places(tensors: Group) -> list[Any]:
-    return [None if x is None else (x.data_ptr(), x.numel(), x.is_contiguous()) for x in tensors]
-
-
-_known: dict[tuple[int, ...], _Known] = {}
-
-
-def repeat(group: Group, kind: Any, hyper: tuple[Any, ...], stream: Any) -> bool:
-    """Step arrays (or lists of them) that were met before, with equal options; False where they were not."""
-    if group[0].__class__ in (list, tuple):
-        group = _flattened(group)
-    known = _known.get(tuple(map(id, group)))
-    if known is None or known.kind != kind or (known.tensors and known.moved(group)):
-        return False
-    launch = known.launch
-    if hyper != launch.hyper:
-        launch.check(hyper)
-    if stream is not None or known.stream is None:
-        stream = streams.stream_of(stream, group[0], launch.device)
-    else:
-        stream = known.stream
-    launch.run(stream)
-    if known.tensors:
-        validation.tell_torch(*(x for k, x in enumerate(group) if k % known.each != 1))
-    return True
-
-
-def _flattened(lists: Group) -> Group:
-    """The arrays of lists, place by place."""
-    count = len(lists[0])
-    columns = [[None] * count if x is None else x for x in lists]
-    if any(x.__class__ not in (list, tuple) or len(x) != count for x in columns):
-        return ()
-    return tuple(itertools.chain.from_iterable(zip(*columns, strict=True)))
+    def _start_list(self, rows: np.ndarray, stream: int, hyper: tuple[Any, ...]) -> None:
+        """With the table of addresses where the kernel can read it, until it is done."""
+        here, device, memory = self.driver, self.device, self._memory
+        capturing = here.capturing(stream, device)
+        if memory is None and capturing:
+            with here.copied_in_graph(rows, device, stream) as address:
+                record = self._record.copy()
+                record[_TABLE] = address
+                status = self._kernel(self._entries, record.ctypes.data, stream, hyper)
+            if status:
+                self.failed(status, hyper)
+            return
+        if memory is None:
+            memory = Memory(here, rows.nbytes, device, stream)
+            here.send(memory.address, rows, device, stream)
+            self._record[_TABLE] = memory.address
+            self._memory = memory
+        elif capturing:  # the graph knows only its address
+            here.keep(self, device, stream)
+        elif stream != memory.stream:
+            memory.moved = True
+            here.order(memory.stream, stream, device)
+        status = self._kernel(self._entries, self._address, stream, hyper)
+        if status:
+            self.failed(status, hyper)
 
 
 def apply(
@@ -144,24 +129,68 @@ def apply(
     groups: list[tuple[Names, Group]],
     hyper: tuple[Any, ...],
     stream: Any,
-    kind: Any,
+    key: Any,
     lists: bool = False,
 ) -> None:
-    """Check the arrays of a step, or of several in one launch, then launch the rule's kernel on them."""
+    """Check the arrays of a step, or of several in one launch, then launch the rule's kernel on them.
+
+    `key` is what `repeats.known` will be asked for.
+    """
     launch = Launch(rule, options, groups, hyper, lists)
     everything = tuple(x for _, group in groups for x in group)
     if launch.ready:
-        launch.run(streams.stream_of(stream, everything[0], launch.device))
+        repeats.start_in_order(launch, streams.Sources(everything), everything, stream, launch.hyper)
     for _, (params, _, *written) in groups:
         validation.tell_torch(params, *written)
     if launch.ready:
-        try:
-            known = _Known(launch, kind, everything, len(groups[0][1]))
-        except TypeError:  # no weak references: such arrays are looked at each time
-            return
-        while len(_known) >= KEPT:
-            _known.pop(next(iter(_known)), None)
-        _known[known.key] = known
+        repeats.remember(launch, key, everything, len(groups[0][1]))
+
+
+def prepare(
+    rule: Rule,
+    options: tuple[Any, ...],
+    groups: list[tuple[Names, Group]],
+    hyper: tuple[float, ...],
+    stream: Any,
+    lists: bool,
+) -> Callable[[tuple[float, ...]], None]:
+    """The same, to be started with the hyper-parameters."""
+    launch = Launch(rule, options, groups, hyper, lists)
+    if not launch.ready:
+
+        def check(values: tuple[float, ...]) -> None:
+            launch.check(values)
+
+        return check
+    everything = tuple(x for _, group in groups for x in group)
+    prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+    handle = None if stream is None else streams.stream_of(stream, everything[0], launch.device)
+    sources = prepared.sources
+    if not prepared.moving and sources.alone and (sources.default if handle is None else not sources.named):
+        return _started(launch, handle or 0)
+
+    def start(values: tuple[float, ...]) -> None:
+        nonlocal prepared
+        if not prepared.step(everything, values, handle):
+            launch = Launch(rule, options, groups, values, lists)
+            prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+            prepared.step(everything, values, handle)
+
+    return start
+
+
+def _started(launch: Launch, stream: int) -> Callable[[tuple[float, ...]], None]:
+    """`launch.start` on a stream."""
+    on_stream = launch.on(stream)
+    if on_stream is None:
+        return functools.partial(launch.start, stream)
+
+    def start(values: tuple[float, ...]) -> None:
+        status = on_stream(values)
+        if status:
+            launch.failed(status, values)
+
+    return start
 
 
 def _described(names: Names, group: Group) -> Parts:

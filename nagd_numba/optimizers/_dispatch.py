@@ -6,7 +6,6 @@ Arrays that a kernel was called with before go straight to that kernel; all othe
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import validation
+from ..gpu.repeats import flattened, known
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
 from ..kernels.rule import Range, Rule
@@ -22,7 +22,7 @@ from ._host import PARALLEL_FROM, apply, apply_lists
 from .guard import Guard
 from .optimizer import Optimizer
 
-GPU = "nagd_numba.gpu.launch"
+LISTS = (list, tuple)
 _STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 
@@ -36,7 +36,7 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     one.  `ready` takes the kernels by `(given, dtype, parallel)`.
     """
     ready = {} if ready is None else ready
-    rule, count = optimizer.rule, len(optimizer.fixed)
+    rule, count, name = optimizer.rule, len(optimizer.fixed), optimizer.rule.name
     one_or_two = len(rule.states) in (1, 2)
     errors = validation.prefixed(optimizer.name)
 
@@ -48,27 +48,38 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             plain = all(x.__class__ is ndarray for x in (params, grads, *states))
         try:
             if plain and stream is master is guard is None:
-                key = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
                 try:
-                    if ready[key](params, grads, states, hyper) == OK:
+                    if ready[kind](params, grads, states, hyper) == OK:
                         return
                 except (KeyError, TypeError):  # not met before, or not for this kernel
                     pass
                 kernel = update(rule, params, grads, states, named(hyper), options_of(given))
                 if kernel is not None:
-                    ready[key] = kernel
+                    ready[kind] = kernel
                 return
-            kind = (rule.name, *given)
-            gpu: Any = sys.modules.get(GPU)  # there once device arrays were stepped
-            if guard is None and gpu is not None and gpu.repeat((params, grads, *states, master), kind, hyper, stream):
-                return
-            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, kind, guard)
+            key: Any = None
+            if guard is None:
+                group = (params, grads, *states, master)
+                if params.__class__ in LISTS:
+                    group = flattened(group)
+                key = (name, given, *map(id, group))
+                repeat = known.get(key)  # device arrays that were stepped before
+                if repeat is not None and repeat.step(group, hyper, stream):
+                    return
+            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, key, guard)
         except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every launch
             errors.__exit__(type(error), error, error.__traceback__)
             raise
 
     def named(hyper: Any) -> dict[str, Any]:
-        return dict(zip(rule.hyper, hyper, strict=True))
+        made = dict(zip(rule.hyper, hyper, strict=True))
+        branch = optimizer.branch
+        if branch is not None and validation.is_device_array(made[branch]):
+            raise TypeError(
+                f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs"
+            )
+        return made
 
     def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
         return optimizer.options(dict(zip(optimizer.fixed, given, strict=False)), *given[count:])
@@ -76,10 +87,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     return run
 
 
-def step_number(t: Any, function: str) -> float:
-    """The number of a step as a float, for a function of that name; raises for anything but a whole number."""
+def step_number(t: Any, function: str) -> Any:
+    """The number of a step as a float, for a function of that name; raises for anything but a whole number.
+
+    An array on a device is left as it is.
+    """
     if t.__class__ is int and 0 < t < 1 << 53:
         return float(t)
+    if validation.is_device_array(t):  # counted there
+        return t
     try:
         if isinstance(t, bool):
             raise TypeError("a truth value")
@@ -124,13 +140,13 @@ def update(
     options: tuple[Any, ...],
     stream: Any = None,
     master: Any = None,
-    kind: Any = None,
+    key: Any = None,
     guard: Any = None,
 ) -> Callable[..., int] | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
-    `kind` is what `gpu.launch.repeat` will be asked with for the same options.  Returns the kernel that ran if it is
-    the one for plain host vectors, which may be called without a check; else None.
+    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the kernel that ran
+    if it is the one for plain host vectors, which may be called without a check; else None.
     """
     if guard is not None:
         _guarded(guard, rule, params, grads, states, hyper, options, stream, master)
@@ -139,18 +155,29 @@ def update(
         names = ("params", "grads", *rule.states, "master")
         group = (params, grads, *states, master)
         if not _on_device([(names, group)], stream):
-            return apply(rule, *_host(group), hyper, options)
-        _gpu().apply(rule, options, [(names, group)], tuple(hyper.values()), stream, kind)
+            return apply(rule, *on_host(group), hyper, options)
+        _apply_on_device(rule, options, [(names, group)], hyper, stream, key, lists=False)
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif not _on_device(groups, stream):
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
-        _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, kind, lists=True)
+        _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
     return None
+
+
+def _apply_on_device(
+    rule: Rule, options: tuple[Any, ...], groups: list[Any], hyper: dict[str, Any], stream: Any, key: Any, lists: bool
+) -> None:
+    from ..gpu import in_memory, launch
+
+    if any(map(validation.is_device_array, hyper.values())):
+        in_memory.apply(rule, options, groups, hyper, stream, lists)
+    else:
+        launch.apply(rule, options, groups, tuple(hyper.values()), stream, key, lists)
 
 
 def _guarded(
@@ -173,9 +200,9 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
+        guard.step_on_device(rule, groups, hyper, options, stream)
     else:
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
 
 
@@ -195,6 +222,18 @@ def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: 
     ]
 
 
+def located(
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, stream: Any
+) -> tuple[list[Any], bool, bool]:
+    """The arrays of a step with their names, whether they came in lists, and whether they are on a device."""
+    lists = isinstance(params, list | tuple)
+    if lists:
+        groups = _groups(rule, params, grads, states, master)
+    else:
+        groups = [(("params", "grads", *rule.states, "master"), (params, grads, *states, master))]
+    return groups, lists, bool(groups) and _on_device(groups, stream)
+
+
 def _on_device(groups: list[Any], stream: Any) -> bool:
     """Are all arrays on a device?  Raises where only some are, and for what has a meaning only there."""
     named = [(name, x) for names, group in groups for name, x in zip(names, group, strict=True) if x is not None]
@@ -210,13 +249,7 @@ def _on_device(groups: list[Any], stream: Any) -> bool:
     return False
 
 
-def _host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
+def on_host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
     """Params, grads, states; the simulator's device arrays lie in host memory, where the CPU kernels work on them."""
     params, grads, *states = map(validation.unsimulated, group[:-1])
     return params, grads, tuple(states)
-
-
-def _gpu() -> Any:
-    from ..gpu import launch  # imports numba.cuda
-
-    return launch

@@ -13,7 +13,9 @@ import ctypes
 
 import numpy as np
 
-from nagd_numba.gpu import driver, launch, streams
+from nagd_numba.gpu import driver, queue, repeats, tables
+from nagd_numba.gpu.errors import driver_error
+from nagd_numba.kernels import cuda_launch
 from nagd_numba.kernels.jit import inlining_by_llvm
 from tests import emulator
 
@@ -61,14 +63,19 @@ class Array:
 
 
 class FakeDriver:
-    """The interface of `gpu.driver.Driver`, with memory on the host."""
+    """The interface of `gpu.driver.Driver`, with memory on the host; compiled launches call `Functions`."""
 
     def __init__(self, capability=(9, 0), multiprocessors=2, shared_limit=227 << 10, order="forward"):
         self.memory = emulator.Memory()
-        self.order, self.launches, self.uploads = order, [], 0
+        self.blocks, self.launches, self.uploads = order, [], 0  # the order of the blocks of a launch
         self.fail = None
+        self.waits = []  # how many launches there had been when an event was waited for
+        self.copies = []  # what was copied in the order of a stream, and which
+        self.captured, self.kept, self.ordered = set(), [], []  # streams under capture, objects, pairs of streams
         self._capability, self._multiprocessors, self._shared_limit = capability, multiprocessors, shared_limit
         self._devices = {}
+        self._functions = Functions(self)
+        self.entries = self._functions.entries.ctypes.data
 
     def why_not(self):
         return None
@@ -93,16 +100,19 @@ class FakeDriver:
             return emulator.compile(kernel.function, kernel.signature, self._capability)
 
     def configuration(self, grid, block, shared=0):
-        return grid, block, shared
+        return driver.Driver.configuration(None, grid, block, shared)
 
-    def stream(self, handle):
-        return handle
+    def record(self, loaded, device, configuration, *arguments):
+        return driver.record(device + 1, self._functions.handle(loaded), configuration, arguments)
+
+    def start(self, stream, records):
+        driver.Driver.start(self, stream, records)
 
     def launch(self, loaded, device, stream, configuration, *arguments):
-        self._refuse("launch")
-        grid, block, shared = configuration
-        self.launches.append((loaded.name, device, stream))
-        loaded(grid, block, *arguments, shared_bytes=shared, order=self.order)
+        self.start(stream, self.record(loaded, device, configuration, *arguments))
+
+    def launch_error(self, status):
+        return self._functions.error or driver_error("cuLaunchKernel", status, "Starting a CUDA kernel")
 
     def array(self, x, device=0, offset=0, **interface):
         """A device array with a copy of `x`, `offset` bytes behind a multiple of 256."""
@@ -110,24 +120,78 @@ class FakeDriver:
         self._devices[pointer] = device
         return Array(pointer, device, interface)
 
-    def empty(self, shape, dtype, device):
+    def empty(self, shape, dtype, device, stream=0):
         self._refuse("empty")
         pointer = self.memory.array(shape, dtype)
         self._devices[pointer] = device
-        return Array(pointer, device)
+        return Array(pointer, device, {"stream": stream or None})
 
-    def upload(self, x, device):
+    def upload(self, x, device, stream=0):
         self.uploads += 1
-        return self.array(x, device)
+        self.copies.append(("upload", stream))
+        return self.array(x, device, stream=stream or None)
 
     def rewrite(self, array, x, stream):
         array.pointer.array[...] = x
 
+    def allocate(self, nbytes, device):
+        self._refuse("allocate")
+        return self.empty(nbytes, np.uint8, device).pointer
+
+    def free(self, pointer, device):
+        pass
+
+    def send(self, pointer, x, device, stream):
+        assert stream not in self.captured
+        self.uploads += 1
+        ctypes.memmove(int(pointer), x.ctypes.data, x.nbytes)
+
+    @contextlib.contextmanager
+    def copied_in_graph(self, x, device, stream):
+        assert stream in self.captured
+        yield self.array(x, device).pointer
+
+    def capturing(self, stream, device):
+        return bool(cuda_launch.capture_kernel()(self.entries, device + 1, stream))
+
+    def keep(self, x, device, stream):
+        self.kept.append(x)
+
+    def order(self, before, after, device):
+        self.ordered.append((before, after))
+
     def synchronize(self, device, stream):
         self._refuse("synchronize")
 
-    def download(self, array):
+    def download(self, array, stream=None):
+        if stream is not None:
+            self.copies.append(("download", stream))
         return array.copy_to_host()
+
+    def pinned(self, shape, dtype, device):
+        return np.zeros(shape, dtype)
+
+    def put(self, pointer, x, device, stream):
+        self.copies.append(("put", stream))
+        ctypes.memmove(pointer, x.ctypes.data, x.nbytes)
+
+    def fetch(self, out, pointer, device, stream):
+        self.copies.append(("fetch", stream))
+        ctypes.memmove(out.ctypes.data, pointer, out.nbytes)
+
+    def copy(self, to, source, size, device, stream):
+        self.copies.append(("copy", stream))
+        ctypes.memmove(to, source, size)
+
+    def event(self, device):
+        return queue.Event(device, 0)
+
+    def mark(self, event, stream):
+        pass
+
+    def wait(self, event):
+        self.waits.append(len(self.launches))
+        self._refuse("wait")
 
     def _refuse(self, call):
         if self.fail == call:
@@ -135,17 +199,82 @@ class FakeDriver:
             raise RuntimeError(f"{call} failed (CUDA_ERROR_OUT_OF_MEMORY)")
 
 
+_INT, _POINTER = ctypes.c_int, ctypes.c_void_p
+_CELLS = {"float": ctypes.c_float, "double": ctypes.c_double, "half": ctypes.c_uint16, "ptr": ctypes.c_uint64}
+
+
+class Functions:
+    """The functions of libcuda that compiled launches call, in Python."""
+
+    def __init__(self, fake):
+        self.fake, self.error, self.current = fake, None, 0
+        self._kernels, self._before = [], []
+        kinds = {
+            "cuLaunchKernel": (_POINTER, *[ctypes.c_uint] * 7, _POINTER, ctypes.POINTER(_POINTER), _POINTER),
+            "cuCtxGetCurrent": (ctypes.POINTER(ctypes.c_int64),),
+            "cuCtxPushCurrent": (ctypes.c_int64,),
+            "cuCtxPopCurrent": (ctypes.POINTER(ctypes.c_int64),),
+            "cuStreamIsCapturing": (_POINTER, ctypes.POINTER(_INT)),
+        }
+        self._kept = [ctypes.CFUNCTYPE(_INT, *kinds[name])(getattr(self, f"_{name}")) for name in cuda_launch.FUNCTIONS]
+        self.entries = np.array([ctypes.cast(x, _POINTER).value for x in self._kept], np.int64)
+
+    def handle(self, kernel):
+        if kernel not in self._kernels:
+            self._kernels.append(kernel)
+        return 1 + self._kernels.index(kernel)
+
+    def _cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, places, _):
+        try:
+            self.error = None
+            self.fake._refuse("launch")
+            kernel = self._kernels[function - 1]
+            values = [_value(kind, place) for kind, place in zip(_kinds(kernel), places, strict=False)]
+            self.fake.launches.append((kernel.name, self.current - 1, stream or 0))
+            kernel((gx, gy, gz), (bx, by, bz), *values, shared_bytes=shared, order=self.fake.blocks)
+        except BaseException as error:  # C knows no exceptions
+            self.error = error
+            return 719
+        return 0
+
+    def _cuCtxGetCurrent(self, found):
+        found[0] = self.current
+        return 0
+
+    def _cuCtxPushCurrent(self, context):
+        self._before.append(self.current)
+        self.current = context
+        return 0
+
+    def _cuCtxPopCurrent(self, found):
+        found[0], self.current = self.current, self._before.pop()
+        return 0
+
+    def _cuStreamIsCapturing(self, stream, found):
+        found[0] = (stream or 0) in self.fake.captured
+        return 0
+
+
+def _kinds(kernel):
+    return getattr(kernel, "kinds", None) or kernel._types
+
+
+def _value(kind, place):
+    """An argument of this kind at an address, as the emulator takes it."""
+    cell = _CELLS.get(kind) or getattr(ctypes, f"c_int{max(8, int(kind[1:]))}")
+    return cell.from_address(place).value
+
+
 @contextlib.contextmanager
 def installed(**options):
     """A fake driver in the place of the real one."""
     fake = FakeDriver(**options)
     before = driver.use(fake)
-    streams._kept.cache_clear()
-    launch._known.clear()
+    repeats.known.clear()
     try:
         yield fake
     finally:
         driver.use(before)
-        streams._kept.cache_clear()
-        launch._known.clear()
+        repeats.known.clear()
+        tables.forget(fake)
         fake.memory.close()

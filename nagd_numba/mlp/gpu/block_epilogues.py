@@ -15,7 +15,7 @@ from .block_gemm import COLUMNS
 
 @template
 def write_hidden(SCALAR, unit):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def write_hidden(i, j, sums, at, to):
         space, biases, out, pitch, width, key, threshold, scale = to
@@ -30,7 +30,7 @@ def write_hidden(SCALAR, unit):
 
 @template
 def write_output(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def write_output(i, j, sums, at, to):
         space, biases, out, pitch = to
@@ -56,7 +56,7 @@ def write_delta(delta):
 
 @template
 def write_weight(SCALAR, update, OPTIONS, STATES):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     STATE_ITEMS = max(1, STATES * COLUMNS)
 

@@ -51,7 +51,7 @@ def product(large, small):
 
 @template
 def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     RESULTS, FACTORS, OTHERS = ROWS * COLUMNS, ROWS * STEP, COLUMNS * STEP
     ROWS_SHIFT = ROWS.bit_length() - 1

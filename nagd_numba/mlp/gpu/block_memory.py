@@ -19,7 +19,7 @@ WARP = 32
 
 @template
 def read_rows(STAGED):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def read_rows(values, X, order, begin, rows, inputs, row, column, thread, threads):
         """The next elements of rows `order[begin], ...` of X, from (row, column) on; returns where they end."""

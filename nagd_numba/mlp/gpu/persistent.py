@@ -144,7 +144,7 @@ def train_steps(
     loss_pass,
     sum_weight_squares,
 ):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def train_steps(
         params,
@@ -269,7 +269,6 @@ def train_steps(
                 cuda.syncthreads()
             if decay != SCALAR(0):
                 sum_weight_squares(space, sizes, layers, lanes, squares, m * steps + s, thread)
-                cuda.syncthreads()
             # Gradients, each given to the rule at once.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
             for layer in range(layers):
@@ -300,7 +299,7 @@ def train_steps(
 
 @template
 def sum_weight_squares():
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def sum_weight_squares(space, sizes, layers, lanes, squares, slot, thread):
         """The sum of the squared weights in float64, in the order of the CPU."""

@@ -1,0 +1,26 @@
+"""The real driver class, cuda.bindings and numba-cuda on the CUDA driver for tests: in processes of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers import on_driver
+
+HERE = Path(__file__).parent / "on_driver"
+
+pytestmark = pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator compiles no kernels")
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
+
+
+def test_steps_and_planted_faults():
+    on_driver.run(HERE / "steps.py", HERE / "faults.py")
+
+
+@pytest.mark.ci
+def test_failures_of_every_call():
+    on_driver.run(HERE / "failures.py", marks="not slow")
+
+
+def test_streams_and_lifetimes():
+    on_driver.run(HERE / "streams_and_lifetimes.py")
