@@ -9,6 +9,13 @@ Shared memory, in elements of the network's dtype, each part at a multiple of 4 
     weights and biases of each layer, then each state of the rule in the same layout
     two batches of inputs: one in use, one being loaded
     activations and deltas of each hidden layer, then outputs and their deltas, then three numbers for each row
+
+A network that needs more than the shared memory of one block is trained by `multi_launch.py`, not by a cluster of
+blocks that read each other's shared memory (sm_90).  It could be had: cuda.core launches clusters, and `mapa`,
+`ld.shared::cluster` and `barrier.cluster` can be written as inline PTX, though numba-cuda 0.30 knows no more of
+clusters than a limit for their size (`launch_bounds`).  But nothing of it can be executed without such a device, where
+blocks wait for each other; and each layer would have to be split over the blocks, with a barrier of the cluster before
+every product, forward and back.
 """
 
 from __future__ import annotations
