@@ -31,7 +31,7 @@ def counts_kernel(dtype: str) -> Kernel:
 
 @template
 def counts(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def counts(x, size, out):
         thread, found = np.int64(cuda.grid(1)), 0

@@ -87,7 +87,7 @@ class DeviceTrainer:
         weights = self.data.weights_of(orders)
         # Before the first launch: hyper-parameters out of range leave the parameters alone.
         table = self._table_of(n, weights, hyper.reshape(count, -1, len(self.plan.rule.hyper)))
-        shapes = (count, n), (count, n, 3), (count, steps)
+        shapes = (count, n), (count, n, 3) if self.plan.measure else (1,), (count, steps)
         where = RecordAddresses(*(self._buffers.empty(*named) for named in zip(RECORDS, shapes, strict=True)))
         seeds = np.empty(count, np.uint64)
         seeds[:] = seed
