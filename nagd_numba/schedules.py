@@ -45,7 +45,13 @@ class Progress:
 
 
 class Schedule:
-    """The base of all schedules: `values(t, progress)` for an array `t` of updates."""
+    """The base of all schedules: `values(t, progress)` for an array `t` of updates.
+
+    With `foreseeable = True` the values depend on nothing but `t`, `progress.updates` and `progress.samples`, whenever
+    they are asked for: training on a device then asks for those of an epoch before the last has ended.
+    """
+
+    foreseeable = False
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The value at each update in `t` (int64, counted from 0 over all epochs), as float64."""
@@ -64,6 +70,7 @@ class Constant(Schedule):
     array([0.1, 0.1, 0.1])
     """
 
+    foreseeable = True
     value: float
 
     def __post_init__(self) -> None:
@@ -84,6 +91,7 @@ class StepDecay(Schedule):
     array([0.1  , 0.1  , 0.05 , 0.05 , 0.025])
     """
 
+    foreseeable = True
     initial: float
     every: int
     factor: float = 0.1
@@ -112,6 +120,7 @@ class Cosine(Schedule):
     array([0.5, 1. , 1. , 0.5, 0. ])
     """
 
+    foreseeable = True
     peak: float
     epochs: float
     warmup: float = 0.0
@@ -141,6 +150,7 @@ class InverseScaling(Schedule):
     array([1. , 1. , 0.1])
     """
 
+    foreseeable = True
     initial: float
     power: float = 0.5
 
@@ -205,6 +215,7 @@ class Sutskever(Schedule):
     array([0.5 , 0.75, 0.99])
     """
 
+    foreseeable = True
     most: float = 0.99
 
     def __post_init__(self) -> None:
@@ -224,6 +235,8 @@ class Fista(Schedule):
     >>> Fista().values(np.array([0, 1, 2, 3]), Progress(10, 100)).round(4)
     array([0.    , 0.    , 0.2818, 0.434 ])
     """
+
+    foreseeable = True
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         values: np.ndarray = _fista(1 << int(t.max(initial=0) + 1).bit_length())[t]

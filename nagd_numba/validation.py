@@ -345,6 +345,14 @@ def number(
     return value
 
 
+def clipping_limits(clip_norm: float, clip_value: float, dtype: np.dtype) -> None:
+    """Raise for a limit of a gradient that is 0 in the type of the arrays."""
+    least = float(np.finfo(dtype).tiny)
+    for name, x in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if x < least:
+            raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
+
+
 def shown(x: Any) -> str:
     """A number for a message: integers as they are, but for endless ones, everything else as a float."""
     try:

@@ -17,9 +17,8 @@ from .slices import Slices
 
 def device_vector(name: str, x: Any, write: bool) -> Any:
     """A contiguous device array, as a vector of Numba's on the same memory."""
-    from numba import cuda
-
     from ..gpu.device_array import describe
+    from ..gpu.target import cuda
 
     if not hasattr(x, "__cuda_ndarray__"):
         describe(name, x, write=write)
@@ -46,8 +45,7 @@ class DeviceExchange:
     """See `exchange.Exchange`; there is one bucket."""
 
     def __init__(self, comm: Any, slices: Slices, dtype: np.dtype) -> None:
-        from numba import cuda
-
+        from ..gpu.target import cuda
         from .divide import divide
 
         self._divide: Any = divide

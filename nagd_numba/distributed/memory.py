@@ -31,6 +31,6 @@ def put(x: Any, values: np.ndarray) -> None:
 
 
 def _to_device(x: np.ndarray) -> Any:
-    from numba import cuda
+    from ..gpu.target import cuda
 
     return cuda.to_device(x)

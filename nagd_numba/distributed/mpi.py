@@ -89,6 +89,6 @@ def _outlive_others() -> None:
 def _finished(x: Any) -> None:
     """MPI knows no streams: wait for what a device array's library has started."""
     if hasattr(x, "__cuda_array_interface__"):
-        from numba import cuda
+        from ..gpu.target import cuda
 
         cuda.current_context().synchronize()

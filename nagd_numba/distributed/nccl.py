@@ -10,7 +10,8 @@ import numpy as np
 
 try:
     from nccl.core import SUM
-    from numba import cuda
+
+    from ..gpu.target import cuda
 except ImportError as error:
     raise ImportError(f"nccl4py and numba-cuda are needed ({error}): pip install nccl4py 'numba-cuda[cu13]'") from error
 

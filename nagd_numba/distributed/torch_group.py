@@ -34,7 +34,7 @@ class TorchCommunicator:
     watch: Any = None
 
     def __init__(self, group: Any) -> None:
-        self._group = group
+        self._reference = weakref.ref(group)  # its threads end when PyTorch lets it go
         self.rank, self.size = int(group.rank()), int(group.size())
         backends = dist.get_backend_config(group)
         if "cpu" not in backends:
@@ -42,6 +42,13 @@ class TorchCommunicator:
                 f"comm carries no messages between processors (its backends: {backends}); they are needed also beside "
                 f'device arrays: init_process_group("cpu:gloo,cuda:nccl")'
             )
+
+    @property
+    def _group(self) -> Any:
+        group = self._reference()
+        if group is None:
+            raise RuntimeError("comm is a process group that is gone: destroy_process_group was called before")
+        return group
 
     def send(self, x: np.ndarray, to: int, tag: int) -> Any:
         return self._group.send([_tensor(x)], to, tag)

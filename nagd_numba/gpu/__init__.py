@@ -1,5 +1,6 @@
 """Kernels for CUDA, compiled without a device, and launched on foreign arrays.
 
+    target.py          all that is used of numba-cuda: the language of kernels, and their compilation
     pointers.py        typed accesses through bare pointers, 16 bytes at a time where possible
     pointer_tuples.py  the same for tuples of pointers: the states of a rule
     compiler.py        a function becomes machine code for an architecture, with no driver; kept on disk

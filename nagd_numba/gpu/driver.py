@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from ..kernels import cuda_launch
+from . import target
 from .compiler import Kernel, entry
 from .errors import driver_error
+from .queue import Queue
 
 _loading = threading.Lock()
 _IMPLICIT = 906  # CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 _SINCE = 12000  # the version of CUDA whose functions are asked for by name
 
 
-class Driver:
+class Driver(Queue):
     """CUDA through `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
 
     def __init__(self) -> None:
@@ -62,11 +64,7 @@ class Driver:
                 f"CUDA is not available: there is a driver with {found[0]} device(s), but libnvvm, which compiles "
                 f"kernels, cannot be loaded ({detail}); install the extra 'cuda', or set CUDA_HOME to a CUDA toolkit"
             )
-        try:
-            from numba import cuda  # noqa: F401
-        except ImportError as error:
-            return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
-        return None
+        return target.why_unavailable()
 
     @functools.cache  # noqa: B019
     def _context(self, device: int) -> int:
@@ -181,7 +179,7 @@ class Driver:
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any, device: int, stream: int = 0) -> Any:
         """A new device array of Numba's, which belongs to a stream."""
-        from numba import cuda
+        from .target import cuda
 
         with self._inside(device), cuda.gpus[device]:
             try:

@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from .pointers import data_of, element, emit_fetch, emit_load, emit_pointer, emit_put, emit_store
+from .target import intrinsic
 
 _I64 = ir.IntType(64)
 

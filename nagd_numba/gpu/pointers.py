@@ -14,7 +14,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from .target import intrinsic
 
 STORAGE: dict[str, Any] = {  # Numba's type of the elements in memory
     "float32": types.float32,

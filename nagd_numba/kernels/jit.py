@@ -38,7 +38,7 @@ PACKAGE = Path(__file__).parent.parent
 SOURCES = ("kernels", "optimizers", "mlp", "minimizer", "c")  # the folders that decide the code of kernels
 
 _settings: Any = config  # numba's types do not list its settings
-SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # numba.cuda runs kernels in Python: NUMBA_ENABLE_CUDASIM=1
+SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # kernels run in Python: NUMBA_ENABLE_CUDASIM=1
 JIT_OFF: bool = bool(_settings.DISABLE_JIT)  # nothing is compiled: NUMBA_DISABLE_JIT=1
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..kernels.jit import SIMULATOR
-from ..validation import any_on_device, finite, host_array, no_overlap, unsimulated
+from ..validation import any_on_device, finite, first_not_finite, host_array, no_overlap, unsimulated
 from . import arguments
-from .cpu.trainer import Trainer
+from .cpu.trainer import Trainer, evaluate
 from .dataset import Split, samples, split
 from .plan import Plan
 from .spec import NetworkSpec
@@ -20,6 +21,8 @@ from .spec import NetworkSpec
 
 class HostBackend:
     """Parameters in host memory: a vector, or a matrix with a row for each of many networks."""
+
+    asynchronous = False  # does its trainer train while the host does something else?
 
     def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         arguments.host_precision(spec)
@@ -29,6 +32,7 @@ class HostBackend:
         shape = (*self.params.shape[:-1], states * spec.size)
         self.vel = np.zeros(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
         no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
+        self._best: Any = None
 
     @property
     def networks(self) -> int:
@@ -51,6 +55,17 @@ class HostBackend:
     def trainer(self, parts: Split, plan: Plan) -> Any:
         return Trainer(self.spec, self.params, self.vel, parts.data, plan)
 
+    def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
+        """What evaluates the parameters on the rows for validation: the sums of `metrics.described`, of each network.
+
+        The ranks of `comm` share the work.
+        """
+        data, rows = parts.validation, parts.validation_rows
+        assert data is not None
+        if self.networks:
+            return lambda: np.stack([evaluate(self.spec, params, data, rows) for params in self.params])
+        return lambda: evaluate(self.spec, self.params, data, rows, comm)
+
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
         return self.params
@@ -63,9 +78,18 @@ class HostBackend:
         """The first elements of the parameters and of the states that are not finite."""
         return arguments.bad_element(self.params), arguments.bad_element(self.vel)
 
-    def restore(self, values: np.ndarray) -> None:
-        """Make these the parameters."""
-        self.params[...] = values
+    def remember(self) -> bool:
+        """Keep a copy of the parameters, if they are finite."""
+        good = first_not_finite(self.params) is None
+        if good and self._best is None:
+            self._best = np.empty_like(self.params)
+        if good:
+            self._best[...] = self.params
+        return good
+
+    def restore(self) -> None:
+        """Make the copy the parameters."""
+        self.params[...] = self._best
 
 
 def backend_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:
@@ -73,7 +97,7 @@ def backend_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, sta
     if SIMULATOR:  # its device arrays lie in host memory
         params, vel = map(unsimulated, (params, vel))
     elif any_on_device([(name, x) for name, x in (("params", params), ("vel", vel)) if x is not None]):
-        from .gpu.backend import DeviceBackend  # imports numba.cuda
+        from .gpu.backend import DeviceBackend
 
         return DeviceBackend(spec, params, vel, many, states)
     return HostBackend(spec, params, vel, many, states)

@@ -51,6 +51,14 @@ def _splitmix(key, index):
     return np.uint64(word ^ word >> 31)
 
 
+def splitmix_each(keys: np.ndarray, indices: Any) -> np.ndarray:
+    """`splitmix` of every element of `keys`, uint64 of at least one dimension, whose arithmetic wraps around."""
+    word = keys + (np.asarray(indices).astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    for shift, factor in _MIX:
+        word = (word ^ word >> np.uint64(shift)) * np.uint64(factor)
+    return word ^ word >> np.uint64(31)
+
+
 def _splitmix_intrinsic() -> Any:
     # Written in LLVM, since NumPy's scalars warn of the overflows that this is made of.
     def splitmix(typingctx, key, index):
@@ -79,6 +87,11 @@ splitmix = _splitmix_intrinsic()
 def layer_key(seed, layer):
     """The dropout key of a hidden layer, counted from 0."""
     return splitmix(splitmix(seed, 0), layer)
+
+
+def layer_keys(seeds: np.ndarray, layer: int) -> np.ndarray:
+    """`layer_key` of every element of `seeds`."""
+    return splitmix_each(splitmix_each(seeds, 0), layer)
 
 
 def drop_threshold(rate: float) -> np.uint64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -35,6 +35,39 @@ class Epoch(NamedTuple):
     sums: np.ndarray
 
 
+class Started(Protocol):
+    """An epoch that may still be under way: `gpu.trainer.StartedEpoch`."""
+
+    def sums(self) -> np.ndarray:
+        """Wait for its end; what `Trainer.epoch` returns."""
+
+
+class Asynchronous(Trainer, Protocol):
+    """What trains while the host does something else: `gpu.trainer.DeviceTrainer`."""
+
+    def start(
+        self,
+        order: np.ndarray,
+        hyper: np.ndarray,
+        seed: Any,
+        first_step: int,
+        on_call: Callable[[int], None] | None = None,
+    ) -> Started:
+        """Start an epoch."""
+
+    def short(self, n: int) -> bool:
+        """May the next epoch over n rows start before the end of the last?"""
+
+    def keep(self) -> bool:
+        """Remember what is trained, behind what was started, if there is memory for that."""
+
+    def go_back(self) -> None:
+        """Make what was remembered that again; wait for it."""
+
+    def finish(self) -> None:
+        """Wait for everything that was started."""
+
+
 def train_epochs(
     trainer: Trainer,
     numbers: Iterable[int],
@@ -42,7 +75,7 @@ def train_epochs(
     hyper: Callable[[int], np.ndarray],
     seed: Any = 0,
     on_call: Callable[[int], None] | None = None,
-) -> Iterator[Epoch]:
+) -> Generator[Epoch, None, None]:
     """Train, epoch after epoch.
 
     Parameters
@@ -61,6 +94,48 @@ def train_epochs(
         rates = hyper(number)
         sums = trainer.epoch(rows, rates, seed, number * trainer.plan.steps(rows.shape[-1]), on_call)
         yield Epoch(number, rates, sums)
+
+
+def train_ahead(
+    trainer: Asynchronous,
+    numbers: Iterable[int],
+    order: Callable[[int], np.ndarray],
+    hyper: Callable[[int], np.ndarray],
+    seed: Any = 0,
+    on_call: Callable[[int], None] | None = None,
+) -> Generator[Epoch, None, None]:
+    """`train_epochs`, but that each epoch is started before the last has ended, if epochs are short.
+
+    `hyper` must not look at what the epochs before it gave.  Whoever takes the epochs closes the generator: then what
+    is trained is as it was at the end of the last epoch that was taken.
+    """
+
+    def start(number: int) -> tuple[int, int, np.ndarray, Started]:
+        rows, rates = order(number), hyper(number)
+        first = number * trainer.plan.steps(rows.shape[-1])
+        return number, rows.shape[-1], rates, trainer.start(rows, rates, seed, first, on_call)
+
+    remaining = iter(numbers)
+    number, following, problem = next(remaining, None), None, None
+    now = None if number is None else start(number)
+    try:
+        while now is not None:
+            done, rows, rates, started = now
+            number = next(remaining, None)
+            if number is not None and trainer.short(rows) and trainer.keep():
+                try:
+                    following = start(number)
+                except Exception as error:  # the epoch that is under way comes first
+                    problem = error
+            yield Epoch(done, rates, started.sums())
+            if problem is not None:
+                raise problem
+            now, following = start(number) if following is None and number is not None else following, None
+    finally:
+        if following is None:
+            trainer.finish()
+        else:
+            trainer.go_back()
 
 
 class Order:

@@ -6,15 +6,16 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from ..history import History
 from ..schedules import Progress
-from ..validation import choice, first_not_finite, flag, function, prefixed, whole
+from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
-from .epochs import Order, train_epochs
+from .epochs import Order, train_ahead, train_epochs
 from .metrics import checked_metrics, columns, measured
 from .plan import Plan
 from .progress import ProgressBar, telling
@@ -75,8 +76,8 @@ class Trainable:
         ----------
         params : array of shape (size,)
             Modified in place; of the model's dtype, contiguous.  In the memory of a CUDA device the training happens
-            there, to the same bits (with `precision="tf32"`, to others; validation is float32 on the CPU then, too);
-            `X` and `y` may then be there too, or are copied there once.
+            there, to the same bits (with `precision="tf32"`, to others; its validation is float32), with validation and
+            metrics; `X`, `y` and the data for validation may then be there too, or are copied there once.
         X : array of shape (n, sizes[0])
             float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
             `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
@@ -207,7 +208,11 @@ class Trainable:
         past.stopped = None
         trainer = backend.trainer(parts, plan)
         validated = parts.validation is not None
-        best, best_params = math.inf, backend.values().copy() if keep == "best" else None
+        evaluate = backend.evaluation(parts, plan, ranks.comm) if validated else None
+        best = math.inf
+        # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
+        ahead = backend.asynchronous and callback is None and not validated and keep == "last" and rates.foreseeable
+        train = train_ahead if ahead else train_epochs
         before = past.seconds
 
         def reached() -> Progress:
@@ -220,31 +225,23 @@ class Trainable:
         bar = ProgressBar(shown and ranks.first, len(remaining) * plan.steps(rows), epochs)
         with bar, telling(params, vel), ranks.threads():
             order = Order(parts.rows, seed, shuffle)
-            for done in train_epochs(trainer, remaining, order, hyper, np.uint64(seed), bar.steps):
-                past.append(
-                    measured(
-                        spec,
-                        done.sums,
-                        rates.recorded(done.hyper),
-                        wanted,
-                        parts,
-                        backend.values() if validated else None,
-                        ranks.comm,
-                    )
-                )
-                past.seconds = ranks.of_first(before + time.perf_counter() - start)
-                bar.epoch(past)
-                watched = past.last("validation_loss" if validated else "loss")
-                if best_params is not None and watched < best and first_not_finite(backend.values()) is None:
-                    best, best_params[:] = watched, backend.values()
-                past.stopped = limits.reached(past, validated, rates.lr.ended(reached()))
-                if ranks.any(lambda: callback is not None and wants_end(callback(past))) and past.stopped is None:
-                    past.stopped = "callback"
-                if past.stopped is not None:
-                    break
+            with closing(train(trainer, remaining, order, hyper, np.uint64(seed), bar.steps)) as every:
+                for done in every:
+                    evaluated = None if evaluate is None else evaluate()
+                    past.append(measured(spec, done.sums, rates.recorded(done.hyper), wanted, evaluated))
+                    past.seconds = ranks.of_first(before + time.perf_counter() - start)
+                    bar.epoch(past)
+                    watched = past.last("validation_loss" if validated else "loss")
+                    if keep == "best" and watched < best and backend.remember():
+                        best = watched
+                    past.stopped = limits.reached(past, validated, rates.lr.ended(reached()))
+                    if ranks.any(lambda: callback is not None and wants_end(callback(past))) and past.stopped is None:
+                        past.stopped = "callback"
+                    if past.stopped is not None:
+                        break
             found = not_finite(past, *backend.not_finite()) if remaining else []
-            if best_params is not None and math.isfinite(best):
-                backend.restore(best_params)
+            if keep == "best" and math.isfinite(best):
+                backend.restore()
         if found:
             past.stopped = DIVERGED
         if found and ranks.first:

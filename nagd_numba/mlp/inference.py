@@ -121,7 +121,7 @@ def _on_device(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any =
 def _device() -> Any:
     if SIMULATOR:
         return _Simulated()
-    from .gpu import inference  # imports numba.cuda
+    from .gpu import inference
 
     return inference
 
@@ -130,7 +130,7 @@ class _Simulated:
     """The functions above for the simulator's device arrays, which lie in host memory: the CPU works on them there."""
 
     def __getattr__(self, name: str) -> Any:
-        from numba import cuda
+        from ..gpu.target import cuda
 
         def run(spec: NetworkSpec, *given: Any) -> Any:
             made = globals()[name](spec, *map(validation.unsimulated, given))

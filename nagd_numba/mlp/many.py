@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
 from .arguments import bad_element
 from .backends import backend_of
-from .epochs import Order, train_epochs
+from .epochs import Order, train_ahead, train_epochs
 from .metrics import checked_metrics, measured
 from .model import MLP
 from .plan import Plan
@@ -58,7 +59,8 @@ def fit_many(
     ----------
     mlp : MLP
     params2d : array of shape (M, mlp.size)
-        Modified in place; of the model's dtype, C-contiguous.  On a CUDA device each network has a thread block.
+        Modified in place; of the model's dtype, C-contiguous.  On a CUDA device each network has a thread block;
+        validation and metrics are made there, too.
     lr, momentum : what `MLP.fit` takes, or a sequence of M of that
     seed : int, or a sequence of M ints
         With a share of the rows for validation the seeds must be equal: all networks have the same rows.
@@ -115,31 +117,43 @@ def fit_many(
     rows = len(parts.rows)
     plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
     trainer = backend.trainer(parts, plan)
+    evaluate = None if parts.validation is None else backend.evaluation(parts, plan)
+    # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
+    ahead = backend.asynchronous and callback is None and evaluate is None and all(own.foreseeable for own in rates)
+    train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
+
+    before: list[np.ndarray] = []  # the hyper-parameters of the first epoch, if they are constant
 
     def hyper(epoch: int) -> np.ndarray:
         updates = plan.updates(rows)
-        return np.stack(
+        if before:
+            return rates[0].counted(before[0], epoch * updates)
+        made = np.stack(
             [
                 own.of_epoch(epoch * updates, Progress(updates, rows, past.values("loss")))
                 for own, past in zip(rates, histories, strict=True)
             ]
         )
+        if all(own.constant for own in rates):
+            before.append(made)
+        return made
 
     bar = ProgressBar(flag("progress", progress), epochs * plan.steps(rows), epochs)
     with bar, telling(params2d, vel):
         order = Order(parts.rows, seeds, shuffle)
-        for done in train_epochs(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps):
-            flat = backend.values() if parts.validation is not None else [None] * networks
-            for m, past in enumerate(histories):
-                recorded = rates[m].recorded(done.hyper[m])
-                past.append(measured(spec, done.sums[m], recorded, wanted, parts, flat[m]))
-                past.seconds = time.perf_counter() - start
-            bar.epoch(histories[0])
-            if callback is not None and wants_end(callback(histories)):
-                for past in histories:
-                    past.stopped = "callback"
-                break
+        with closing(train(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps)) as every:
+            for done in every:
+                evaluated = [None] * networks if evaluate is None else evaluate()
+                for m, past in enumerate(histories):
+                    recorded = rates[m].recorded(done.hyper[m])
+                    past.append(measured(spec, done.sums[m], recorded, wanted, evaluated[m]))
+                    past.seconds = time.perf_counter() - start
+                bar.epoch(histories[0])
+                if callback is not None and wants_end(callback(histories)):
+                    for past in histories:
+                        past.stopped = "callback"
+                    break
     flat, states = backend.values(), backend.states()
     found = {m: not_finite(past, bad_element(flat[m]), bad_element(states[m])) for m, past in enumerate(histories)}
     diverged = [m for m in found if found[m]]

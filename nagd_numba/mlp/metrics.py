@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import validation
-from .cpu.trainer import evaluate
 from .dataset import Split
 from .losses import LOSSES
 from .spec import NetworkSpec
@@ -53,17 +51,12 @@ def measured(
     sums: np.ndarray,
     rates: dict[str, float],
     metrics: Sequence[str],
-    parts: Split,
-    params: np.ndarray | None,
-    comm: Any = None,
+    evaluated: np.ndarray | None,
 ) -> dict[str, float]:
-    """A row of the history of a network: what an epoch summed up, its last rates, the validation of `params`.
-
-    The ranks of `comm` share the validation.
-    """
+    """A row of the history of a network: what an epoch summed up, its last rates, the sums of the validation."""
     values = described(sums, metrics, spec) | rates
-    if params is not None:
-        values |= validated(spec, params, parts, metrics, comm)
+    if evaluated is not None:
+        values |= {f"validation_{name}": value for name, value in described(evaluated, metrics, spec).items()}
     return values
 
 
@@ -73,11 +66,3 @@ def columns(metrics: Sequence[str], parts: Split) -> set[str]:
     if parts.validation is not None:
         measured |= {f"validation_{name}" for name in measured}
     return {"lr", "momentum", *measured}
-
-
-def validated(
-    spec: NetworkSpec, params: np.ndarray, parts: Split, metrics: Sequence[str], comm: Any = None
-) -> dict[str, float]:
-    assert parts.validation is not None
-    sums = evaluate(spec, params, parts.validation, parts.validation_rows, comm)
-    return {f"validation_{name}": value for name, value in described(sums, metrics, spec).items()}

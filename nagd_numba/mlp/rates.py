@@ -23,16 +23,29 @@ class Rates:
     def __init__(self, lr: Any, momentum: Any, optimizer: str, dtype: np.dtype) -> None:
         self.method = METHODS[optimizer]
         self.rule = rule_of(optimizer)[0]
+        names = list(self.rule.hyper)
         self.lr = as_schedule("lr", lr)
         used = self.method.momentum is not None
         self.momentum: Schedule = as_schedule("momentum", momentum) if used else Constant(0.0)
         self.dtype = dtype
         self._constant: np.ndarray | None = None
+        self._recorded = [names.index(name) if name is not None else -1 for name in ("lr", self.method.momentum)]
+        self._t = names.index("t") if self.rule.counts_steps else -1
+
+    @property
+    def constant(self) -> bool:
+        """Are the hyper-parameters the same in every update, but for `t`?"""
+        return isinstance(self.lr, Constant) and isinstance(self.momentum, Constant)
+
+    @property
+    def foreseeable(self) -> bool:
+        """Can the hyper-parameters of an epoch be had before the last has ended?"""
+        return self.lr.foreseeable and self.momentum.foreseeable
 
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
         """A row of the rule's hyper-parameters for each update of the epoch."""
         if self._constant is not None and len(self._constant) == progress.updates:
-            return self._constant
+            return self.counted(self._constant, first)
         t = np.arange(first, first + progress.updates + 1)
         method, values = self.method, {**self.rule.hyper, **self.method.hyper}
         columns = {name: np.full(progress.updates, value) for name, value in values.items()}
@@ -46,14 +59,22 @@ class Rates:
         if self.rule.counts_steps:
             columns["t"] = t[1:]
         hyper = np.column_stack([columns[name] for name in self.rule.hyper])
-        if isinstance(self.lr, Constant) and isinstance(self.momentum, Constant) and not self.rule.counts_steps:
+        if self.constant:
             self._constant = hyper
         return hyper
 
+    def counted(self, hyper: np.ndarray, first: int) -> np.ndarray:
+        """Rows of another epoch of which nothing differs but `t`, as those of the epoch whose first update this is."""
+        if not self.rule.counts_steps:
+            return hyper
+        made = hyper.copy()
+        made[..., self._t] = np.arange(first + 1, first + hyper.shape[-2] + 1)
+        return made
+
     def recorded(self, hyper: np.ndarray) -> dict[str, float]:
         """The learning rate and the momentum of the last update in rows of `of_epoch`; 0 where there is no momentum."""
-        last = dict(zip(self.rule.hyper, hyper[-1], strict=True))
-        return {"lr": last["lr"], "momentum": 0.0 if self.method.momentum is None else last[self.method.momentum]}
+        lr, momentum = self._recorded
+        return {"lr": float(hyper[-1, lr]), "momentum": 0.0 if momentum < 0 else float(hyper[-1, momentum])}
 
     def _check_momentum(self, name: str, values: np.ndarray) -> None:
         below = self.rule.range_of(name).below

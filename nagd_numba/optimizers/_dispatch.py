@@ -73,7 +73,13 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             raise
 
     def named(hyper: Any) -> dict[str, Any]:
-        return dict(zip(rule.hyper, hyper, strict=True))
+        made = dict(zip(rule.hyper, hyper, strict=True))
+        branch = optimizer.branch
+        if branch is not None and validation.is_device_array(made[branch]):
+            raise TypeError(
+                f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs"
+            )
+        return made
 
     def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
         return optimizer.options(dict(zip(optimizer.fixed, given, strict=False)), *given[count:])
@@ -81,10 +87,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     return run
 
 
-def step_number(t: Any, function: str) -> float:
-    """The number of a step as a float, for a function of that name; raises for anything but a whole number."""
+def step_number(t: Any, function: str) -> Any:
+    """The number of a step as a float, for a function of that name; raises for anything but a whole number.
+
+    An array on a device is left as it is.
+    """
     if t.__class__ is int and 0 < t < 1 << 53:
         return float(t)
+    if validation.is_device_array(t):  # counted there
+        return t
     try:
         if isinstance(t, bool):
             raise TypeError("a truth value")
@@ -145,7 +156,7 @@ def update(
         group = (params, grads, *states, master)
         if not _on_device([(names, group)], stream):
             return apply(rule, *on_host(group), hyper, options)
-        _gpu().apply(rule, options, [(names, group)], tuple(hyper.values()), stream, key)
+        _apply_on_device(rule, options, [(names, group)], hyper, stream, key, lists=False)
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
@@ -154,8 +165,19 @@ def update(
         parts = [on_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
-        _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, key, lists=True)
+        _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
     return None
+
+
+def _apply_on_device(
+    rule: Rule, options: tuple[Any, ...], groups: list[Any], hyper: dict[str, Any], stream: Any, key: Any, lists: bool
+) -> None:
+    from ..gpu import in_memory, launch
+
+    if any(map(validation.is_device_array, hyper.values())):
+        in_memory.apply(rule, options, groups, hyper, stream, lists)
+    else:
+        launch.apply(rule, options, groups, tuple(hyper.values()), stream, key, lists)
 
 
 def _guarded(
@@ -178,7 +200,7 @@ def _guarded(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
-        raise ValueError("guard needs host arrays; got CUDA arrays. Omit guard.")
+        guard.step_on_device(rule, groups, hyper, options, stream)
     else:
         parts = [on_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
@@ -231,9 +253,3 @@ def on_host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
     """Params, grads, states; the simulator's device arrays lie in host memory, where the CPU kernels work on them."""
     params, grads, *states = map(validation.unsimulated, group[:-1])
     return params, grads, tuple(states)
-
-
-def _gpu() -> Any:
-    from ..gpu import launch  # imports numba.cuda
-
-    return launch

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +39,17 @@ class Whole:
         return arrays
 
 
+@dataclass
+class Report:
+    """What a guard found out in its last step on the host, and how many it skipped there."""
+
+    norm: float = math.nan
+    nonfinite_count: int = 0
+    dot: float = math.nan
+    skipped: bool = False
+    skipped_steps: int = 0
+
+
 class _Option:
     """An attribute of a guard that is checked whenever it is set."""
 
@@ -57,8 +71,8 @@ def _limit(name: str, x: Any) -> float:
     return math.inf if x is None else validation.number(name, x, low_open=True, finite=False)
 
 
-def _scale(name: str, x: Any) -> float:
-    return validation.number(name, x, low_open=True)
+def _scale(name: str, x: Any) -> Any:
+    return x if validation.is_device_array(x) else validation.number(name, x, low_open=True)
 
 
 def _policy(name: str, x: Any) -> str:
@@ -83,7 +97,8 @@ class Guard:
         With an infinity or NaN among the gradients: go on; leave parameters and states as they are (`skipped` says so,
         and a number `t` of the step should not be counted on); or do so and raise `FloatingPointError`.
     grad_scale : float
-        What the loss was multiplied by, finite, > 0.
+        What the loss was multiplied by, finite, > 0.  For device arrays also an array of one element on the device, of
+        the dtype of the states: it is read when the step runs, and an unfit value there skips the step.
 
     Attributes
     ----------
@@ -101,6 +116,8 @@ class Guard:
         test of gradient restarts.
     skipped : bool
         Did the last step leave everything as it was?
+    skipped_steps : int
+        How many steps did so far.
 
     Notes
     -----
@@ -112,7 +129,12 @@ class Guard:
     leaves the range of its type (float64 gradients from 1e154 on or all below 1e-154, a `grad_scale` of 1e-320), the
     sums are formed again of gradients times a power of two, and the step takes a scaled copy of the gradients.
 
-    For contiguous arrays in host memory; from Python.
+    For contiguous arrays, called from Python.  With device arrays everything is decided on the device, which the host
+    does not wait for, to the bits of the CPU (but for `dot` where it leaves the range of float64 or a gradient was
+    scaled by a power of two: then it is not rounded once, and may be infinite or NaN).  Reading `norm`,
+    `nonfinite_count`, `dot`, `skipped` or `skipped_steps` then waits for the device, and so does each step with
+    "raise", which therefore no graph can capture.  A captured graph has the limits of the time of the capture, and
+    writes to memory of the guard: keep the guard as long as the graph, step with it on one stream at a time.
 
     Examples
     --------
@@ -145,15 +167,61 @@ class Guard:
         self.clip_value = clip_value
         self.nonfinite = nonfinite
         self.grad_scale = grad_scale
-        self.norm = self.dot = math.nan
-        self.nonfinite_count = 0
-        self.skipped = False
+        self._here = Report()
+        self._memories: dict[int, Any] = {}  # of `gpu.guarded`, by device
+        self._last: Any = None  # the one that the last step wrote to; None where that was on the host
+
+    @property
+    def norm(self) -> float:
+        return self._report().norm
+
+    @property
+    def nonfinite_count(self) -> int:
+        return self._report().nonfinite_count
+
+    @property
+    def dot(self) -> float:
+        return self._report().dot
+
+    @property
+    def skipped(self) -> bool:
+        return self._report().skipped
+
+    @property
+    def skipped_steps(self) -> int:
+        return self._here.skipped_steps + sum(int(x.report().skipped_steps) for x in self._memories.values())
+
+    def _report(self) -> Report:
+        report: Report = self._here if self._last is None else self._last.report()
+        return report
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is on a device comes to the host: a copy has memory of its own."""
+        last = self._report()
+        here = Report(last.norm, last.nonfinite_count, last.dot, last.skipped, self.skipped_steps)
+        return {**self.__dict__, "_here": here, "_memories": {}, "_last": None}
+
+    def step_on_device(
+        self, rule: Rule, groups: list[Any], hyper: dict[str, Any], options: tuple[Any, ...], stream: Any
+    ) -> None:
+        """Step groups of device arrays and their names, after checking everything."""
+        from ..gpu import guarded
+
+        wishes = guarded.Wishes(self.grad_scale, self.clip_norm, self.clip_value, self.nonfinite)
+        last = guarded.step(rule, options, groups, hyper, stream, wishes, self._memories)
+        self._last = last
+        if last is None:  # nothing to step
+            self._here = Report(0.0, 0, 0.0, skipped_steps=self._here.skipped_steps)
+        elif self.nonfinite == "raise" and self.skipped:
+            raise FloatingPointError(_bad_gradients(self.nonfinite_count))
 
     def step(
         self, rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...], over: Whole | None = None
     ) -> None:
         """Step each of several groups of arrays, after checking everything; `over` knows the rest of the arrays."""
         over = Whole() if over is None else over
+        if validation.is_device_array(self.grad_scale):
+            raise TypeError("grad_scale is a device array and the arrays are on the host; a number is needed there")
         checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in checked for pair in group]
         validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
@@ -163,7 +231,9 @@ class Guard:
             rule.scalars(values, dtype, options)
         flat = [[x.reshape(-1) for x in _in_one_order([x for _, x in group])] for group in checked]
         grads = used = [x[1] for x in flat]
-        self._check_limits(grads)
+        for dtype in {g.dtype for g in grads}:
+            validation.clipping_limits(self.clip_norm, self.clip_value, dtype)
+        self._last = None
         factor, by = 1.0 / self.grad_scale, None
         known = self.nonfinite != "propagate" or self.clip_norm < math.inf or not _ordinary(factor, grads)
         if known:
@@ -172,12 +242,11 @@ class Guard:
             if by is not None:
                 used = [scaled.times(g, by) for g in grads]
             self._add_overflows(used, factor, over)
-            if self.nonfinite_count > 0 and self.nonfinite != "propagate":
-                self.skipped, self.dot = True, math.nan
+            if self._here.nonfinite_count > 0 and self.nonfinite != "propagate":
+                self._here.skipped, self._here.dot = True, math.nan
+                self._here.skipped_steps += 1
                 if self.nonfinite == "raise":
-                    raise FloatingPointError(
-                        f"{self.nonfinite_count} of the gradients are infinite or NaN; nothing was changed"
-                    )
+                    raise FloatingPointError(_bad_gradients(self._here.nonfinite_count))
                 return
         made = []
         for (p, _, *states), g in zip(flat, used, strict=True):
@@ -189,35 +258,36 @@ class Guard:
         if not known:
             self._found(totals, grads, over)
             self._add_overflows(grads, factor, over)
-        self.dot = math.nan
+        self._here.dot = math.nan
         if rule.states:
-            self.dot = self._dot(sum(float(x[reductions.DOT]) for x in totals), by, grads, [x[2] for x in flat], over)
-        self.skipped = False
+            total = _in_order(x[reductions.DOT] for x in totals)
+            self._here.dot = self._dot(total, by, grads, [x[2] for x in flat], over)
+        self._here.skipped = False
         for params, _, *written in groups:
             validation.tell_torch(params, *written)
 
     def _found(self, totals: list[np.ndarray], grads: list[np.ndarray], over: Whole) -> scaled.Number:
         """Set `norm` and `nonfinite_count` from the sums of the gradients; returns the norm of the gradients."""
-        total = sum(float(x[reductions.SQUARES]) for x in totals)
-        self.nonfinite_count = sum(int(x[reductions.BAD]) for x in totals)
+        total = _in_order(x[reductions.SQUARES] for x in totals)
+        self._here.nonfinite_count = sum(int(x[reductions.BAD]) for x in totals)
         length: scaled.Number = math.sqrt(total), 0
-        self.norm = length[0] / self.grad_scale
-        unusual = self.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE)
+        self._here.norm = length[0] / self.grad_scale
+        unusual = self._here.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE)
         if unusual and over.count(sum(int(x.any()) for x in grads)) > 0:
             power = _POWER if total < 1.0 else -_POWER
             again = over.totals([_gradient_sums(np.ldexp(g, power)) for g in grads])
-            total = sum(float(x[reductions.SQUARES]) for x in again)
+            total = _in_order(x[reductions.SQUARES] for x in again)
             length = math.sqrt(total), -power
-            self.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
+            self._here.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
         return length
 
     def _factor(self, length: scaled.Number, grads: list[np.ndarray]) -> tuple[float, scaled.Number | None]:
         """What the kernel multiplies by; and what the gradients are multiplied by before, where that is no factor."""
-        inverse, clipped = 1.0 / self.grad_scale, self.norm > self.clip_norm
-        shrink = self.clip_norm / self.norm if clipped else 1.0
+        inverse, clipped = 1.0 / self.grad_scale, self._here.norm > self.clip_norm
+        shrink = self.clip_norm / self._here.norm if clipped else 1.0
         factor = inverse * shrink if clipped else inverse
         exact = scaled.ordinary(inverse, _DOUBLE) and scaled.ordinary(shrink, _DOUBLE)
-        if self.nonfinite_count > 0 or (exact and _ordinary(factor, grads)):
+        if self._here.nonfinite_count > 0 or (exact and _ordinary(factor, grads)):
             return factor, None
         if clipped:
             return 1.0, scaled.quotient((self.clip_norm, 0), length)
@@ -225,21 +295,13 @@ class Guard:
 
     def _add_overflows(self, grads: list[np.ndarray], factor: float, over: Whole) -> None:
         """Count the finite gradients that the factor makes infinite."""
-        if self.nonfinite_count > 0 or self.clip_value < math.inf:
+        if self._here.nonfinite_count > 0 or self.clip_value < math.inf:
             return
         for g in grads:
-            if min(self.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
+            if min(self._here.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
                 with np.errstate(over="ignore"):
                     product = g * g.dtype.type(factor)
-                self.nonfinite_count += over.count(int(np.count_nonzero(~np.isfinite(product))))
-
-    def _check_limits(self, grads: list[np.ndarray]) -> None:
-        """Raise for a limit that is 0 in the type of the arrays."""
-        for name, x in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
-            for dtype in {g.dtype for g in grads}:
-                least = scaled.limits(dtype)[0]
-                if x < least:
-                    raise ValueError(f"{name} is {x!r}; a number >= {least:.2g} is needed (in {dtype})")
+                self._here.nonfinite_count += over.count(int(np.count_nonzero(~np.isfinite(product))))
 
     def _dot(
         self,
@@ -251,10 +313,19 @@ class Guard:
     ) -> float:
         """`dot`, from what the kernels summed up: of the gradients times `by`."""
         plain: float = total / self.grad_scale
-        if self.nonfinite_count > 0 or (by is None and math.isfinite(plain)):
+        if self._here.nonfinite_count > 0 or (by is None and math.isfinite(plain)):
             return plain
         exact = scaled.dot(over.everything(grads), over.everything(states))
         return plain if exact is None else scaled.value(scaled.quotient(exact, (self.grad_scale, 0)))
+
+
+def _in_order(sums: Iterable[Any]) -> float:
+    """Their sum, one addition after another (from Python 3.12 on `sum` carries what is rounded off)."""
+    return functools.reduce(operator.add, map(float, sums), 0.0)
+
+
+def _bad_gradients(count: int) -> str:
+    return f"{count} of the gradients are infinite or NaN; nothing was changed"
 
 
 def _ordinary(factor: float, grads: list[np.ndarray]) -> bool:

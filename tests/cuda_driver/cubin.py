@@ -1,5 +1,6 @@
 """What machine code says of itself: architecture, kernels, and for each its parameters, registers, shared memory."""
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -26,6 +27,10 @@ class Entry:
     registers: int = 0
     max_threads: int = 1024
     static_shared: int = 0
+
+    @property
+    def title(self):
+        return short(self.name)
 
 
 class BadImage(Exception):
@@ -121,3 +126,13 @@ def _attributes(data):
             at += word
         else:
             yield attribute, word.to_bytes(2, "little")
+
+
+def short(name):
+    """A mangled name's own last part: `_ZN6module4funcB2v1...` is `func`."""
+    parts, at = [], 3
+    while name.startswith("_ZN") and (digits := re.match(r"\d+", name[at:])):
+        at += digits.end()
+        parts.append(name[at : at + int(digits[0])])
+        at += int(digits[0])
+    return parts[-1] if parts else name

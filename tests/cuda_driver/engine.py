@@ -7,7 +7,8 @@ integer.  Those that the host has waited for precede everything that it queues l
 import random
 import time
 
-from .operations import Footprint, place
+from ..emulator import Footprint
+from .operations import place
 
 
 class Engine:

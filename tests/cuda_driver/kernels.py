@@ -9,7 +9,7 @@ import traceback
 from .. import emulator
 from ..emulator.memory import state
 from . import devices
-from .cubin import BadImage, Cubin, length
+from .cubin import BadImage, Cubin, length, short
 from .errors import CudaError
 
 # CU_FUNC_ATTRIBUTE_*
@@ -32,7 +32,9 @@ class Programs:
         digest = hashlib.sha256(cubin.image).digest()
         if (digest, name) not in self._made:
             if digest not in self._makers:
-                raise LookupError(f"nothing is known of the machine code of {name} but its bytes: `programs.add` it")
+                raise LookupError(
+                    f"nothing is known of the machine code of {short(name)} but its bytes: `programs.add` it"
+                )
             self._made[digest, name] = self._makers[digest](name)
         return self._made[digest, name]
 
@@ -103,19 +105,19 @@ def check_shape(function, device, grid, block, shared):
     entry, threads = function.entry, block[0] * block[1] * block[2]
     for name, value, limit in zip("xyz" * 2, (*grid, *block), (*devices.GRID, *devices.BLOCK), strict=True):
         if not 0 < value <= limit:
-            raise CudaError("INVALID_VALUE", f"{entry.name}: grid {grid}, block {block}: {name} is {value} of {limit}")
+            raise CudaError("INVALID_VALUE", f"{entry.title}: grid {grid}, block {block}: {name} is {value} of {limit}")
     if threads > devices.THREADS:
-        raise CudaError("INVALID_VALUE", f"{entry.name}: {threads} threads in a block")
+        raise CudaError("INVALID_VALUE", f"{entry.title}: {threads} threads in a block")
     if threads > most_threads(entry):
-        raise CudaError(
-            "LAUNCH_OUT_OF_RESOURCES",
-            f"{entry.name}: {threads} threads of {entry.registers} registers; compiled for at most {entry.max_threads}",
+        why = (
+            f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for {entry.max_threads}"
         )
+        raise CudaError("LAUNCH_OUT_OF_RESOURCES", why)
     allowed = function.most_dynamic(device.ordinal)
     if shared > allowed:
-        raise CudaError("INVALID_VALUE", f"{entry.name}: {shared} bytes of dynamic shared memory; {allowed} allowed")
+        raise CudaError("INVALID_VALUE", f"{entry.title}: {shared} bytes of dynamic shared memory; {allowed} allowed")
     if not device.runs(function.module.cubin.capability):
-        raise CudaError("NO_BINARY_FOR_GPU", f"{entry.name} is for {function.module.cubin.capability}")
+        raise CudaError("NO_BINARY_FOR_GPU", f"{entry.title} is for {function.module.cubin.capability}")
 
 
 def read_arguments(library, entry, params, extra):
@@ -124,14 +126,14 @@ def read_arguments(library, entry, params, extra):
     if extra:
         return _from_buffer(library, entry, extra)
     if not params and table:
-        raise CudaError("INVALID_VALUE", f"{entry.name} has {len(table)} parameters, and no arguments were given")
+        raise CudaError("INVALID_VALUE", f"{entry.title} has {len(table)} parameters, and no arguments were given")
     cells = struct.unpack(f"<{len(table)}Q", read_host(library, params, 8 * len(table)))
     order = sorted(range(len(table)), key=lambda k: cells[k])
     for k, following in itertools.pairwise(order):
         if cells[following] != cells[k] and cells[following] - cells[k] < table[k].size:
             raise CudaError(
                 "INVALID_VALUE",
-                f"{entry.name}: argument {k} has {cells[following] - cells[k]} bytes; {table[k].size} are needed",
+                f"{entry.title}: argument {k} has {cells[following] - cells[k]} bytes; {table[k].size} are needed",
             )
         if cells[following] - cells[k] == 8 > table[k].size:
             _check_word(library, entry, k, cells[k])
@@ -140,7 +142,7 @@ def read_arguments(library, entry, params, extra):
         try:
             out.append(read_host(library, cell, parameter.size))
         except CudaError as error:
-            why = f"{entry.name} has {len(table)} parameters, and argument {k} cannot be read: are there so many?"
+            why = f"{entry.title} has {len(table)} parameters, and argument {k} cannot be read: are there so many?"
             raise CudaError("INVALID_VALUE", why) from error
     return out
 
@@ -151,7 +153,7 @@ def _check_word(library, entry, k, cell):
     word = read_host(library, cell, 8)
     rest = word[size:]
     if rest not in (b"\0" * len(rest), b"\xff" * len(rest)):
-        why = f"{entry.name}: argument {k} seems to have 8 bytes ({word.hex()}); {size} are read"
+        why = f"{entry.title}: argument {k} seems to have 8 bytes ({word.hex()}); {size} are read"
         raise CudaError("INVALID_VALUE", why)
 
 
@@ -163,7 +165,7 @@ def _from_buffer(library, entry, extra):
     size = struct.unpack("<Q", read_host(library, found[LAUNCH_PARAM_SIZE], 8))[0]
     needed = max((p.offset + p.size for p in entry.parameters), default=0)
     if size < needed:
-        raise CudaError("INVALID_VALUE", f"{entry.name}: {size} bytes of arguments; {needed} are needed")
+        raise CudaError("INVALID_VALUE", f"{entry.title}: {size} bytes of arguments; {needed} are needed")
     data = read_host(library, found[LAUNCH_PARAM_BUFFER], size)
     return [data[p.offset : p.offset + p.size] for p in entry.parameters]
 
@@ -172,7 +174,7 @@ def values(kernel, raw, space, device):
     """The arguments as the emulator takes them; raises for what cannot be meant."""
     kinds = kernel._types
     if len(raw) != len(kinds):
-        raise CudaError("INVALID_VALUE", f"{kernel.name}: {len(raw)} arguments for {len(kinds)} parameters")
+        raise CudaError("INVALID_VALUE", f"{short(kernel.name)}: {len(raw)} arguments for {len(kinds)} parameters")
     out = []
     for k, (kind, data) in enumerate(zip(kinds, raw, strict=True)):
         if kind in FORMATS:
@@ -184,9 +186,11 @@ def values(kernel, raw, space, device):
             continue
         found = space.at(number) or space.at(number - 1)
         if found is None:
-            raise CudaError("INVALID_VALUE", f"{kernel.name}: argument {k} is 0x{number:x}, which is no address")
+            raise CudaError("INVALID_VALUE", f"{short(kernel.name)}: argument {k} is 0x{number:x}, which is no address")
         if found.device not in (None, device.ordinal) and not found.managed:
-            raise CudaError("INVALID_VALUE", f"{kernel.name}: argument {k} is {found}, and runs on {device.name}")
+            raise CudaError(
+                "INVALID_VALUE", f"{short(kernel.name)}: argument {k} is {found}, and runs on {device.name}"
+            )
     return out
 
 
@@ -202,14 +206,15 @@ def emulate(kernel, grid, block, arguments, shared, random, space):
     """Run it; returns its footprint."""
     order = random.choice(("forward", "reverse", "random"))
     try:
-        touched = kernel(*(grid, block, *arguments), shared_bytes=shared, order=order, seed=random.randrange(1 << 30))
+        return kernel(
+            *(grid, block, *arguments), shared_bytes=shared, order=order, seed=random.randrange(1 << 30), footprint=True
+        )
     except emulator.BadAccess as error:
         code = "MISALIGNED_ADDRESS" if str(error).startswith("misaligned") else "ILLEGAL_ADDRESS"
         there = space.at(int(state.wide("address")[0]))
         gone = f"; that is {there}" if there is not None and not there.live else ""
-        raise Failure(code, f"{kernel.name}: {error}{gone}") from error
-    except emulator.Divergence as error:
-        raise Failure("LAUNCH_FAILED", f"{kernel.name}: {error}") from error
+        raise Failure(code, f"{short(kernel.name)}: {error}{gone}") from error
+    except (emulator.Divergence, emulator.Race) as error:
+        raise Failure("LAUNCH_FAILED", f"{short(kernel.name)}: {error}") from error
     except Exception as error:
-        raise Failure("UNKNOWN", f"{kernel.name}: {traceback.format_exc()}") from error
-    return touched
+        raise Failure("UNKNOWN", f"{short(kernel.name)}: {traceback.format_exc()}") from error

@@ -56,7 +56,10 @@ class Machine:
         self._failures.append(["kernel", after, error])
 
     def instead(self, name, function):
-        """Call `function(original, *arguments)` in the place of a call: a fault that is planted, until `heal`."""
+        """Call `function(original, *arguments)` in the place of a call: a fault that is planted, until `heal`.
+
+        "launch" are launches of kernels by any call: `(function, grid, block, shared, stream, params, extra)`.
+        """
         self._changed[name] = function
 
     def heal(self):
@@ -167,11 +170,7 @@ class Machine:
                 if not call.always:
                     self.log.append(name)
                     self._admit(call)
-                arguments = calls.arguments(call.kinds, words)
-                if name in self._changed:
-                    self._changed[name](functools.partial(call.function, self), *arguments)
-                else:
-                    call.function(self, *arguments)
+                self.run_call(name, call.function, calls.arguments(call.kinds, words))
                 return 0
             except CudaError as error:
                 if not call.always:
@@ -180,6 +179,13 @@ class Machine:
             except Exception:
                 self.report(f"the driver for tests itself failed in {name}:\n{traceback.format_exc()}")
                 return 999
+
+    def run_call(self, name, function, arguments):
+        """A call, or what a test does in its place."""
+        if name in self._changed:
+            self._changed[name](functools.partial(function, self), *arguments)
+        else:
+            function(self, *arguments)
 
     def _admit(self, call):
         if self.in_host_function:

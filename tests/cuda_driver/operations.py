@@ -1,21 +1,12 @@
-"""Work that the host has queued, what it touches, and what it comes after."""
+"""Work that the host has queued, and what it comes after."""
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
 # Frames of these say nothing of where a program started something.
 LIBRARIES = (f"{HERE}/", "/site-packages/", "/lib/python3", "<frozen", "<string>", "<__array_function__")
 TESTS = f"{HERE}/tests/"
-
-
-@dataclass
-class Footprint:
-    """Half-open ranges of addresses that an operation reads and writes, sorted."""
-
-    read: list = field(default_factory=list)
-    written: list = field(default_factory=list)
 
 
 class Operation:

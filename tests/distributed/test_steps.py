@@ -47,3 +47,9 @@ def test_gloo_carries_the_same_bits(ranks, tmp_path):
     assert len(set(found)) == 1
     require_mpi()
     assert found == digests(ranks, "few")
+
+
+def test_a_process_group_is_let_go(tmp_path):
+    """Its threads end with it; were they there when the process ends, the process would be aborted."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    run_gloo(PROGRAM.with_name("group.py"), 1, tmp_path)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from . import ir, ptx
+from . import ir, ptx, races
 
-CACHE_BYTES = 16  # of what each place in the kernel remembers of the memory it touched last
+CACHE_BYTES = 24  # of what each place in the kernel remembers of the memory it touched last
 
 
 _SUSPENSION = re.compile(r"  (?:tail )?call void @emu\.suspend\(i32 (?:noundef )?(\S+), i32 (?:noundef )?(\S+)\)")
@@ -17,11 +17,15 @@ _SUSPENSION = re.compile(r"  (?:tail )?call void @emu\.suspend\(i32 (?:noundef )
 class Site:
     """A place in the kernel that accesses memory, or waits."""
 
-    kind: str  # load, store, atomic, wait
+    kind: str  # load, store, observe (a volatile or atomic load), atomic, or what it waits at
     size: int = 0
     align: int = 1
     local: int = 0  # the size of the thread's own array that it accesses
     line: str = ""  # of the source
+
+    @property
+    def word(self):
+        return "load" if self.kind == "observe" else self.kind
 
 
 def machine():
@@ -84,6 +88,8 @@ class Instrument:
         self.text = self.strings.hide(text)
         self.kernel, self.known, self.cache = kernel, known, cache
         self.sites, self.definitions = [], {}
+        self.granule = 16  # bytes: every access is to a whole number of them
+        self.chains = False  # whether some threads wait for each other, not all of the block
         self.metadata = dict(re.findall(r"^!(\d+) = (.*)$", self.text, flags=re.M))
         self.labels = {}  # of a block that was cut: the label of its last piece
 
@@ -106,6 +112,11 @@ class Instrument:
         return self.strings.show(
             f"{before}\n{self._coroutine(parameters, body)}\n{after}\n{_DECLARATIONS}\n{self._driver()}"
         )
+
+    def layout(self):
+        """What has to be remembered of accesses."""
+        atomics = any(site.kind == "atomic" for site in self.sites)
+        return races.Layout(self.granule.bit_length() - 1, atomics, self.chains)
 
     def constants(self):
         """(name, bytes, writable) of the variables of the module."""
@@ -168,7 +179,8 @@ class Instrument:
         return f"{self.strings.show(name[1])[1:-1] if name else '?'}:{line[1]}" if line else ""
 
     def _suspend(self, out, kind, mask):
-        n = self._site("wait")
+        n = self._site(ptx.NAMES[int(kind)])
+        self.chains |= kind == str(ptx.SYNC) or (kind == str(ptx.BARRIER) and mask == ptx.SOME)
         out.append(f"  call void @emu.arrive(i32 {kind}, i32 {mask}, i32 {n})")
         out.append(f"  %emu.s{n} = call i8 @llvm.coro.suspend(token none, i1 false)")
         out.append(f"  switch i8 %emu.s{n}, label %emu.return [ i8 0, label %emu.k{n} i8 1, label %emu.return ]")
@@ -206,10 +218,12 @@ class Instrument:
         kind = ir.type_of(parts[1] if place == 0 else parts[0])
         pointer = parts[place].removeprefix("ptr ")
         pointer = re.sub(r"( syncscope\(\S+\))?( (unordered|monotonic|acquire|release|acq_rel|seq_cst))*$", "", pointer)
-        what = {"load": "load", "store": "store"}.get(first, "atomic")
+        changes = first in ("atomicrmw", "cmpxchg") or code.startswith("store atomic")
+        observes = code.startswith(("load atomic", "load volatile"))
+        what = "atomic" if changes else "observe" if observes else first
         size = ir.size_of(kind)
         yield from self._check(pointer, what, f"i64 {size}", size if what == "atomic" else align)
-        if what == "atomic" or " volatile " in code[:20] or " atomic " in code[:20]:
+        if what in ("atomic", "observe") or " volatile " in code[:20]:
             yield self._site("spin"), "call i1 @emu.spin()"
 
     def _check(self, pointer, kind, size, align):
@@ -229,8 +243,9 @@ class Instrument:
             return
         n = self._site(kind, number, align)
         cache = ptx.constant(self.cache + CACHE_BYTES * n)
-        write = 0 if kind == "load" else 1
-        yield n, f"call i1 @emu.check(ptr {pointer}, {size}, i64 {align - 1}, i32 {write}, i32 {n}, ptr {cache})"
+        granule = number & -number if number else align
+        self.granule = min(self.granule, align, granule)
+        yield n, f"call i1 @emu.check.{kind}(ptr {pointer}, {size}, i64 {align - 1}, i32 {n}, ptr {cache})"
 
     def _roots(self, pointer, seen=()):
         """What a pointer is derived from: names of values, or constants."""

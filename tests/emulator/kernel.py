@@ -7,11 +7,13 @@ import warnings
 
 import numpy as np
 
-from . import build, ir, ptx
-from .memory import GARBAGE, MAX_SHARED, MAX_THREADS, REDZONE, BadAccess, Region, state
+from . import build, ir, ptx, races
+from .memory import GARBAGE, MAX_SHARED, REDZONE, BadAccess, Region, state
+from .shadow import History, Race, cells_of, cells_of_views
 from .warp import Divergence, Scheduler
 
 ORDERS = ("forward", "reverse", "random")
+history = History(state)
 
 
 def compile(function, signature, capability=(9, 0), shared=0):
@@ -70,8 +72,10 @@ class Kernel:
         self._cache = np.zeros((text.count("\n") + 1, build.CACHE_BYTES // 8), np.uint64)
         made = build.Instrument(text, name, state.known(), self._cache.ctypes.data)
         program = made.program()
-        self.text, self.sites, self._types = program, made.sites, made.arguments
-        self._engine = build.link(f"{program}\n{common}", machine)
+        self.text, self.sites, self.kinds = program, made.sites, made.arguments
+        self._layout = made.layout()
+        traced = races.functions(self._layout, *map(state.address, ("words", "known_rounds")), state.span("pool"))
+        self._engine = build.link(f"{program}\n{common}\n{traced}", machine)
         step = self._engine.get_function_address("emu.step")
         pointer = ctypes.c_void_p
         self._step = ctypes.CFUNCTYPE(None, pointer, pointer, pointer, ctypes.c_uint64)(step)
@@ -81,9 +85,14 @@ class Kernel:
             if (address := self._engine.get_global_value_address(constant))
         ]
 
+    @property
+    def barriers(self):
+        """The numbers of the sites that order memory, and their lines: `syncthreads` and its like, and `syncwarp`."""
+        return {n: site.line for n, site in enumerate(self.sites) if site.kind in ptx.ORDERING}
+
     def _place_shared(self, arrays):
         """Where the arrays of shared memory lie: at no better alignment than was asked for."""
-        self._shared, self._memory = {}, []
+        self._shared, self._memory, self._launched = {}, [], {}
         static = {name: x for name, x in arrays.items() if x[0]}
         for name, (size, align) in static.items():
             buffer = np.empty(size + 2 * REDZONE + 4 * align, np.uint8)
@@ -97,24 +106,46 @@ class Kernel:
             base = -(-(state.address("dynamic") + REDZONE) // step) * step + (align if static else 0)
             self._shared |= dict.fromkeys(dynamic, (base, 0))
 
-    def __call__(self, grid, block, *arguments, shared_bytes=None, order="forward", seed=0):
-        """Run a grid; `order` is that of the threads between two barriers, and of the blocks."""
+    def __call__(
+        self,
+        grid,
+        block,
+        *arguments,
+        shared_bytes=None,
+        order="forward",
+        seed=0,
+        races=True,
+        footprint=False,
+        ignore=(),
+    ):
+        """Run a grid; `order` is that of the threads between two barriers, and of the blocks.
+
+        With `footprint` return which global memory it touched.  Without `races`, accesses that are not ordered are let
+        pass.  What waits at one of the sites `ignore` waits, but is not ordered: a race shows that it is needed there.
+        """
         shared_bytes = self._default_shared if shared_bytes is None else int(shared_bytes)
         if order not in ORDERS:
             raise ValueError(f"order is {order!r}; one of {ORDERS} is needed")
         grid, block = _triple(grid), _triple(block)
         count = int(np.prod(block))
-        if not 0 < count <= MAX_THREADS or min(grid) < 1:
+        if not 0 < count <= ptx.MAX_THREADS or min(grid) < 1:
             raise ValueError(f"a grid of {grid} blocks of {block} threads")
+        if footprint and not races:
+            raise ValueError("footprint=True needs races=True: they are made of the same marks")
         static = sum(size for _, size in self._shared.values())
         if static + shared_bytes > MAX_SHARED:
             raise ValueError(f"{static} + {shared_bytes} bytes of shared memory; at most {MAX_SHARED}")
         with state.lock:
             packed, temporary = self._pack(arguments)
-            shared = {(a, s or shared_bytes): name for name, (a, s) in self._shared.items()}
-            regions = [Region(a, s, True, f"the shared array {name}") for (a, s), name in shared.items()]
-            regions += [*state.registered.values(), *temporary, *self._constants]
-            state.list_regions(regions)
+            shared = self._shared_regions(shared_bytes)
+            arrays = [*state.registered.values()]
+            regions = [*shared, *arrays, *temporary, *self._constants]
+            cells, places = [], [0] * len(regions)
+            if races:
+                cells = [cells_of(region, self._layout) for region in (*shared, *arrays)]
+                cells += cells_of_views(temporary, self._layout)
+                places[: len(cells)] = [c.place for c in cells]
+            state.list_regions(regions, places)
             self._cache[:] = 0
             state.words[3:6], state.words[9:12] = block, grid
             state.set("dynamic", shared_bytes)
@@ -122,13 +153,28 @@ class Kernel:
             random = np.random.default_rng(seed)
             if order != "forward":
                 blocks = blocks[::-1] if order == "reverse" else random.permutation(blocks).tolist()
+            history.begin_launch()
             for z, y, x in blocks:
-                for address, size in shared:
-                    ctypes.memset(address, GARBAGE, size)
+                for region in shared:
+                    ctypes.memset(region.address, GARBAGE, region.nbytes)
+                for kept in cells[: len(shared)]:
+                    kept.forget()
                 state.words[6:9] = x, y, z
-                self._run_block(packed, count, order, random, regions)
+                history.begin_block((x, y, z))
+                self._run_block(packed, count, order, random, regions, ignore)
+            if footprint:
+                touched = state.touched(len(cells))[len(shared) :]
+                return history.footprint([c for c, t in zip(cells[len(shared) :], touched, strict=True) if t])
 
-    def _run_block(self, packed, count, order, random, regions):
+    def _shared_regions(self, dynamic_bytes):
+        """The arrays of shared memory in a launch that has this much of the dynamic kind."""
+        if dynamic_bytes not in self._launched:
+            places = {(a, s or dynamic_bytes): name for name, (a, s) in self._shared.items()}
+            made = [Region(a, s, True, f"the shared array {name}") for (a, s), name in places.items()]
+            self._launched[dynamic_bytes] = made
+        return self._launched[dynamic_bytes]
+
+    def _run_block(self, packed, count, order, random, regions, ignore):
         status = state.status[:count]
         status[:] = ptx.RUNNING
         state.set("failed", 0)
@@ -137,7 +183,8 @@ class Kernel:
         turn = np.arange(count, dtype=np.uint32)
         if order == "reverse":
             turn = turn[::-1].copy()
-        scheduler = Scheduler(state, count, self._describe, lambda site: self.sites[site].line or "?")
+        orders = functools.partial(history.waited, ignore=ignore)
+        scheduler = Scheduler(state, count, orders, self._describe, lambda site: self.sites[site].line or "?")
         while True:
             if order == "random":
                 turn = random.permutation(count).astype(np.uint32)
@@ -147,25 +194,44 @@ class Kernel:
             if failed == ptx.SPINNING:
                 who = self._describe(int(state.words[ptx.WORDS["thread"]]))
                 raise Divergence(f"{who} seems to wait in a loop for what another thread does: none runs meanwhile")
+            if failed == ptx.RACE:
+                raise Race(self._conflict(regions))
+            if failed == ptx.EXHAUSTED:
+                raise MemoryError("too many loads of the same memory by threads that wait for only some of the others")
             if failed:
                 raise BadAccess(self._complaint(regions))
             if (status == ptx.DONE).all():
                 return
             scheduler.release()
+            history.next_round()
 
-    def _describe(self, thread):
-        """A thread in words."""
+    def _describe(self, thread, block=None):
+        """A thread in words, of the present block if none is named."""
         w = state.words
         x, y = (int(v) for v in w[3:5])
         place = (thread % x, thread // x % y, thread // x // y)
-        return f"thread {place} of block {tuple(int(v) for v in w[6:9])}"
+        return f"thread {place} of block {block or tuple(int(v) for v in w[6:9])}"
+
+    def _conflict(self, regions):
+        """What a race is between."""
+        w, address = state.words, int(state.wide("address")[0])
+        block, thread, number = history.access(int(state.wide("other")[0]))
+        second = self._access(int(w[ptx.WORDS["site"]]), int(w[ptx.WORDS["thread"]]))
+        near = min(regions, key=lambda r: _distance(r, address, 1))
+        where = f"at byte {max(0, address - near.address)} of {near.name} ({near.nbytes} bytes)"
+        return f"{where}: {second}, and before it {self._access(number, thread, block)}; nothing orders them"
+
+    def _access(self, number, thread, block=None):
+        site = self.sites[number]
+        line = f", at {site.line}" if site.line else ""
+        return f"{site.word} of {site.size or 'several'} bytes by {self._describe(thread, block)}{line}"
 
     def _complaint(self, regions):
         w = state.words
         site = self.sites[int(w[ptx.WORDS["site"]])]
         address = int(state.wide("address")[0])
         who = self._describe(int(w[ptx.WORDS["thread"]]))
-        what = f"{site.kind} of {site.size or 'several'} bytes"
+        what = f"{site.word} of {site.size or 'several'} bytes"
         who += f", at {site.line}" if site.line else ""
         if site.local:
             offset = address - (1 << 64) if address >> 63 else address
@@ -186,7 +252,7 @@ class Kernel:
         from numba import types
 
         signature = self.signature
-        if len(arguments) == len(self._types):  # as a launch passes them: no tuples
+        if len(arguments) == len(self.kinds):  # as a launch passes them: no tuples
             signature = [types.none] * len(arguments) if len(arguments) != len(signature) else signature
         elif len(arguments) != len(signature):
             raise TypeError(f"{len(arguments)} arguments for {len(self.signature)} parameters")
@@ -208,10 +274,10 @@ class Kernel:
 
         for kind, value in zip(signature, arguments, strict=True):
             add(kind, value)
-        if len(flat) != len(self._types):
-            raise TypeError(f"{len(flat)} values for {len(self._types)} parameters ({', '.join(self._types)})")
+        if len(flat) != len(self.kinds):
+            raise TypeError(f"{len(flat)} values for {len(self.kinds)} parameters ({', '.join(self.kinds)})")
         packed = np.zeros((max(1, len(flat)), 16), np.uint8)
-        for row, kind, value in zip(packed, self._types, flat, strict=False):
+        for row, kind, value in zip(packed, self.kinds, flat, strict=False):
             raw = _bytes(kind, value)
             row[: len(raw)] = np.frombuffer(raw, np.uint8)
         return packed, temporary

@@ -6,9 +6,9 @@ import threading
 import numpy as np
 
 from . import ptx
+from .runtime import REGION_WORDS
 from .runtime import runtime as compiled_runtime
 
-MAX_THREADS = 1024
 MAX_SHARED = 227 << 10  # bytes of shared memory
 REDZONE = 256  # bytes around each array that nothing may touch
 GARBAGE = 0xFF  # of memory that nobody has written: NaN, or -1
@@ -22,6 +22,7 @@ class BadAccess(Exception):
 class Region:
     def __init__(self, address, nbytes, writable, name):
         self.address, self.nbytes, self.writable, self.name = address, nbytes, writable, name
+        self.cells = {}  # what is remembered of accesses, for each layout: `shadow.py`
 
 
 class State:
@@ -29,11 +30,13 @@ class State:
 
     def __init__(self):
         self.words = np.zeros(64, np.uint32)
-        self.slots = np.zeros((MAX_THREADS, ptx.SLOT_WORDS), np.uint32)
-        self.status = np.zeros(MAX_THREADS, np.int32)
-        self.sites = np.zeros(MAX_THREADS, np.int32)
-        self.masks = np.zeros(MAX_THREADS, np.uint32)
-        self.regions = np.zeros((MAX_REGIONS, 4), np.uint64)
+        self.slots = np.zeros((ptx.MAX_THREADS, ptx.SLOT_WORDS), np.uint32)
+        self.status = np.zeros(ptx.MAX_THREADS, np.int32)
+        self.sites = np.zeros(ptx.MAX_THREADS, np.int32)
+        self.masks = np.zeros(ptx.MAX_THREADS, np.uint32)
+        self.known_rounds = np.zeros((ptx.MAX_THREADS, ptx.MAX_THREADS), np.uint32)
+        self.pool = np.empty(1 << 28, np.uint8)
+        self.regions = np.zeros((MAX_REGIONS, REGION_WORDS), np.uint64)
         self.arena = np.empty(1 << 28, np.uint8)  # pages that nobody touches cost nothing
         self.dynamic = np.empty(MAX_SHARED + 4096, np.uint8)
         self.registered = {}
@@ -43,12 +46,16 @@ class State:
         return getattr(self, name).ctypes.data
 
     def runtime(self):
-        start = self.address("arena")
         names = ("words", "slots", "status", "sites", "masks", "regions")
-        return compiled_runtime(*map(self.address, names), (start, start + self.arena.nbytes))
+        return compiled_runtime(*map(self.address, names), self.span("arena"))
+
+    def span(self, name):
+        """Where an array begins and ends."""
+        start = self.address(name)
+        return start, start + getattr(self, name).nbytes
 
     def known(self):
-        return [(a.ctypes.data, a.ctypes.data + a.nbytes) for a in (self.words, self.slots)]
+        return [self.span("words"), self.span("slots")]
 
     def set(self, name, value):
         self.words[ptx.WORDS[name]] = value
@@ -57,12 +64,17 @@ class State:
         at = ptx.WORDS[name]
         return self.words[at : at + 2].view(np.uint64)
 
-    def list_regions(self, regions):
+    def list_regions(self, regions, places):
+        """Those that a launch may touch, and the place of the cells of each."""
         if len(regions) > MAX_REGIONS:
             raise ValueError(f"{len(regions)} regions of memory; at most {MAX_REGIONS}")
-        for row, region in zip(self.regions, regions, strict=False):
-            row[:3] = region.address, region.address + region.nbytes, 1 if region.writable else 0
+        rows = [(r.address, r.address + r.nbytes, int(r.writable), p, 0) for r, p in zip(regions, places, strict=True)]
+        self.regions[: len(rows)] = np.array(rows, np.uint64).reshape(-1, REGION_WORDS)
         self.set("regions", len(regions))
+
+    def touched(self, count):
+        """Which of the first `count` regions the launch touched."""
+        return self.regions[:count, -1] != 0
 
 
 state = State()
@@ -112,6 +124,16 @@ class Memory:
         """Give an array back."""
         unregister(pointer)
         del self._kept[int(pointer)]
+
+    def snapshot(self):
+        """What the arrays hold now: a function that puts it back."""
+        kept = {start: buffer.copy() for start, buffer in self._kept.items()}
+
+        def restore():
+            for start, content in kept.items():
+                self._kept[start][...] = content
+
+        return restore
 
     def close(self):
         for start in list(self._kept):

@@ -11,15 +11,22 @@ SLOT_WORDS = 32
 # What a suspended thread waits for.
 RUNNING, BARRIER, SYNC, SHUFFLE, VOTE, MATCH, MMA, DONE = range(8)
 NAMES = {BARRIER: "barrier", SYNC: "syncwarp", SHUFFLE: "shuffle", VOTE: "vote", MATCH: "match", MMA: "mma"}
-SPINNING, MOST_SPINS = 2, 20_000_000  # atomic accesses between two barriers: more are a loop that waits
+ORDERING = (NAMES[BARRIER], NAMES[SYNC])  # CUDA promises no order of memory for the others
+FAULT, SPINNING, RACE, EXHAUSTED = 1, 2, 3, 4  # why a thread ended before its time
+MOST_SPINS = 20_000_000  # atomic accesses between two barriers: more are a loop that waits
+MAX_THREADS = 1024  # of a block
 ALL, ANY, UNIFORM, BALLOT = range(4)  # of votes
+EVERYONE, SOME = "-1", "0"  # in the place of the mask, at barriers
 
 # The words of the state that the scheduler and the kernel share.
 REGISTERS = [f"{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"]
 WORDS = {
     name: index for index, name in enumerate([*REGISTERS, "thread", "dynamic", "failed", "site", "regions", "spins"])
 }
-WORDS |= {"address": 18, "cursor": 20}  # 64 bits; the rest 32
+# 64 bits; the rest 32.  Stamps of accesses (`races.py`): the present thread's, the first of this launch, the first of
+# this block, the first since its last barrier, the round's, and the one that a race is with.
+WIDE = ["address", "cursor", "me", "launch", "block", "ordered", "round", "other", "nodes"]
+WORDS |= {name: 18 + 2 * index for index, name in enumerate(WIDE)}
 
 
 def constant(address: int) -> str:
@@ -82,15 +89,15 @@ def _collective(ret, args, kind, mask, words):
     return "\n".join(lines)
 
 
-_CONTROL = {  # name: (kind, the argument that is the mask, the words)
-    "barrier0": (BARRIER, None, ("0", "0", "0")),
-    "barrier.cta.sync.all": (BARRIER, None, (0, "0", "0")),
-    "barrier.cta.sync.aligned.all": (BARRIER, None, (0, "0", "0")),
-    "barrier.cta.sync.count": (BARRIER, None, (0, 1, "0")),
-    "barrier.cta.sync.aligned.count": (BARRIER, None, (0, 1, "0")),
-    "barrier0.popc": (BARRIER, None, ("0", "0", 0, "0")),
-    "barrier0.and": (BARRIER, None, ("0", "0", 0, "1")),
-    "barrier0.or": (BARRIER, None, ("0", "0", 0, "2")),
+_CONTROL = {  # name: (kind, the mask or the argument that is it, the words)
+    "barrier0": (BARRIER, EVERYONE, ("0", "0", "0")),
+    "barrier.cta.sync.all": (BARRIER, EVERYONE, (0, "0", "0")),
+    "barrier.cta.sync.aligned.all": (BARRIER, EVERYONE, (0, "0", "0")),
+    "barrier.cta.sync.count": (BARRIER, SOME, (0, 1, "0")),
+    "barrier.cta.sync.aligned.count": (BARRIER, SOME, (0, 1, "0")),
+    "barrier0.popc": (BARRIER, EVERYONE, ("0", "0", 0, "0")),
+    "barrier0.and": (BARRIER, EVERYONE, ("0", "0", 0, "1")),
+    "barrier0.or": (BARRIER, EVERYONE, ("0", "0", 0, "2")),
     "bar.warp.sync": (SYNC, 0, ()),
     "shfl.sync.i32": (SHUFFLE, 0, (1, 2, 3, 4)),
     "vote.sync": (VOTE, 0, (1, 2)),
@@ -197,7 +204,7 @@ def define(name, ret, args, state):
         return _function(ret, name, args, _read(ret, register, state)) if register in WORDS else None
     if short in _CONTROL:
         kind, mask, words = _CONTROL[short]
-        operand = "-1" if mask is None else f"%a{mask}"
+        operand = mask if isinstance(mask, str) else f"%a{mask}"
         return _function(ret, name, args, _collective(ret, args, kind, operand, words))
     if short.startswith(("membar.", "fence.")):
         return _function(ret, name, args, "ret void")
@@ -252,16 +259,23 @@ def define_asm(name, text, ret, args):
         code = str({"tf32": 0, "f16": 1, "bf16": 2}[found[2]])
         body = _collective(ret, args, MMA, "-1", (code, found[1], *range(len(args))))
     elif found := re.fullmatch(r"bar\.sync \$0(, ?\$1)?", ptx):
-        body = _collective(ret, args, BARRIER, "-1", (0, 1 if found[1] else "0", "0"))
+        words = (0, 1 if found[1] else "0", "0")
+        body = _collective(ret, args, BARRIER, SOME if found[1] else EVERYONE, words)
     elif found := re.fullmatch(r"(?:bar|barrier)\.sync(?:\.aligned)? (\d+)(?:, ?(\d+))?", ptx):
-        body = _collective(ret, args, BARRIER, "-1", (found[1], found[2] or "0", "0"))
+        words = (found[1], found[2] or "0", "0")
+        body = _collective(ret, args, BARRIER, SOME if found[2] else EVERYONE, words)
     elif re.fullmatch(r"(nanosleep\.u32 \$0|(membar|fence)\.[\w.:]+|prefetch\.[\w.:]+ \[\$0\])", ptx):
         body = "ret void"
     elif found := re.fullmatch(r"ld(?:\.global|\.shared)?(?:\.\w+)*\.[bfsu](\d+) \$0, ?\[\$1\]", ptx):
-        body = f"%p = {_pointer(args[0], 0)}\n%v = load volatile {ret}, ptr %p\nret {ret} %v"
+        body = f"%p = {_pointer(args[0], 0)}\n%v = load {_strength(ptx)}{ret}, ptr %p\nret {ret} %v"
     elif found := re.fullmatch(r"st(?:\.global|\.shared)?(?:\.\w+)*\.[bfsu](\d+) \[\$0\], ?\$1", ptx):
-        body = f"%p = {_pointer(args[0], 0)}\nstore volatile {args[1]} %a1, ptr %p\nret void"
+        body = f"%p = {_pointer(args[0], 0)}\nstore {_strength(ptx)}{args[1]} %a1, ptr %p\nret void"
     return body and _function(ret, name, args, body)
+
+
+def _strength(ptx):
+    """Whether an access may meet atomics: `.volatile`, `.relaxed`, `.acquire`, `.release`."""
+    return "volatile " if re.match(r"(ld|st)\.(volatile|relaxed|acquire|release)", ptx) else ""
 
 
 def _pointer(kind, index):

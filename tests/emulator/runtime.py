@@ -1,6 +1,9 @@
 """What every emulated kernel has besides its own code, as LLVM IR: its state, its memory, the check of an access."""
 
-from .ptx import MOST_SPINS, RUNNING, SLOT_WORDS, SPINNING, WORDS, constant
+from .ptx import FAULT, MOST_SPINS, RUNNING, SLOT_WORDS, SPINNING, WORDS, constant
+from .races import REFUSED, SITE_BITS, UNTRACED
+
+REGION_WORDS = 5  # of a row of the table: start, end, rights, where its cells are, whether it was touched
 
 
 def runtime(state, slots, status, sites, masks, regions, arena):
@@ -38,6 +41,10 @@ define linkonce_odr i1 @emu.enter(i32 %t) alwaysinline nounwind {{
   br i1 %runs, label %set, label %end
 set:
   store i32 %t, ptr {word["thread"]}
+  %round = load i64, ptr {word["round"]}
+  %mine = shl i64 %w, {SITE_BITS}
+  %me = or i64 %round, %mine
+  store i64 %me, ptr {word["me"]}
   %nx = load i32, ptr {word["ntid.x"]}
   %ny = load i32, ptr {word["ntid.y"]}
   %x = urem i32 %t, %nx
@@ -66,28 +73,8 @@ define linkonce_odr void @emu.arrive(i32 %kind, i32 %mask, i32 %site) alwaysinli
   store i32 %mask, ptr %r
   ret void
 }}
-define linkonce_odr i1 @emu.check(ptr %p, i64 %size, i64 %low, i32 %write, i32 %site, ptr %cache)
-    alwaysinline nounwind {{
-  %a = ptrtoint ptr %p to i64
-  %m = and i64 %a, %low
-  %aligned = icmp eq i64 %m, 0
-  %end = add i64 %a, %size
-  %first = load i64, ptr %cache
-  %limit = getelementptr i64, ptr %cache, i64 1
-  %last = load i64, ptr %limit
-  %above = icmp uge i64 %a, %first
-  %below = icmp ule i64 %end, %last
-  %inside = and i1 %above, %below
-  %good = and i1 %inside, %aligned
-  br i1 %good, label %ok, label %slow
-slow:
-  %found = call i1 @emu.find(i64 %a, i64 %end, i1 %aligned, i32 %write, i32 %site, ptr %cache)
-  ret i1 %found
-ok:
-  ret i1 true
-}}
 declare ptr @llvm.frameaddress.p0(i32)
-define linkonce_odr i1 @emu.find(i64 %a, i64 %end, i1 %aligned, i32 %write, i32 %site, ptr %cache) noinline nounwind {{
+define linkonce_odr i64 @emu.find(i64 %a, i64 %end, i1 %aligned, i32 %write, i32 %site, ptr %cache) noinline nounwind {{
 entry:
   br i1 %aligned, label %begin, label %bad
 begin:
@@ -99,7 +86,7 @@ loop:
   %more = icmp ult i64 %i, %n
   br i1 %more, label %test, label %private
 test:
-  %r = getelementptr [4 x i64], ptr {constant(regions)}, i64 %i
+  %r = getelementptr [{REGION_WORDS} x i64], ptr {constant(regions)}, i64 %i
   %first = load i64, ptr %r
   %p1 = getelementptr i64, ptr %r, i64 1
   %last = load i64, ptr %p1
@@ -119,7 +106,13 @@ keep:
   store i64 %first, ptr %cache
   %limit = getelementptr i64, ptr %cache, i64 1
   store i64 %last, ptr %limit
-  ret i1 true
+  %p3 = getelementptr i64, ptr %r, i64 3
+  %bias = load i64, ptr %p3
+  %cells = getelementptr i64, ptr %cache, i64 2
+  store i64 %bias, ptr %cells
+  %p4 = getelementptr i64, ptr %r, i64 4
+  store i64 1, ptr %p4
+  ret i64 %bias
 private:  ; the thread's own: what it keeps on the stack of this process, or while it is suspended
   %from = icmp uge i64 %a, {arena[0]}
   %to = icmp ule i64 %end, {arena[1]}
@@ -134,12 +127,12 @@ private:  ; the thread's own: what it keeps on the stack of this process, or whi
   %own = or i1 %stack, %suspended
   br i1 %own, label %fine, label %bad
 fine:
-  ret i1 true
+  ret i64 {UNTRACED}
 bad:
-  store i32 1, ptr {word["failed"]}
+  store i32 {FAULT}, ptr {word["failed"]}
   store i32 %site, ptr {word["site"]}
   store i64 %a, ptr {word["address"]}
-  ret i1 false
+  ret i64 {REFUSED}
 }}
 define linkonce_odr i1 @emu.spin() alwaysinline nounwind {{
   %old = load i32, ptr {word["spins"]}
@@ -163,7 +156,7 @@ define linkonce_odr i1 @emu.within(ptr %p, i64 %size, ptr %base, i64 %extent, i3
 ok:
   ret i1 true
 bad:
-  store i32 1, ptr {word["failed"]}
+  store i32 {FAULT}, ptr {word["failed"]}
   store i32 %site, ptr {word["site"]}
   store i64 %offset, ptr {word["address"]}
   ret i1 false

@@ -1,26 +1,26 @@
-"""Steps on the CUDA driver for tests, whose streams are asynchronous: see `tests.cuda_driver`."""
+"""The real driver class, cuda.bindings and numba-cuda on the CUDA driver for tests: in processes of their own."""
+
+from pathlib import Path
 
 import pytest
 
-from tests.helpers import driverless, on_driver
+from nagd_numba.kernels.jit import SIMULATOR
+from tests.helpers import on_driver
+
+HERE = Path(__file__).parent / "on_driver"
+
+pytestmark = pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator compiles no kernels")
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
 
-def test_streams_and_lifetimes():
-    driverless.require()
-    on_driver.run("tests/gpu/on_driver/streams_and_lifetimes.py")
-
-
-def test_failures():
-    driverless.require()
-    on_driver.run("tests/gpu/on_driver/failures.py")
+def test_steps_and_planted_faults():
+    on_driver.run(HERE / "steps.py", HERE / "faults.py")
 
 
 @pytest.mark.ci
-def test_failures_of_other_steps():
-    driverless.require()
-    on_driver.run("tests/gpu/on_driver/failures.py", marks="ci")
+def test_failures_of_every_call():
+    on_driver.run(HERE / "failures.py", HERE / "failing_calls.py", marks="not slow")
 
 
-def test_bound_steps():
-    driverless.require()
-    on_driver.run("tests/gpu/on_driver/bound.py")
+def test_streams_and_lifetimes():
+    on_driver.run(HERE / "streams_and_lifetimes.py", HERE / "bound.py")

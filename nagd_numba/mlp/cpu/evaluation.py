@@ -21,13 +21,12 @@ from ...kernels.pointers import (
     spill,
 )
 from ...kernels.template import template
-from ..sums import ABSOLUTE, HIT, LOSS, SQUARE, SUMS, WEIGHT
+from ..sums import ABSOLUTE, HIT, LOSS, PART, SQUARE, SUMS, WEIGHT
 from . import backprop, losses, minibatch
 from .inference import aligned, scratch, widths
 from .kernel_arguments import EVALUATION, FUNCTIONS, SAMPLES
 from .microkernel import ROWS
 
-PART = 64  # rows evaluated at once
 _n = types.int64
 
 

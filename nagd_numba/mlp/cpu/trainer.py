@@ -17,13 +17,13 @@ from ...kernels import reductions, threading_layer
 from ...kernels.autotune import CALL_SECONDS, Autotuner
 from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
+from ..constants import rule_constants
 from ..dataset import Data
 from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
-from ..sums import LOSS, SUMS
+from ..sums import LOSS, PART, SUMS
 from . import evaluation, gemm, losses, minibatch, train_kernels, updates
-from .evaluation import PART
 from .inference import penalty_function
 from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, Samples
 from .microkernel import ROWS, tile
@@ -114,7 +114,7 @@ class Trainer:
         seeds = np.empty((self.networks, 1) if many else 1, np.uint64)
         seeds[...] = np.reshape(seed, (-1, 1)) if many else seed
         order = np.ascontiguousarray(order, np.int64)
-        scalars = self._scalars(hyper)
+        scalars = rule_constants(self.plan.rule, self.plan.options, hyper, self.spec.dtype)
         dims = self.spec.dims
         arrays = {"params": self.params, "states": self.vel, "order": order, "scalars": scalars}
         arrays |= {"sums": sums, "seed": seeds}
@@ -128,14 +128,6 @@ class Trainer:
         strides = {name: x.strides[0] if many else 0 for name, x in arrays.items()}
         stride = Network(sizes=0, layers=0, size=0, rows=0, **strides)
         return network, stride, self._batches(first_step, scalars.shape[-1]), arrays
-
-    def _scalars(self, hyper: np.ndarray) -> np.ndarray:
-        """The rule's constants for each update."""
-        rule, spec = self.plan.rule, self.spec
-        rows = np.ascontiguousarray(hyper, float).reshape(-1, len(rule.hyper))
-        table = np.empty((len(rows), rule.constant_count), spec.dtype)
-        updates.constants_kernel(spec.dtype_name, rule, self.plan.options)(rows, table)
-        return table.reshape(*hyper.shape[:-1], rule.constant_count)
 
     def _batches(self, first_step: int, scalars: int) -> Batches:
         plan, norm = self.plan, self.plan.normalization

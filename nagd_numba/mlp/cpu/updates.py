@@ -1,4 +1,4 @@
-"""Updates of a whole vector of parameters by a rule, and the rule's constants for every update of an epoch."""
+"""Updates of a whole vector of parameters by a rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.jit import kernel
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.mathfuncs import flush_subnormal
 from ...kernels.pointers import (
     load_each,
     load_tuple,
-    pointer,
     spread,
     store_each,
 )
@@ -40,20 +38,6 @@ def apply(update, OPTIONS, STATES, SCALARS):
     return apply
 
 
-@template
-def constants_table(constants, OPTIONS, HYPER, SCALARS, T):
-    """The rule's constants for each row of hyper-parameters."""
-
-    def constants_table(hyper, table):
-        values = pointer(hyper)
-        for u in range(hyper.shape[0]):
-            made = constants(load_tuple(values, u * HYPER, HYPER), T, OPTIONS)
-            for k in range(SCALARS):
-                table[u, k] = made[k]
-
-    return constants_table
-
-
 @functools.cache
 def apply_interface(dtype: str) -> Interface:
     """params, grads, the first state, their size, the rule's scalars."""
@@ -68,16 +52,3 @@ def apply_function(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Linked:
         update=rule.update_of(options), OPTIONS=options, STATES=len(rule.states), SCALARS=rule.constant_count
     )
     return linked(bound, apply_interface(dtype))
-
-
-@functools.cache
-def constants_kernel(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Any:
-    """`kernel(hyper, table)`: a row of float64 hyper-parameters and one of scalars for each update."""
-    bound = constants_table.bind(
-        constants=rule.constants,
-        OPTIONS=options,
-        HYPER=len(rule.hyper),
-        SCALARS=rule.constant_count,
-        T=np.dtype(dtype).type,
-    )
-    return kernel(bound, types.void(types.float64[:, ::1], from_dtype(np.dtype(dtype))[:, ::1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from ...gpu import device_array, driver, streams
 from ...gpu.device_array import EXACT, DeviceMemory, describe
 from ...validation import finite, is_device_array, plain_tensor
 from .. import arguments
-from ..dataset import Split, samples, split
+from ..dataset import Data, Split, samples, split
 from ..plan import Plan
 from ..spec import NetworkSpec
 from . import tf32
+from .evaluation import DeviceEvaluation
+from .finite import FiniteCheck
+from .ordering import wait_for
 from .trainer import DeviceTrainer
-from .training_data import DeviceData
+from .training_data import DeviceData, address_of
 
 
 class DeviceBackend:
@@ -24,6 +28,8 @@ class DeviceBackend:
 
     `vel` has the states of a rule one after the other: shape (states size,), or (networks, states size).
     """
+
+    asynchronous = True
 
     def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int = 1) -> None:
         self.spec = spec
@@ -42,22 +48,33 @@ class DeviceBackend:
         tf32.check(spec.precision, self.device)
         self._states = states
         self.networks = self.params.shape[0] if many else 0
+        self._stream = streams.stream_of(None, params, self.device)
+        wait_for([params, vel], self._stream, self.device)
         if vel is None:
-            fresh = self._driver.upload(np.zeros(shape if states else 1, spec.dtype), self.device)
+            zeros = np.zeros(shape if states else 1, spec.dtype)
+            fresh = self._driver.upload(zeros, self.device, stream=self._stream)
             given.append(("vel", describe("vel", fresh, write=True)))
         self.vel = given[1][1]
-        self._stream = streams.stream_of(None, params, self.device)
+        self._there: list[tuple[Data, DeviceData]] = []
+        self._best: Any = None
+        self._finite: FiniteCheck | None = None
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
         """The samples, checked on the host with the parameters and states, and which of them train."""
+        held: Any = validation[0] if isinstance(validation, tuple | list) and validation else None
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
         given = (self._on_host(x) for x in (X, y, weights))
         parts = split(self.spec, samples(self.spec, *given), validation, seed)
         finite(self._name, self.values())
         finite("vel", self.states())
-        if is_device_array(X):  # the host's copy is for the checks and for validation
+        shared = parts.validation is parts.data
+        if is_device_array(X):  # the host's copy is for the checks
             parts = parts._replace(data=dataclasses.replace(parts.data, X=X))
+        if shared:
+            parts = parts._replace(validation=parts.data)
+        elif parts.validation is not None and is_device_array(held):
+            parts = parts._replace(validation=dataclasses.replace(parts.validation, X=held))
         return parts
 
     def _on_host(self, x: Any) -> Any:
@@ -66,34 +83,68 @@ class DeviceBackend:
         return self._driver.download(plain_tensor("X", x))
 
     def trainer(self, parts: Split, plan: Plan) -> DeviceTrainer:
-        data = parts.data
-        X, y = self._there("X", data.X), self._there("y", data.y)
+        there = self._data(parts.data)
         for name, x in ((self._name, self.params), ("vel", self.vel)):
-            device_array.no_overlap([(name, x), ("X", X)])  # y and weights are copies
-        device_array.one_device([("params", self.params), ("X", X), ("y", y)])
-        weights = self._there("sample_weight", data.weights) if len(data.weights) else None
-        there = DeviceData(X, y, weights, data.weights, data.scale, self.device)
+            device_array.no_overlap([(name, x), ("X", there.X)])  # y and weights are copies
+        device_array.one_device([("params", self.params), ("X", there.X), ("y", there.y)])
         return DeviceTrainer(self.spec, self.params, self.vel, there, plan, self.networks, self._stream)
 
-    def _there(self, name: str, x: Any) -> DeviceMemory:
-        there = x if is_device_array(x) else self._driver.upload(x, self.device)
+    def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
+        """As `HostBackend.evaluation`."""
+        assert parts.validation is not None
+        there, networks = self._data(parts.validation), max(self.networks, 1)
+        device_array.one_device([("params", self.params), ("validation", there.X)])
+        made = DeviceEvaluation(
+            self.spec, plan, self.params.pointer, networks, there, parts.validation_rows, self._stream
+        )
+        return made if self.networks else lambda: made()[0]
+
+    def _data(self, data: Data) -> DeviceData:
+        """The data on the device, where they are copied once."""
+        for known, there in self._there:
+            if known is data:
+                return there
+        X, y = self._upload("X", data.X), self._upload("y", data.y)
+        weights = self._upload("sample_weight", data.weights) if len(data.weights) else None
+        made = DeviceData(X, y, weights, data.weights, data.scale, self.device)
+        self._there.append((data, made))
+        return made
+
+    def _upload(self, name: str, x: Any) -> DeviceMemory:
+        there = x if is_device_array(x) else self._driver.upload(x, self.device, stream=self._stream)
+        wait_for([there], self._stream, self.device)
         return describe(name, there, write=False, dtypes=(*EXACT, "uint8", "int64"))
 
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
-        return self._driver.download(self.params.owner)
+        return self._driver.download(self.params.owner, self._stream)
 
     def states(self) -> np.ndarray:
         """The states of the optimizer, in host memory."""
         if self._states == 0:
             return np.zeros((*self.params.shape[:-1], 0), self.spec.dtype)
-        return self._driver.download(self.vel.owner)
+        return self._driver.download(self.vel.owner, self._stream)
 
     def not_finite(self) -> tuple[arguments.Element | None, arguments.Element | None]:
         """The first elements of the parameters and of the states that are not finite."""
         return arguments.bad_element(self.values()), arguments.bad_element(self.states())
 
-    def restore(self, values: np.ndarray) -> None:
-        """Make these the parameters."""
-        self._driver.rewrite(self.params.owner, np.ascontiguousarray(values), self._stream)
+    def remember(self) -> bool:
+        """Keep a copy of the parameters on the device, if they are finite."""
+        if self._finite is None:
+            self._finite = FiniteCheck(self.params, self.device, self._stream)
+        good = self._finite()
+        if good:
+            if self._best is None:
+                self._best = self._driver.empty(self.params.size, self.spec.dtype, self.device, stream=self._stream)
+            self._copy(address_of(self._best), self.params.pointer)
+        return good
+
+    def restore(self) -> None:
+        """Make the copy the parameters."""
+        self._copy(self.params.pointer, address_of(self._best))
         self._driver.synchronize(self.device, self._stream)
+
+    def _copy(self, to: int, source: int) -> None:
+        size = self.params.size * self.params.itemsize
+        self._driver.copy(to, source, size, self.device, self._stream)

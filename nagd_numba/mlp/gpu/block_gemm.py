@@ -36,7 +36,7 @@ def weights_pitch(outputs):
 
 @template
 def product(SCALAR, TRANS_A, element_sum, epilogue):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def product(space, a, a_pitch, b, b_inner, b_column, rows, columns, inner, thread, threads, to):
         """`epilogue(i, j, sum, to)` of every element of A B, of shape (rows, columns), with offsets in `space`.

@@ -35,7 +35,7 @@ def loss_pass(dtype: str, loss: str, measure: bool, weighted: bool) -> Callable:
 
 @template
 def cross_entropy(SCALAR, MEASURE, WEIGHTED):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def cross_entropy(
         space,
@@ -108,7 +108,7 @@ def cross_entropy(SCALAR, MEASURE, WEIGHTED):
 
 @template
 def element_losses(SCALAR, MEASURE, WEIGHTED, BINARY, loss_value, loss_derivative):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def element_losses(
         space,

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from ...gpu.compiler import Kernel
 from ...gpu.pointer_tuples import pick_each, place_each
 from ...gpu.pointers import WIDE, data_of, load, put, store
+from ...gpu.target import intrinsic
 from ...kernels.jit import inlined
 from ...kernels.pointers import pointer
 from ...kernels.rounding import add, mul
@@ -137,7 +137,7 @@ def product(
     prefetch,
     write,
 ):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     TILE, THREADS, DEPTH, PITCH, SIDE, STAGE, LOADS, TERMS_APART, _ = shape
     ITEMS = GROUP * OPERANDS
@@ -187,8 +187,8 @@ def product(
         for group in range(0, RESULTS, GROUP):
             for e in range(GROUP):
                 i = first + (group + e) * TERMS_APART
-                inside = i < rows and j < columns
-                place_each(operands, e, GROUP, prefetch(i * columns + j if inside else 0, j if inside else 0, to))
+                if i < rows and j < columns:  # ptxas makes predicated loads of it, and no branch
+                    place_each(operands, e, GROUP, prefetch(i * columns + j, j, to))
             for e in range(GROUP):
                 i = first + (group + e) * TERMS_APART
                 if i < rows and j < columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from .. import sums as slots
 
 
 class Records(NamedTuple):
-    """What the steps of an epoch write, float64; a row is counted by its place in the order of the epoch.
+    """What the steps of an epoch write, float64, for each network; a row is counted by its place in the epoch's order.
 
-    losses    of each row, without its weight
+    losses    of each row, without its weight: shape (networks, rows)
     measures  three of each row (only the first for labels), or None if nothing is measured
     squares   of each step, the sum of the squared weights before it; or None without a penalty
     """
@@ -23,11 +23,11 @@ class Records(NamedTuple):
 
 
 def group_weights(weights: np.ndarray | None, n: int, together: int) -> np.ndarray:
-    """The summed weights of every `together` rows (their number without weights), float64."""
+    """The summed weights of every `together` of n rows, float64, for each network; without weights, their number."""
     if weights is None:
         starts = np.arange(0, n, together)
-        return np.minimum(together, n - starts).astype(np.float64)
-    return _chains(np.asarray(weights, np.float64), together)
+        return np.minimum(together, n - starts).astype(np.float64)[None]
+    return chains(np.asarray(weights, np.float64), together)
 
 
 def host_sums(
@@ -42,40 +42,50 @@ def host_sums(
     first: int = 0,
     last: int | None = None,
 ) -> np.ndarray:
-    """The sums (`..sums`) of steps `first` to `last` of an epoch of n rows, with the bits of the CPU.
+    """The sums (`..sums`) of steps `first` to `last` of an epoch of n rows, with the bits of the CPU, for each network.
 
     `weights` are those of the rows, in the order of the epoch; `decays` has the weight of the penalty for each step.
     With `sums` they are added to those.
     """
-    out = np.zeros(slots.SUMS) if sums is None else sums
+    out = np.zeros((len(records.losses), slots.SUMS)) if sums is None else sums
     last = -(-n // batch) if last is None else last
     rows = slice(first * batch, min(n, last * batch))
-    losses = np.asarray(records.losses)[rows]
-    each = np.ones(1) if weights is None else np.asarray(weights, np.float64)[rows]
-    masses = group_weights(None if weights is None else weights[rows], rows.stop - rows.start, batch)
-    out[slots.LOSS] = _chain(out[slots.LOSS], loss_factor * _chains(each * losses, batch))
-    out[slots.WEIGHT] = _chain(out[slots.WEIGHT], masses)
+    losses = records.losses[:, rows]
+    each: Any = 1.0 if weights is None else np.asarray(weights, np.float64)[:, rows]
+    masses = group_weights(None if weights is None else weights[:, rows], rows.stop - rows.start, batch)
+    weighted = losses if weights is None else each * losses
+    out[:, slots.LOSS] = _chain(out[:, slots.LOSS], loss_factor * chains(weighted, batch))
+    out[:, slots.WEIGHT] = _chain(out[:, slots.WEIGHT], masses)
     if records.measures is not None:
         for column, slot in enumerate((slots.HIT, slots.ABSOLUTE, slots.SQUARE)[: 1 if labels else 3]):
-            out[slot] = _chain(out[slot], each * np.asarray(records.measures).reshape(-1, 3)[rows, column])
+            out[:, slot] = _chain(out[:, slot], each * records.measures[:, rows, column])
     if records.squares is not None:
-        decay = np.asarray(decays, np.float64)[first:last]
-        some = decay != 0  # in other steps nobody wrote the squares
-        penalties = masses[some] * (0.5 * decay[some] * np.asarray(records.squares)[first:last][some])
-        out[slots.PENALTY] = _chain(out[slots.PENALTY], penalties)
+        decay = decays[:, first:last]
+        squares = np.where(decay != 0, records.squares[:, first:last], 0.0)  # without a penalty they may be infinite
+        penalties = masses * (0.5 * decay * squares)
+        out[:, slots.PENALTY] = _chain(out[:, slots.PENALTY], penalties)
     return out
 
 
-def _chain(start: float, x: np.ndarray) -> float:
-    """`start` plus the elements, one after the other."""
-    return float(np.add.accumulate(np.concatenate(([start], x)))[-1])
+def _chain(start: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """`start` plus the elements of each row, one after the other."""
+    terms = np.empty((len(start), x.shape[1] + 1))
+    terms[:, 0], terms[:, 1:] = start, x
+    return np.add.accumulate(terms, axis=1)[:, -1]
 
 
-def _chains(x: np.ndarray, each: int) -> np.ndarray:
-    """Of every `each` elements the sum, from 0 on, one after the other."""
-    groups = -(-len(x) // each)
-    padded = np.zeros((groups, each + 1))
-    flat = np.zeros(groups * each)
-    flat[: len(x)] = x
-    padded[:, 1:] = flat.reshape(groups, each)
-    return np.add.accumulate(padded, axis=1)[:, -1]
+def chains(x: np.ndarray, each: int) -> np.ndarray:
+    """Of every `each` elements of each row the sum, from 0 on, one after the other."""
+    count, n = x.shape
+    groups = -(-n // each)
+    padded = np.zeros((count, groups * each))
+    padded[:, :n] = x
+    # Terms go to all sums at once, where that is the shorter loop.
+    terms = padded.reshape(count * groups, each)
+    if each < len(terms):
+        total = np.zeros(len(terms))
+        for k in range(each):
+            total += terms[:, k]
+    else:
+        total = np.add.accumulate(terms, axis=1)[:, -1] + 0.0
+    return total.reshape(count, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from .. import arguments
 from ..losses import LOSSES
 from ..spec import NetworkSpec
 from . import losses, tf32
-from .passes import Network, Source, Space
+from .ordering import in_order
+from .passes import Network, Source, Space, Starter
 from .training_data import address_of
 
 KEPT = 4  # sizes of spare vectors
@@ -25,15 +27,17 @@ _spare: weakref.WeakKeyDictionary[Any, dict[Any, list[Any]]] = weakref.WeakKeyDi
 def forward(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The outputs of the last layer, a new device array of shape (rows, outputs)."""
     call = _checked(spec, params, X)
-    return _forward(call)
+    with call.in_order():
+        return _forward(call)
 
 
 def predict_proba(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The same, turned into probabilities."""
     call = _checked(spec, params, X)
-    z = _forward(call)
-    kernel = losses.probabilities_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
-    call.by_row(kernel, address_of(z), *map(np.int64, z.shape))
+    with call.in_order():
+        z = _forward(call)
+        kernel = losses.probabilities_kernel(spec.dtype_name, LOSSES[spec.loss].labels)
+        call.by_row(kernel, address_of(z), *map(np.int64, z.shape))
     return z
 
 
@@ -41,17 +45,18 @@ def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
     """The same, turned into classes: int64."""
     call = _checked(spec, params, X)
     labels = LOSSES[spec.loss].labels
-    out = driver.current().empty(call.rows if labels else (call.rows, spec.sizes[-1]), np.int64, call.device)
-    z = _forward(call)
-    kernel = losses.classes_kernel(spec.dtype_name, labels)
-    call.by_row(kernel, address_of(z), address_of(out), *map(np.int64, z.shape))
+    out = call.empty(call.rows if labels else (call.rows, spec.sizes[-1]), np.int64)
+    with call.in_order():
+        z = _forward(call)
+        kernel = losses.classes_kernel(spec.dtype_name, labels)
+        call.by_row(kernel, address_of(z), address_of(out), *map(np.int64, z.shape))
     return out
 
 
 def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
     """The mean loss with the penalty."""
     call = _checked(spec, params, X, y=y)
-    with _Work(call) as work:
+    with call.in_order(), _Work(call) as work:
         return work.value(None)
 
 
@@ -60,8 +65,8 @@ def value_and_grad(
 ) -> tuple[float, Any]:
     """The loss, and its gradient in `out`."""
     call = _checked(spec, params, X, y=y, out=out)
-    grads = driver.current().empty(spec.size, spec.dtype, call.device) if out is None else out
-    with _Work(call) as work:
+    grads = call.empty(spec.size, spec.dtype) if out is None else out
+    with call.in_order(), _Work(call) as work:
         value = work.value(dropout_seed)  # the host knows now that all targets are allowed
         work.gradient(address_of(grads) if out is None else call.out, dropout_seed)
     validation.tell_torch(grads)
@@ -73,13 +78,21 @@ class _Call(NamedTuple):
 
     spec: NetworkSpec
     device: int
-    stream: Any
-    handle: int
+    stream: int
+    arrays: list[Any]
     params: int
     X: int
     rows: int
     y: DeviceMemory | None
     out: int
+
+    def in_order(self) -> contextlib.AbstractContextManager[None]:
+        """In this block the stream is in the order of those of the arrays."""
+        return in_order(self.arrays, self.stream, self.device)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """A new array, which belongs to the stream: whoever reads it on another waits for this one."""
+        return driver.current().empty(shape, dtype, self.device, stream=self.stream)
 
     def by_row(self, kernel: Any, *arguments: Any) -> None:
         """Launch a kernel that has a thread for each row."""
@@ -118,7 +131,7 @@ def _checked(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any = N
         spec=spec,
         device=device,
         stream=streams.stream_of(None, params, device),
-        handle=streams.current_handle(params, device),
+        arrays=[x for x in (params, X, y, out) if x is not None],
         params=vector.pointer,
         X=inputs.pointer,
         rows=inputs.shape[0],
@@ -143,9 +156,9 @@ def _same_dtype(spec: NetworkSpec, name: str, x: DeviceMemory) -> None:
 
 
 def _forward(call: _Call) -> Any:
-    z = driver.current().empty((call.rows, call.spec.sizes[-1]), call.spec.dtype, call.device)
+    z = call.empty((call.rows, call.spec.sizes[-1]), call.spec.dtype)
     with _Work(call, targets=False) as work:
-        work.network.forward(call.stream, Source(call.X), call.rows, address_of(z), None)
+        work.network.forward(Starter(call.device, call.stream), Source(call.X), call.rows, address_of(z), None)
     return z
 
 
@@ -157,26 +170,26 @@ class _Work:
         here = driver.current()
         space = Space(spec, call.rows)
         self.call, self._kept = call, _spare.setdefault(here, {})
-        self._key = call.device, call.handle, spec.dtype_name, spec.sizes, spec.loss, call.rows, targets
+        self._key = call.device, call.stream, spec.dtype_name, spec.sizes, spec.loss, call.rows, targets
         try:
             self.vectors = self._kept[self._key].pop()
         except (KeyError, IndexError):
-            self.vectors = self._new(here, space, targets)
+            self.vectors = self._new(space, targets)
         self.network = Network(spec, call.device, call.params, space, address_of(self.vectors[0]))
 
-    def _new(self, here: Any, space: Space, targets: bool) -> tuple[Any, ...]:
+    def _new(self, space: Space, targets: bool) -> tuple[Any, ...]:
         """The space; and the results (losses, bad rows, the squares of the weights), targets, order, ranges."""
         call, spec = self.call, self.call.spec
-        vectors = [here.empty(space.size, spec.dtype, call.device)]
+        vectors = [call.empty(space.size, spec.dtype)]
         if targets:
             labels = LOSSES[spec.loss].labels
             width = 1 if labels else spec.sizes[-1]
             network = Network(spec, call.device, call.params, space, 0)
             vectors += [
-                here.empty(2 * call.rows + 1, np.float64, call.device),
-                here.empty(call.rows * width, np.int64 if labels else spec.dtype, call.device),
-                here.empty(call.rows, np.int64, call.device),
-                here.upload(network.ranges(), call.device),
+                call.empty(2 * call.rows + 1, np.float64),
+                call.empty(call.rows * width, np.int64 if labels else spec.dtype),
+                call.empty(call.rows, np.int64),
+                driver.current().upload(network.ranges(), call.device, stream=call.stream),
             ]
         return tuple(vectors)
 
@@ -193,21 +206,21 @@ class _Work:
     def value(self, seed: np.uint64 | None) -> float:
         """The passes up to the loss, which comes to the host; raises for targets that are not allowed."""
         call, network, rows = self.call, self.network, self.call.rows
-        spec, stream = call.spec, call.stream
+        spec, start = call.spec, Starter(call.device, call.stream)
         results, targets, order, ranges = map(address_of, self.vectors[1:])
         assert call.y is not None
         kind = _target_kind(spec, call.y)
         given = losses.targets_kernel(spec.dtype_name, call.y.dtype, kind)
         sizes = np.int64(rows), np.int64(spec.sizes[-1])
         call.by_row(given, call.y.pointer, targets, order, results + 8 * rows, *sizes)
-        network.forward(stream, Source(call.X), rows, network.at(network.space.z), seed)
+        network.forward(start, Source(call.X), rows, network.at(network.space.z), seed)
         count = rows if LOSSES[spec.loss].labels else rows * spec.sizes[-1]
-        network.losses(stream, rows, targets, order, spec.dtype.type(1.0 / count), results)
+        network.losses(start, rows, targets, order, spec.dtype.type(1.0 / count), results)
         if spec.l2 != 0:
-            network.squares(stream, ranges, results + 16 * rows)
-        found = driver.current().download(self.vectors[1])
+            network.squares(start, ranges, results + 16 * rows)
+        found = driver.current().download(self.vectors[1], call.stream)
         if found[rows : 2 * rows].any():
-            host = driver.current().download(call.y.owner)
+            host = driver.current().download(call.y.owner, call.stream)
             arguments.refuse_targets(spec, host.reshape(rows, -1), kind == losses.ONE_HOT)
         value = float(np.add.accumulate(np.concatenate(([0.0], found[:rows])))[-1]) / count
         if spec.l2 != 0:
@@ -217,9 +230,10 @@ class _Work:
     def gradient(self, out: int, seed: np.uint64 | None) -> None:
         """The passes back, after `value`."""
         call, network = self.call, self.network
-        network.backward(call.stream, call.rows, seed)
+        start = Starter(call.device, call.stream)
+        network.backward(start, call.rows, seed)
         decay = call.spec.dtype.type(call.spec.l2)
-        network.gradients(call.stream, Source(call.X), call.rows, out, decay, more=False)
+        network.gradients(start, Source(call.X), call.rows, out, decay, more=False)
 
 
 def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:

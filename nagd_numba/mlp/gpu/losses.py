@@ -6,11 +6,11 @@ import functools
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from ...gpu.compiler import Kernel
 from ...gpu.pointers import load, store
+from ...gpu.target import intrinsic
 from ...kernels.mathfuncs import sigmoid
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
@@ -39,7 +39,7 @@ def losses_kernel(dtype: str, loss: str, measure: bool, weighted: bool) -> Kerne
 
 @template
 def losses(loss_pass):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def losses(space, z, delta, scratch, y, weights, order, rows, outputs, factor, row_losses, measures):
         """Each row's loss in `row_losses`; its derivatives, times `factor` and its weight, from `delta` on in `space`.
@@ -70,7 +70,7 @@ def targets_kernel(dtype: str, given: str, kind: int) -> Kernel:
 
 @template
 def targets(SCALAR, KIND):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def targets(y, made, order, bad, rows, outputs):
         """Targets as the losses take them; `order` becomes 0, 1, ...; `bad` is 1 for rows not allowed, else 0."""
@@ -118,7 +118,7 @@ def probabilities_kernel(dtype: str, labels: bool) -> Kernel:
 
 @template
 def softmax(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def softmax(z, rows, outputs):
         i = np.int64(cuda.grid(1))
@@ -141,7 +141,7 @@ def softmax(SCALAR):
 
 @template
 def sigmoids(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def sigmoids(z, rows, outputs):
         i = np.int64(cuda.grid(1))
@@ -163,7 +163,7 @@ def classes_kernel(dtype: str, labels: bool) -> Kernel:
 
 @template
 def largest(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def largest(z, out, rows, outputs):
         i = np.int64(cuda.grid(1))
@@ -181,7 +181,7 @@ def largest(SCALAR):
 
 @template
 def positive(SCALAR):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def positive(z, out, rows, outputs):
         i = np.int64(cuda.grid(1))

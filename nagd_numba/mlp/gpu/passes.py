@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ...gpu import driver
 from ...gpu.compiler import Kernel
 from ...kernels.jit import plain
 from ...kernels.rule import Rule
-from ..dropout import layer_key
+from ..dropout import layer_key, layer_keys
 from ..layout import layers
 from ..spec import NetworkSpec
 from . import gemm, losses, reductions
@@ -37,11 +37,24 @@ class Space:
         self.size = self.clip_factor + 4
 
 
-class Launch(NamedTuple):
-    """A kernel that is ready, and its grid."""
+Start = Callable[..., None]  # of a kernel, its blocks, the threads of each, and the arguments
 
-    loaded: Any
-    configuration: Any
+
+class Starter:
+    """Starts kernels at once, on a stream; what depends on nothing but the kernel and its grid is kept."""
+
+    def __init__(self, device: int, stream: Any) -> None:
+        self._device, self._stream = device, stream
+        self._driver = driver.current()
+        self._ready: dict[Any, tuple[Any, Any]] = {}
+
+    def __call__(self, kernel: Kernel, blocks: int | tuple[int, int], threads: int, *arguments: Any) -> None:
+        key = kernel, blocks
+        if key not in self._ready:
+            loaded = self._driver.load(kernel, self._device)
+            self._ready[key] = loaded, self._driver.configuration(blocks, threads)
+        loaded, configuration = self._ready[key]
+        self._driver.launch(loaded, self._device, self._stream, configuration, *arguments)
 
 
 class Source(NamedTuple):
@@ -49,20 +62,23 @@ class Source(NamedTuple):
 
     address: int
     dtype: str | None = None
-    order: int = 0
+    order: Any = 0
     scale: float = 1.0
 
 
 class Network:
-    """A network at some address on a device, and the space for its passes."""
+    """A network at some address on a device, and the space for its passes.
+
+    Each pass takes what starts its kernels: a `Starter`, or the recorder of many steps at once (`step_records.py`), for
+    which addresses, keys and scalars may be arrays with an element for each step.
+    """
 
     def __init__(self, spec: NetworkSpec, device: int, params: int, space: Space, address: int) -> None:
         self.spec, self.device, self.params = spec, device, params
         self.space, self.address = space, address
         self.scalar = spec.dtype.type
         self.layers = list(layers(spec.sizes))
-        self.driver = driver.current()
-        self._ready: dict[Any, Launch] = {}
+        self._multiprocessors = driver.current().multiprocessors(device)
 
     def at(self, place: int) -> int:
         """The address of a place in the space."""
@@ -73,42 +89,33 @@ class Network:
         start = self.params if base is None else base
         return start + self.layers[layer].weights * self.spec.dtype.itemsize
 
-    def start(self, stream: Any, kernel: Kernel, blocks: int | tuple[int, int], threads: int, *arguments: Any) -> None:
-        """Launch a kernel; what depends on nothing else is kept."""
-        key = kernel, blocks
-        ready = self._ready.get(key)
-        if ready is None:
-            loaded = self.driver.load(kernel, self.device)
-            ready = self._ready[key] = Launch(loaded, self.driver.configuration(blocks, threads))
-        self.driver.launch(ready.loaded, self.device, stream, ready.configuration, *arguments)
-
     def product(
-        self, stream: Any, purpose: str, kind: Kind, a: Source, b: int, shape: tuple[int, int, int], *to: Any
+        self, start: Start, purpose: str, kind: Kind, a: Source, b: int, shape: tuple[int, int, int], *to: Any
     ) -> None:
         """Launch a product of (rows, columns, inner)."""
         rows, columns, _ = shape
-        tile = _tile(rows, columns, self.driver.multiprocessors(self.device))
-        self.start(
-            *(stream, gemm.kernel(purpose, kind, tile), (-(-rows // tile), -(-columns // tile))),
+        tile = _tile(rows, columns, self._multiprocessors)
+        start(
+            *(gemm.kernel(purpose, kind, tile), (-(-rows // tile), -(-columns // tile))),
             *(gemm.threads(tile), a.address, a.order, self.scalar(a.scale), b, *map(np.int64, shape), *to),
         )
 
-    def forward(self, stream: Any, x: Source, rows: int, z: int, key: np.uint64 | None) -> None:
+    def forward(self, start: Start, x: Source, rows: int, z: int, key: Any) -> None:
         """The activations, and the outputs at the address `z`; with a key, units are dropped."""
         spec, below = self.spec, x
         for index, layer in enumerate(self.layers):
             shape = rows, layer.outputs, layer.inputs
             weights, biases = self.weights(index), self.params + layer.biases * spec.dtype.itemsize
             if index == len(self.layers) - 1:
-                self.product(stream, OUTPUT, self._kind(below.dtype), below, weights, shape, biases, z)
+                self.product(start, OUTPUT, self._kind(below.dtype), below, weights, shape, biases, z)
                 return
             kind = self._kind(below.dtype, spec.activation, key is not None)
             here = self.at(self.space.hidden[index])
             drop, threshold, scale, _ = self._dropout(key, index)
-            self.product(stream, HIDDEN, kind, below, weights, shape, biases, here, drop, threshold, scale)
+            self.product(start, HIDDEN, kind, below, weights, shape, biases, here, drop, threshold, scale)
             below = Source(here)
 
-    def backward(self, stream: Any, rows: int, key: np.uint64 | None) -> None:
+    def backward(self, start: Start, rows: int, key: Any) -> None:
         """The deltas of the hidden layers, from those of the outputs."""
         kind = self._kind(None, self.spec.activation, key is not None)
         for index in range(len(self.layers) - 1, 0, -1):
@@ -116,23 +123,23 @@ class Network:
             above, here = Source(self.at(self.space.deltas[index])), self.at(self.space.deltas[index - 1])
             shape = rows, layer.inputs, layer.outputs
             to = self.at(self.space.hidden[index - 1]), here, *self._dropout(key, index - 1)
-            self.product(stream, DELTA, kind, above, self.weights(index), shape, *to)
+            self.product(start, DELTA, kind, above, self.weights(index), shape, *to)
 
-    def gradients(self, stream: Any, x: Source, rows: int, out: int, decay: Any, more: bool) -> None:
+    def gradients(self, start: Start, x: Source, rows: int, out: int, decay: Any, more: Any) -> None:
         """The gradient of every layer with the penalty's, to the address `out`; with `more` added to what is there."""
         for index, below, shape in self._weight_products(x, rows):
             kind = self._kind(below.dtype)
             to = self.weights(index), self.weights(index, out), decay, np.int64(more)
-            self.product(stream, GRADIENT, kind, below, self.at(self.space.deltas[index]), shape, *to)
+            self.product(start, GRADIENT, kind, below, self.at(self.space.deltas[index]), shape, *to)
 
     def updates(
-        self, stream: Any, x: Source, rows: int, vel: int, decay: Any, rule: RuleOptions, constants: Sequence[Any]
+        self, start: Start, x: Source, rows: int, vel: int, decay: Any, rule: RuleOptions, constants: Sequence[Any]
     ) -> None:
         """The same gradients, each given to the rule at once; its states are at the address `vel`."""
         for index, below, shape in self._weight_products(x, rows):
             kind = self._kind(below.dtype)._replace(rule=rule[0], options=rule[1])
             to = self.weights(index), self.weights(index, vel), np.int64(self.spec.size), decay, *constants
-            self.product(stream, UPDATE, kind, below, self.at(self.space.deltas[index]), shape, *to)
+            self.product(start, UPDATE, kind, below, self.at(self.space.deltas[index]), shape, *to)
 
     def _weight_products(self, x: Source, rows: int) -> Iterator[tuple[int, Source, tuple[int, int, int]]]:
         """For every layer what is below it, and the shape of the product that is its gradient."""
@@ -141,37 +148,37 @@ class Network:
             yield index, below, (layer.inputs + 1, layer.outputs, rows)
 
     def losses(
-        self, stream: Any, rows: int, y: int, order: int, factor: Any, out: int, measures: int = 0, weights: int = 0
+        self, start: Start, rows: int, y: int, order: Any, factor: Any, out: Any, measures: Any = None, weights: int = 0
     ) -> None:
         """Losses of the rows, to the address `out`, and their derivatives, from the outputs in the space."""
         spec, space = self.spec, self.space
-        kernel = losses.losses_kernel(spec.dtype_name, spec.loss, measures != 0, weights != 0)
+        kernel = losses.losses_kernel(spec.dtype_name, spec.loss, measures is not None, weights != 0)
         places = map(np.int64, (space.z, space.deltas[-1], space.scratch))
-        self.start(
-            *(stream, kernel, -(-rows // losses.ROWS), losses.THREADS),
+        start(
+            *(kernel, -(-rows // losses.ROWS), losses.THREADS),
             *(self.address, *places, y, weights, order),
-            *(np.int64(rows), np.int64(spec.sizes[-1]), factor, out, measures),
+            *(np.int64(rows), np.int64(spec.sizes[-1]), factor, out, 0 if measures is None else measures),
         )
 
-    def squares(self, stream: Any, ranges: int, out: int) -> None:
+    def squares(self, start: Start, ranges: int, out: Any) -> None:
         """The sum of the squared weights; `ranges` has first and last of each layer's."""
         kernel = reductions.squares_kernel(self.spec.dtype_name, False)
         count = np.int64(len(self.layers))
-        self.start(stream, kernel, 1, reductions.THREADS, self.params, ranges, count, out, np.float64(0))
+        start(kernel, 1, reductions.THREADS, self.params, ranges, count, out, np.float64(0))
 
     def apply(
-        self, stream: Any, rule: RuleOptions, vel: int, whole: int, clip: float, constants: Sequence[Any]
+        self, start: Start, rule: RuleOptions, vel: int, whole: int, clip: float, constants: Sequence[Any]
     ) -> None:
         """Give the gradient in the space to the rule; `whole` is the address of its range, from 0 to its size."""
         spec, grads, clip_factor = self.spec, self.at(self.space.grads), self.at(self.space.clip_factor)
         clipped = clip < np.inf
         if clipped:
             kernel = reductions.squares_kernel(spec.dtype_name, True)
-            self.start(stream, kernel, 1, reductions.THREADS, grads, whole, np.int64(1), clip_factor, np.float64(clip))
+            start(kernel, 1, reductions.THREADS, grads, whole, np.int64(1), clip_factor, np.float64(clip))
         kernel, threads = reductions.apply_kernel(spec.dtype_name, *rule, clipped), reductions.THREADS
-        blocks = min(8 * self.driver.multiprocessors(self.device), -(-spec.size // threads))
+        blocks = min(8 * self._multiprocessors, -(-spec.size // threads))
         arguments = self.params, grads, vel, clip_factor, np.int64(spec.size), *constants
-        self.start(stream, kernel, blocks, threads, *arguments)
+        start(kernel, blocks, threads, *arguments)
 
     def ranges(self) -> np.ndarray:
         """First and last of each layer's weights, then of everything: for `squares` and `apply`."""
@@ -181,12 +188,12 @@ class Network:
     def _kind(self, source: str | None, activation: str = "identity", dropout: bool = False) -> Kind:
         return Kind(self.spec.dtype_name, activation, dropout, source, tf32=self.spec.precision == "tf32")
 
-    def _dropout(self, key: np.uint64 | None, layer: int) -> tuple[Any, Any, Any, Any]:
+    def _dropout(self, key: Any, layer: int) -> tuple[Any, Any, Any, Any]:
         """The key of a hidden layer, the threshold, the scale and its inverse."""
         if key is None:
             return np.uint64(0), np.uint64(0), self.scalar(1), self.scalar(1)
         keep = 1.0 - self.spec.dropout
-        own = np.uint64(plain(layer_key)(key, layer))
+        own = layer_keys(key, layer) if isinstance(key, np.ndarray) else np.uint64(plain(layer_key)(key, layer))
         return own, self.spec.threshold, self.scalar(1.0 / keep), self.scalar(keep)
 
 

@@ -138,7 +138,7 @@ def train_steps(
     loss_pass,
     sum_weight_squares,
 ):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def train_steps(
         params,
@@ -291,7 +291,7 @@ def train_steps(
 
 @template
 def sum_weight_squares():
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def sum_weight_squares(space, sizes, layers, lanes, squares, slot, thread):
         """The sum of the squared weights in float64, in the order of the CPU."""

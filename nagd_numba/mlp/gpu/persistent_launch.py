@@ -26,16 +26,21 @@ class PersistentLaunch:
         self.job, self._driver = job, here
         self._loaded = here.load(kernel, data.device, shared)
         self._configuration = here.configuration(job.networks, persistent.THREADS, shared)
-        self._sizes = here.upload(np.array(spec.sizes, np.int64), data.device)
+        self._sizes = here.upload(np.array(spec.sizes, np.int64), data.device, stream=job.stream)
         self._buffers = Buffers(data.device, job.stream)
+        self._epoch: Epoch | None = None
 
     def of_epoch(self, epoch: Epoch) -> Callable[[int, int], None]:
         """What starts steps `first` to `last` of an epoch."""
         job, spec, data = self.job, self.job.spec, self.job.data
         scalar = spec.dtype.type
-        rates = self._buffers.upload("rates", np.stack([table.rows() for table in epoch.tables]))
-        seeds = np.empty((job.networks, 2), np.uint64)
-        seeds[:, persistent.SEED], seeds[:, persistent.FIRST_STEP] = epoch.seeds, epoch.first_step
+        if self._epoch is None or epoch.table is not self._epoch.table:  # else they are there
+            self._buffers.upload("rates", epoch.table.rows())
+        if self._epoch is None or spec.dropout > 0:
+            seeds = np.empty((job.networks, 2), np.uint64)
+            seeds[:, persistent.SEED], seeds[:, persistent.FIRST_STEP] = epoch.seeds, epoch.first_step
+            self._buffers.upload("seeds", seeds)
+        self._epoch = epoch
         before = (
             *(job.params, job.vel, np.int64(spec.size)),
             *(data.X.pointer, data.y.pointer, 0 if data.weights is None else data.weights.pointer, scalar(data.scale)),
@@ -43,7 +48,7 @@ class PersistentLaunch:
         )
         after = (
             *(np.int64(job.plan.batch), address_of(self._sizes), np.int64(len(spec.sizes) - 1)),
-            *(rates, self._buffers.upload("seeds", seeds)),
+            *(self._buffers.address("rates"), self._buffers.address("seeds")),
             *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), spec.threshold, *epoch.records),
         )
 

@@ -33,10 +33,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from ...gpu import driver
 from ...gpu.pointers import data_of, quotient
+from ...gpu.target import intrinsic
 from ...kernels.template import template
 
 OLDEST = (8, 0)  # the first compute capability that has it

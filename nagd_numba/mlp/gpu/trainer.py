@@ -28,6 +28,7 @@ from .step_table import StepTable
 from .training_data import Buffers, DeviceData, Epoch, Job, RecordAddresses, address_of
 
 GUESS = 2e-5  # seconds of a step, beside its arithmetic, before one was timed
+RECORDS = "losses", "measures", "squares"
 
 
 class DeviceTrainer:
@@ -54,6 +55,11 @@ class DeviceTrainer:
         self.persistent = persistent_launch.fits(job)
         self._steps = PersistentLaunch(job) if self.persistent else MultiLaunch(job)
         self._buffers = Buffers(data.device, stream)
+        self._trained = [x for x in (params, vel) if x.size > 0]
+        self._kept: list[Any] = []
+        self._events = [self._driver.event(data.device) for _ in range(2)]
+        self._table: tuple[np.ndarray, StepTable] | None = None
+        self._heard = 0.0  # when an epoch was last waited for
 
     def epoch(
         self,
@@ -64,47 +70,128 @@ class DeviceTrainer:
         on_call: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Train over the rows in `order`; as `Trainer.epoch`."""
+        return self.start(order, hyper, seed, first_step, on_call).sums()
+
+    def start(
+        self,
+        order: np.ndarray,
+        hyper: np.ndarray,
+        seed: Any,
+        first_step: int,
+        on_call: Callable[[int], None] | None = None,
+    ) -> StartedEpoch:
+        """The same, but its last call goes on while the host does something else; at most two epochs at a time."""
         count, n = max(self.networks, 1), order.shape[-1]
         steps = self.plan.steps(n)
-        orders = np.ascontiguousarray(order.reshape(count, n), np.int64)
-        rates = hyper.reshape(count, -1, len(self.plan.rule.hyper))
-        tables = [
-            StepTable.of(self.spec, self.plan, n, self._weights(orders[m]), rates[m]) for m in range(count)
-        ]  # before the first launch: hyper-parameters out of range leave the parameters alone
-        records = [
-            self._buffers.empty("losses", (count, n)),
-            self._buffers.empty("measures", (count, n, 3)),
-            self._buffers.empty("squares", (count, steps)),
-        ]
+        orders = order.reshape(count, n)
+        weights = self.data.weights_of(orders)
+        # Before the first launch: hyper-parameters out of range leave the parameters alone.
+        table = self._table_of(n, weights, hyper.reshape(count, -1, len(self.plan.rule.hyper)))
+        shapes = (count, n), (count, n, 3) if self.plan.measure else (1,), (count, steps)
+        where = RecordAddresses(*(self._buffers.empty(*named) for named in zip(RECORDS, shapes, strict=True)))
         seeds = np.empty(count, np.uint64)
         seeds[:] = seed
-        where = RecordAddresses(*map(address_of, records))
-        epoch = Epoch(self._buffers.upload("order", orders), n, tables, seeds, first_step, where)
+        epoch = Epoch(
+            self._buffers.upload("order", orders.astype(np.int64, copy=False)), n, table, seeds, first_step, where
+        )
         start_steps = self._steps.of_epoch(epoch)
-        first = 0
-        while first < steps:
+        first, start = 0, time.perf_counter()
+        while True:
             last = min(steps, first + max(1, int(CALL_SECONDS / self._seconds)))
-            start = time.perf_counter()
             start_steps(first, last)
+            if last == steps:
+                break
             self._driver.synchronize(self.data.device, self._stream)
-            self._seconds = max(1e-7, (time.perf_counter() - start) / (last - first))
-            first = last
+            self._took(start, last - first)
+            first, start = last, time.perf_counter()
             if on_call is not None:
                 on_call(first)
-        found = [self._driver.download(x) for x in records]
-        sums = np.stack([self._sums(orders[m], tables[m], Records(*(x[m] for x in found))) for m in range(count)])
-        return sums if self.networks else sums[0]
-
-    def _sums(self, order: np.ndarray, table: StepTable, records: Records) -> np.ndarray:
         spec, plan = self.spec, self.plan
-        kept = records._replace(
-            measures=records.measures if plan.measure else None, squares=records.squares if spec.l2 != 0 else None
+        losses, measures, squares = RECORDS
+        found = Records(
+            self._buffers.fetch(losses),
+            self._buffers.fetch(measures) if plan.measure else None,
+            self._buffers.fetch(squares) if spec.l2 != 0 else None,
         )
-        return host_sums(
-            *(kept, len(order), plan.batch, plan.normalization.loss_factor, table.decays),
-            *(LOSSES[spec.loss].labels, self._weights(order)),
-        )
+        self._events.reverse()
+        self._driver.mark(self._events[0], self._stream)
+        return StartedEpoch(self, found, n, table, weights, start, last - first, self._events[0], on_call)
 
-    def _weights(self, order: np.ndarray) -> np.ndarray | None:
-        """The weights of these rows, or None where they have none."""
-        return self.data.host_weights[order] if len(self.data.host_weights) else None
+    def short(self, n: int) -> bool:
+        """Is an epoch over n rows so short that two may be under way when somebody interrupts?"""
+        return 2 * self.plan.steps(n) * self._seconds <= CALL_SECONDS
+
+    def keep(self) -> bool:
+        """Remember the parameters and the states behind everything that was started, if there is memory for that."""
+        if not self._kept:
+            device, stream = self.data.device, self._stream
+            try:
+                self._kept = [self._driver.empty(x.size, x.dtype, device, stream=stream) for x in self._trained]
+            except MemoryError:
+                return False
+        for kept, x in zip(self._kept, self._trained, strict=True):
+            self._copy(address_of(kept), x.pointer, x)
+        return True
+
+    def go_back(self) -> None:
+        """Make what was last remembered the parameters and the states again."""
+        for kept, x in zip(self._kept, self._trained, strict=True):
+            self._copy(x.pointer, address_of(kept), x)
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for everything that was started."""
+        self._driver.synchronize(self.data.device, self._stream)
+
+    def _copy(self, to: int, source: int, x: DeviceMemory) -> None:
+        self._driver.copy(to, source, x.size * x.itemsize, self.data.device, self._stream)
+
+    def _table_of(self, n: int, weights: np.ndarray | None, rates: np.ndarray) -> StepTable:
+        """What the steps need: that of the epoch before, where nothing differs."""
+        if self._table is not None and weights is None:
+            before, table = self._table
+            if table.factors.shape[1] == self.plan.steps(n) and np.array_equal(before, rates):
+                return table
+        table = StepTable.of(self.spec, self.plan, n, weights, rates)
+        self._table = rates.copy(), table
+        return table
+
+    def _took(self, start: float, steps: int) -> None:
+        now = time.perf_counter()
+        self._seconds = max(1e-7, (now - max(start, self._heard)) / steps)
+        self._heard = now
+
+    def _wait(self, started: StartedEpoch) -> None:
+        self._driver.wait(started.event)
+        self._took(started.begun, started.calls)
+
+
+class StartedEpoch:
+    """An epoch whose last steps are under way, or done."""
+
+    def __init__(
+        self,
+        trainer: DeviceTrainer,
+        records: Records,
+        n: int,
+        table: StepTable,
+        weights: np.ndarray | None,
+        begun: float,
+        calls: int,
+        event: Any,
+        on_call: Callable[[int], None] | None,
+    ) -> None:
+        self._trainer, self._records, self._n = trainer, records, n
+        self._table, self._weights, self._on_call = table, weights, on_call
+        self.begun, self.calls, self.event = begun, calls, event
+
+    def sums(self) -> np.ndarray:
+        """Wait for the steps; the sums of `metrics.described`."""
+        trainer = self._trainer
+        trainer._wait(self)
+        spec, plan = trainer.spec, trainer.plan
+        if self._on_call is not None:
+            self._on_call(plan.steps(self._n))
+        factor, labels = plan.normalization.loss_factor, LOSSES[spec.loss].labels
+        sums = host_sums(self._records, self._n, plan.batch, factor, self._table.decays, labels, self._weights)
+        return sums if trainer.networks else sums[0]

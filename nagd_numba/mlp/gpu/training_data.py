@@ -25,6 +25,10 @@ class DeviceData:
     scale: float
     device: int
 
+    def weights_of(self, order: np.ndarray) -> np.ndarray | None:
+        """The weights of these rows, or None where they have none."""
+        return self.host_weights[order] if len(self.host_weights) else None
+
 
 @dataclass(frozen=True)
 class Job:
@@ -52,34 +56,61 @@ class Epoch(NamedTuple):
 
     order: int  # the address of the rows' numbers, n for each network
     n: int
-    tables: list[StepTable]  # of each network
+    table: StepTable
     seeds: np.ndarray  # of each network's dropout, uint64
     first_step: int  # the number of the epoch's first step, counted through all epochs
     records: RecordAddresses
 
+    def launches_as(self, other: Epoch) -> bool:
+        """Does another epoch launch the same, but for the dropout and the rule's constants?"""
+        same = (self.order, self.n, self.records) == (other.order, other.n, other.records)
+        return same and self.table.weighs_as(other.table)
+
 
 class Buffers:
-    """Memory of a device that is used again for every epoch, by name."""
+    """Memory of a device that is used again for every epoch, by name, with page-locked memory of the host beside it.
+
+    Copies are in the order of the stream, and the host does not wait for them: what it gives or is given is one of two
+    arrays, which the next but one copy of that name uses again.
+    """
 
     def __init__(self, device: int, stream: Any) -> None:
         self._driver, self._device, self._stream = driver.current(), device, stream
         self._arrays: dict[str, Any] = {}
+        self._pinned: dict[str, list[np.ndarray]] = {}
 
     def upload(self, name: str, x: np.ndarray) -> int:
         """The address of a copy of `x`."""
-        kept = self._arrays.get(name)
-        if kept is None or tuple(kept.shape) != x.shape:
-            kept = self._arrays[name] = self._driver.upload(x, self._device)
-        else:
-            self._driver.rewrite(kept, x, self._stream)
-        return address_of(kept)
+        self.empty(name, x.shape, x.dtype)
+        staged = self._next(name)
+        staged[...] = x
+        address = self.address(name)
+        self._driver.put(address, staged, self._device, self._stream)
+        return address
 
-    def empty(self, name: str, shape: tuple[int, ...]) -> Any:
-        """A device array of float64."""
+    def empty(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> int:
+        """The address of an array."""
         kept = self._arrays.get(name)
         if kept is None or tuple(kept.shape) != shape:
-            kept = self._arrays[name] = self._driver.empty(shape, np.float64, self._device)
-        return kept
+            self._arrays[name] = self._driver.empty(shape, dtype, self._device, stream=self._stream)
+            self._pinned[name] = []
+        return self.address(name)
+
+    def address(self, name: str) -> int:
+        return address_of(self._arrays[name])
+
+    def fetch(self, name: str) -> np.ndarray:
+        """What is there when everything so far on the stream is done, of which the caller has to hear."""
+        out = self._next(name)
+        self._driver.fetch(out, self.address(name), self._device, self._stream)
+        return out
+
+    def _next(self, name: str) -> np.ndarray:
+        pair, array = self._pinned[name], self._arrays[name]
+        if len(pair) < 2:
+            pair.append(self._driver.pinned(array.shape, array.dtype, self._device))
+        pair.reverse()
+        return pair[0]
 
 
 def address_of(array: Any) -> int:

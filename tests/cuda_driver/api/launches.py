@@ -7,7 +7,6 @@ from .. import kernels
 from ..calls import call, put, put_handle, put_int
 from ..errors import CudaError
 from ..kernels import Function, Module, read_host, read_image
-from ..streams import Stream
 
 ATTRIBUTE_IGNORE = 0
 
@@ -181,7 +180,12 @@ def occupancy_with_flags(machine, out, function, threads, shared, flags):
 # ------------------------------------------------------------------ launches
 
 
-def launch(machine, function, grid, block, shared, stream, params, extra):
+def launch(machine, *arguments):
+    """However it was called."""
+    machine.run_call("launch", _launch, arguments)
+
+
+def _launch(machine, function, grid, block, shared, stream, params, extra):
     context = machine.current()
     stream, function = machine.stream(stream), machine.get(Function, function)
     device = machine.devices[context.device]
@@ -189,7 +193,7 @@ def launch(machine, function, grid, block, shared, stream, params, extra):
     if stream.context is not context:
         raise CudaError("INVALID_HANDLE", f"{stream} is of {stream.context}, and {context} is current")
     if function.module.context not in (None, context):
-        raise CudaError("INVALID_HANDLE", f"{entry.name} was loaded in another context")
+        raise CudaError("INVALID_HANDLE", f"{entry.title} was loaded in another context")
     kernels.check_shape(function, device, grid, block, shared)
     raw = kernels.read_arguments(machine.library, entry, params, extra)
     kernel = machine.programs.find(function.module.cubin, entry.name)
@@ -199,7 +203,7 @@ def launch(machine, function, grid, block, shared, stream, params, extra):
     def run():
         return kernels.emulate(kernel, grid, block, given, shared, machine.engine.random, machine.space)
 
-    machine.streams.queue(stream, f"kernel {kernel.name}", machine.guarded(context, run))
+    machine.streams.queue(stream, f"kernel {entry.title}", machine.guarded(context, run))
 
 
 @call("cuLaunchKernel", "quuuuuuuqqq")
@@ -222,6 +226,3 @@ def launch_kernel_ex(machine, config, function, params, extra):
         if kind != ATTRIBUTE_IGNORE:
             raise CudaError("NOT_SUPPORTED", f"the launch attribute {kind}")
     launch(machine, function, (gx, gy, gz), (bx, by, bz), shared, stream, params, extra)
-
-
-__all__ = ["Stream", "launch"]

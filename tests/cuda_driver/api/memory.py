@@ -2,11 +2,11 @@
 
 import ctypes
 
+from ...emulator import Footprint
 from ..calls import call, put, put_handle, put_int
 from ..errors import CudaError
 from ..kernels import Failure, read_host
 from ..memory import DEVICE, HOST
-from ..operations import Footprint
 
 # CU_POINTER_ATTRIBUTE_*
 CONTEXT, MEMORY_TYPE, DEVICE_POINTER, HOST_POINTER, IS_MANAGED, ORDINAL = 1, 2, 3, 4, 8, 9
@@ -172,8 +172,8 @@ def _move(machine, target, source, nbytes):
         if why:
             raise Failure("ILLEGAL_ADDRESS", f"a copy of {why}")
     ctypes.memmove(target, source, nbytes)
-    reads = [[source, source + nbytes]] if isinstance(source, int) else []
-    return Footprint(reads, [[target, target + nbytes]])
+    read = [(source, source + nbytes)] if isinstance(source, int) else []
+    return Footprint(read, [(target, target + nbytes)])
 
 
 def copy(machine, target, source, nbytes, stream, kind, wait):
@@ -257,7 +257,7 @@ def fill(machine, target, pattern, count, stream):
         if why:
             raise Failure("ILLEGAL_ADDRESS", f"a fill of {why}")
         ctypes.memmove(target, pattern * count, nbytes)
-        return Footprint(written=[[target, target + nbytes]])
+        return Footprint([], [(target, target + nbytes)])
 
     machine.streams.queue(stream, f"fill of {nbytes} bytes", machine.guarded(stream.context, run))
 
@@ -291,7 +291,7 @@ def _allocate_in(machine, out, nbytes, stream):
 
     def run():
         machine.space.begin(made)
-        return Footprint(written=[[made.address, made.end]])
+        return Footprint([], [(made.address, made.end)])
 
     machine.streams.queue(stream, f"allocation of {nbytes} bytes", machine.guarded(context, run))
     put_handle(out, made.address)
@@ -320,7 +320,7 @@ def free_async(machine, address, stream):
         machine.space.end(found)
         if not captured:
             machine.space.give_back(found)
-        return Footprint(written=[[found.address, found.end]])
+        return Footprint([], [(found.address, found.end)])
 
     captured = stream.capture is not None
     machine.streams.queue(stream, f"free of {found.nbytes} bytes", machine.guarded(stream.context, run))

@@ -1,168 +1,174 @@
-"""Every call of the driver may fail: the error says which and how, nothing is half written, and the next call works."""
+"""Every call of the driver fails in turn: a clear error, nothing half written, and the next call works."""
+
+import gc
 
 import numpy as np
 import pytest
-from cuda.bindings import driver as api
 from numba import cuda
+from numba.cuda.cudadrv.driver import CudaAPIError
 
-from nagd_numba import step
-from nagd_numba.gpu import driver, repeats, tables
-from nagd_numba.optimizers.bound import bind
+from nagd_numba import MLP, step
+from nagd_numba.gpu import driver
+from tests.cuda_driver.errors import CODES
 
+from .steps import arrays, raw_stream, synchronized
 
-def arrays(n, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=n).astype(np.float32) for _ in range(3)]
-
-
-def on_device(columns):
-    made = [cuda.to_device(x) for x in columns]
-    cuda.synchronize()
-    return made
+ERRORS = {"cuMemAlloc_v2": "OUT_OF_MEMORY", "cuMemAllocAsync": "OUT_OF_MEMORY", "cuMemHostAlloc": "OUT_OF_MEMORY"}
 
 
-def new_stream():
-    status, stream = api.cuStreamCreate(1)
-    assert status == 0
-    return int(stream)
+def fresh():
+    """A driver class that has loaded no kernel yet."""
+    driver.use(driver.Driver())
+    assert driver.why_no_cuda() is None
+    gc.collect()
 
 
-def one(device, stream):
-    step(*device, stream=stream)
+def calls_of(machine, action):
+    """The driver's calls of an action, in order."""
+    before = len(machine.log)
+    action()
+    return machine.log[before:]
 
 
-def a_list(device, stream):
-    step(*([x] for x in device), stream=stream)
-
-
-def bound(device, stream):
-    bind(step, *device, stream=stream)()
-
-
-def failure(take, *arguments):
-    """What a call raises, or None."""
+def attempt(machine, name, number, action):
+    """Run an action whose call of this number fails: what it raised, or None."""
+    machine.fail(None, ERRORS.get(name, "LAUNCH_FAILED"), after=number)
     try:
-        take(*arguments)
-    except Exception as error:
+        action()
+    except (RuntimeError, MemoryError, ValueError, CudaAPIError) as error:  # the last of numba's own calls
         return error
+    finally:
+        machine.heal()
+        machine.settle()
     return None
 
 
-@pytest.mark.parametrize("take", [one, *(pytest.param(x, marks=pytest.mark.ci) for x in (a_list, bound))])
-def test_any_call_of_a_step_that_fails(machine, take):
-    """Once for each call that a step on new arrays makes: it was done as a whole, or not at all."""
-    here, host = driver.current(), arrays(200)
-    cuda.current_context()
-    stream = new_stream()
-
-    def fresh():
-        cuda.synchronize()
-        repeats.known.clear()
-        tables.forget(here)
-        here._loaded.clear()  # loading is among the calls
-        return on_device(host)
-
-    stepped = [x.copy() for x in host]
-    step(*stepped)
-    take(fresh(), stream)  # compiled
-    device = fresh()
-    before = len(machine.log)
-    take(device, stream)
-    calls = machine.log[before:]
-    assert len(calls) > 5
-    failed = 0
-    for k, call in enumerate(calls):
-        device = fresh()
-        machine.fail(None, "OUT_OF_MEMORY", after=k)
-        error = failure(take, device, stream)
-        if error is None:
-            assert call in ("cuEventDestroy", "cuEventDestroy_v2", "cuEventQuery", "cuCtxPopCurrent"), call
-        else:
-            assert isinstance(error, MemoryError | ValueError)
-            assert "CUDA_ERROR_OUT_OF_MEMORY" in str(error), call
-            failed += 1
-        machine.heal()
-        api.cuStreamSynchronize(stream)
-        cuda.synchronize()
-        got = [x.copy_to_host() for x in device]
-        assert any(all(np.array_equal(x, y) for x, y in zip(got, wanted, strict=True)) for wanted in (host, stepped)), (
-            f"half written where {call} failed"
-        )
-        device = on_device(host)
-        take(device, stream)
-        api.cuStreamSynchronize(stream)
-        cuda.synchronize()
-        np.testing.assert_array_equal(device[0].copy_to_host(), stepped[0], err_msg=call)
-    assert failed > 4
-    machine.faults.clear()
-
-
-def test_what_is_said(machine):
-    host = arrays(100)
-    device = on_device(host)
-    step(*device)
-    machine.fail("cuLaunchKernel", "LAUNCH_OUT_OF_RESOURCES")
-    with pytest.raises(RuntimeError, match=r"cuLaunchKernel returned CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES.*registers"):
-        step(*device)
-    machine.fail("cuLaunchKernel", "OUT_OF_MEMORY")
-    with pytest.raises(MemoryError, match=r"Starting a CUDA kernel failed: cuLaunchKernel returned .*; free"):
-        step(*device)
-    here = driver.current()
-    machine.fail("cuMemAlloc_v2", "OUT_OF_MEMORY")
-    machine.fail("cuMemAlloc_v2", "OUT_OF_MEMORY")
-    with pytest.raises(MemoryError, match="Allocating 400 bytes on device 0 failed"):
-        here.empty(100, np.float32, 0)
-    machine.heal()
-    with pytest.raises(RuntimeError, match=r"CUDA_ERROR_INVALID_HANDLE.*the stream was destroyed, or"):
-        step(*device, stream=12345)
-    step(*host)
+def contents(device):
+    """What lies on the device."""
     cuda.synchronize()
-    np.testing.assert_array_equal(device[0].copy_to_host(), host[0])
+    return [x.copy_to_host() for x in device]
 
 
-def test_a_kernel_that_fails_is_found_when_the_host_waits(machine):
-    device, here = on_device(arrays(100)), driver.current()
-    machine.fail_kernel("ILLEGAL_ADDRESS")
+def equal(one, other):
+    return all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["array", "list"])
+def test_a_step(machine, kind):
+    """`fresh`: the first step also loads the kernel."""
+    stream = raw_stream()
+    before = arrays(100)
+    once, twice = [x.copy() for x in before], [x.copy() for x in before]
+    step(*once, lr=0.1)
+    for _ in range(2):
+        step(*twice, lr=0.1)
+
+    def run(device):
+        step(*(device if kind == "array" else [[x] for x in device]), lr=0.1, stream=stream)
+
+    kept, device = [], synchronized(before)
+    fresh()
+    names = calls_of(machine, lambda: run(device))
+    assert names.count("cuLibraryLoadData") == 1
+    launch = max(k for k, name in enumerate(names) if name.startswith("cuLaunchKernel"))
+    for number, name in enumerate(names):
+        device = synchronized(before)
+        kept.append(device)
+        fresh()
+        error = attempt(machine, name, number, lambda device=device: run(device))
+        where = f"call {number}, {name}, of {len(names)}: {error}"
+        now = contents(device)
+        if error is not None:
+            assert "CUDA_ERROR_" in str(error), where
+            assert equal(now, before) or (number > launch and equal(now, once)), where
+        else:
+            assert equal(now, once), where
+        run(device)
+        assert equal(contents(device), once if equal(now, before) else twice), where
+
+
+@pytest.mark.parametrize("error", ["OUT_OF_MEMORY", "LAUNCH_FAILED", "INVALID_CONTEXT"])
+def test_the_error_is_named(machine, error):
+    device = synchronized(arrays(100))
     step(*device)
-    with pytest.raises(RuntimeError, match=r"CUDA_ERROR_ILLEGAL_ADDRESS.*a kernel that was started earlier failed"):
-        here.synchronize(0, 0)
-    machine.faults.clear()
+    machine.fail("cuLaunchKernelEx", error)
+    machine.fail("cuLaunchKernel", error)
+    with pytest.raises((RuntimeError, MemoryError), match=f"CUDA_ERROR_{error}") as caught:
+        step(*device)
+    assert "kernel" in str(caught.value)
+    assert CODES[error]
 
 
-def test_a_first_step_within_a_capture_says_what_to_do(machine):
-    device, here = on_device(arrays(100)), driver.current()
-    stream = new_stream()
-    mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
-    assert api.cuStreamBeginCapture(stream, mode)[0] == 0
-    with pytest.raises(RuntimeError, match=r"CUDA_ERROR_STREAM_CAPTURE.*while a stream is captured"):
-        here.synchronize(0, stream)
-    api.cuStreamEndCapture(stream)
+def test_a_kernel_that_fails_while_it_runs(machine):
+    """The error comes where the host waits, and stays."""
+    device = synchronized(arrays(100))
+    machine.fail_kernel("LAUNCH_FAILED")
     step(*device)
+    here = driver.current()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_FAILED"):
+            here.synchronize(0, here.stream(0) if hasattr(here, "stream") else 0)
+    assert "as the test wanted" in machine.faults.pop()
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_FAILED"):
+        step(*device)
 
 
-class TestAvailability:
-    def test_a_device(self):
-        assert driver.Driver().why_not() is None
+class Training:
+    """A training that is short, and its results on the host."""
 
-    def test_no_libnvvm_is_not_the_drivers_fault(self, monkeypatch):
-        from cuda.bindings import nvvm
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.net = MLP([4, 8, 3])
+        self.X, self.y = rng.normal(size=(20, 4)).astype(np.float32), rng.integers(0, 3, 20)
+        self.expected = self.net.init(0)
+        self.history = self.run(self.expected)
 
-        def missing():
-            raise RuntimeError("libnvvm.so.4 was not found")
+    def run(self, params):
+        return self.net.fit(params, self.X, self.y, epochs=2, batch_size=8)
 
-        monkeypatch.setattr(nvvm, "version", missing)
-        said = driver.Driver().why_not()
-        assert "there is a driver with 2 device(s), but libnvvm" in said
-        assert "libnvvm.so.4 was not found" in said
-        assert "looked for the NVIDIA driver" not in said
+    def check(self):
+        """It works, with the bits of the host."""
+        params = cuda.to_device(self.net.init(0))
+        there = self.run(params)
+        np.testing.assert_array_equal(params.copy_to_host(), self.expected)
+        np.testing.assert_array_equal(there.values("loss"), self.history.values("loss"))
 
-    @pytest.mark.parametrize(
-        ("call", "returned", "message"),
-        [
-            ("cuInit", (api.CUresult.CUDA_ERROR_NO_DEVICE,), "cuInit returned CUDA_ERROR_NO_DEVICE"),
-            ("cuDeviceGetCount", (api.CUresult.CUDA_SUCCESS, 0), "the driver lists no device"),
-        ],
-    )
-    def test_no_device(self, monkeypatch, call, returned, message):
-        monkeypatch.setattr(api, call, lambda *_: returned)
-        assert driver.Driver().why_not().endswith(message)
+
+@pytest.fixture(scope="module")
+def training():
+    return Training()
+
+
+def positions(names, every):
+    """Numbers of calls: all, or the first and the last of each name."""
+    if every:
+        return list(range(len(names)))
+    return sorted({k for name in set(names) for k in (names.index(name), len(names) - 1 - names[::-1].index(name))})
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.ci)], ids=["some", "all"])
+def test_a_training(machine, training, every):
+    training.check()
+    kept = [cuda.to_device(training.net.init(0))]
+    fresh()
+    names = calls_of(machine, lambda: training.run(kept[0]))
+    for number in positions(names, every):
+        kept.append(cuda.to_device(training.net.init(0)))
+        cuda.synchronize()
+        fresh()
+        error = attempt(machine, names[number], number, lambda: training.run(kept[-1]))
+        where = f"call {number}, {names[number]}, of {len(names)}: {error}"
+        if error is not None:
+            assert "CUDA_ERROR_" in str(error), where
+        training.check()
+
+
+def test_a_training_whose_kernel_fails(machine, training):
+    params = cuda.to_device(training.net.init(0))
+    cuda.synchronize()
+    machine.fail_kernel("LAUNCH_FAILED")
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_FAILED"):
+        training.run(params)
+    assert "as the test wanted" in machine.faults.pop()
+    machine.heal()
+    training.check()

@@ -22,6 +22,7 @@ def upload(columns, stream=0):
 
 
 def raw_stream(flags=NON_BLOCKING):
+    cuda.current_context()
     status, stream = api.cuStreamCreate(flags)
     assert status == 0
     return int(stream)
@@ -157,6 +158,7 @@ def test_a_captured_step_is_replayed(seed):
     device = synchronized(host)
     step(*device)  # what is compiled and loaded cannot be while a graph is captured
     step(*host)
+    cuda.synchronize()
     stream, graph = captured(lambda s: [step(*device, stream=s) for _ in range(2)])
     for _ in range(2):
         assert api.cuGraphLaunch(graph, stream)[0] == 0
@@ -174,6 +176,7 @@ def test_a_graph_of_cuda_core(seed):
     device = synchronized(host)
     step(*device)
     step(*host)
+    cuda.synchronize()
     stream = here.create_stream()
     builder = stream.create_graph_builder()
     builder.begin_building()
@@ -205,16 +208,17 @@ def test_a_thread_of_its_own_with_no_context():
 
 
 def test_on_the_second_device():
+    """From a thread that uses the first, and goes on with it."""
+    cuda.select_device(0)
     host = arrays(300)
+    first = upload(host)
     with cuda.gpus[1]:
         device = synchronized(host)
-    with cuda.gpus[0]:
-        step(*device)
+    step(*device)
+    assert int(api.cuCtxGetDevice()[1]) == 0
     step(*host)
     with cuda.gpus[1]:
         same(device, host)
-    with cuda.gpus[0]:
-        first = upload(arrays(300))
     with pytest.raises(ValueError, match="the arrays are on different devices"):
         step(first[0], *device[1:])
 

@@ -44,7 +44,7 @@ class Case:
         weights = random.uniform(0, 2, n).astype(dtype) if weighted else np.zeros(0, dtype)
         self.data = Data(x.astype(X), y, weights, 1 / 255 if X == "uint8" else 1.0)
         self.order = random.permutation(n)[:rows]
-        self.weights = weights[self.order] if weighted else None
+        self.weights = weights[self.order][None] if weighted else None
         scaling = dataclasses.replace(
             Normalization.mean(self.net.spec), l2_by_samples=options.pop("l2_by_samples", False)
         )
@@ -68,21 +68,21 @@ class Case:
         steps = MultiLaunch(Job(spec, plan, int(params.pointer), int(vel.pointer), 1, there, 0))
         losses, measures = gpu.empty(n, np.float64, 0), gpu.empty((n, 3), np.float64, 0)
         squares = gpu.empty(plan.steps(n), np.float64, 0)
-        table = StepTable.of(spec, plan, n, self.weights, self.hyper)
+        table = StepTable.of(spec, plan, n, self.weights, self.hyper[None])
         records = RecordAddresses(*(int(x.pointer) for x in (losses, measures, squares)))
-        epoch = Epoch(int(order.pointer), n, [table], np.array([SEED], np.uint64), FIRST_STEP, records)
+        epoch = Epoch(int(order.pointer), n, table, np.array([SEED], np.uint64), FIRST_STEP, records)
         start_steps = steps.of_epoch(epoch)
         edges = np.linspace(0, plan.steps(n), calls + 1).astype(int).tolist()
         for first, last in itertools.pairwise(edges):
             start_steps(first, last)
-        found = host_sums.Records(*map(gpu.download, (losses, measures, squares)))
+        found = host_sums.Records(*(gpu.download(x)[None] for x in (losses, measures, squares)))
         total = None
         for first, last in itertools.pairwise(edges):
             total = host_sums.host_sums(
                 *(found, n, plan.batch, plan.normalization.loss_factor, table.decays, self.labels, self.weights),
                 *(total, first, last),
             )
-        return gpu.download(params), gpu.download(vel), total
+        return gpu.download(params), gpu.download(vel), total[0]
 
 
 CASES = {
@@ -123,7 +123,7 @@ def test_an_unfit_rate_is_refused_before_the_first_step():
 
 
 def test_sums_of_a_diverged_training_are_not_numbers():
-    records = host_sums.Records(np.array([1.0, np.nan, 2.0]), None, np.array([np.inf, 1.0]))
-    found = host_sums.host_sums(records, 3, 2, 1.0, np.array([0.0, 0.5]), True)
-    assert np.isnan(found[0])
-    assert found[2] == 0.25  # a step without a penalty has none, whatever its squares are
+    records = host_sums.Records(np.array([[1.0, np.nan, 2.0]]), None, np.array([[np.inf, 1.0]]))
+    found = host_sums.host_sums(records, 3, 2, 1.0, np.array([[0.0, 0.5]]), True)
+    assert np.isnan(found[0, 0])
+    assert found[0, 2] == 0.25  # a step without a penalty has none, whatever its squares are

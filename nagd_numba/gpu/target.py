@@ -1,0 +1,78 @@
+"""Numba's CUDA target: all that this package uses of numba-cuda, so that another compiler is another such module.
+
+    cuda             the language of kernels (`cuda.grid`, `cuda.shared.array`, `cuda.syncthreads`, `cuda.libdevice`
+                     and so on), and device arrays; imported when first asked for, since that takes long
+    intrinsic        what a function means to the compiler: registered for kernels that call it
+    compile_kernel   a Python function becomes PTX or LTO-IR
+    returned         the type that a function returns in a kernel
+    why_unavailable  why no kernel can be compiled here
+
+Templates of kernels take `cuda` from here when they are bound.  The rest of the package knows device arrays by their
+interface, whatever library made them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numba.extending import intrinsic
+
+__all__ = ["compile_kernel", "intrinsic", "returned", "why_unavailable"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cuda":
+        from numba import cuda
+
+        return cuda
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def compile_kernel(
+    function: Callable, signature: tuple[Any, ...], output: str, capability: tuple[int, int], threads: int | None
+) -> Any:
+    """The `output`, `"ptx"` or `"ltoir"`, of a kernel for one list of argument types; blocks have at most `threads`."""
+    from numba import cuda
+
+    with no_device(capability):
+        return cuda.compile(
+            *(function, signature),
+            cc=capability,
+            output=output,
+            device=False,
+            abi="numba",
+            launch_bounds=threads,
+        )[0]
+
+
+def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[int, int]) -> Any:
+    """The type that a function returns in a kernel; raises what Numba raises where it cannot be compiled for one."""
+    from numba import cuda
+
+    with no_device(capability):
+        return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
+
+
+@contextlib.contextmanager
+def no_device(capability: tuple[int, int]) -> Iterator[None]:
+    """numba-cuda asks the current device for its capability whenever a kernel calls a function: answer for it."""
+    from numba.cuda import dispatcher
+
+    device = type("Device", (), {"compute_capability": capability})
+    original = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: device
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = original
+
+
+def why_unavailable() -> str | None:
+    """Why no kernel can be compiled here, or None."""
+    try:
+        from numba import cuda  # noqa: F401
+    except ImportError as error:
+        return f"CUDA is not available: numba.cuda cannot be imported ({error}); install the extra 'cuda'"
+    return None
