@@ -206,7 +206,8 @@ def test_a_wrapper_whose_memory_moves():
 
 
 def graph_of(body, mode=GLOBAL):
-    """What a function does with a stream, as a graph, and the stream."""
+    """What a function does with a stream, as a graph, and the stream; after all that was started before."""
+    cuda.synchronize()
     stream = new_stream()
     assert api.cuStreamBeginCapture(stream, mode)[0] == 0
     body(stream)
