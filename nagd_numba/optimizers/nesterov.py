@@ -273,7 +273,9 @@ def step(
         Ascend instead of descend.
     stream : optional
         For CUDA arrays: a stream of Numba, CuPy, PyTorch or cuda.core (also a graph that is being built), or its
-        handle.  By default the current stream of the library that `params` is from.  The launch is asynchronous.
+        handle, which waits for the streams that the arrays' interfaces name.  By default the current stream of the
+        library that `params` is from (of Numba's arrays the one that they belong to); where the arrays are of several
+        libraries, the streams wait for each other before and after the step.  The launch is asynchronous.
     master : array, optional
         Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
         becomes that copy, rounded to nearest.

@@ -14,12 +14,12 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 
 
 def test_steps_streams_lifetimes_and_planted_faults():
-    on_driver.run(*(HERE / f"{name}.py" for name in ("steps", "streams_and_lifetimes", "faults")))
+    on_driver.run(*(HERE / f"{name}.py" for name in ("steps", "streams_and_lifetimes", "bound", "faults")))
 
 
 @pytest.mark.ci
 def test_training_and_failures_of_every_call():
-    on_driver.run(HERE / "training.py", HERE / "failures.py", marks="not slow")
+    on_driver.run(HERE / "training.py", HERE / "failures.py", HERE / "failing_calls.py", marks="not slow")
 
 
 @pytest.mark.slow
