@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from ..kernels.rule import Rule
@@ -121,13 +122,16 @@ def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
     from .target import cuda
 
     STATE_ITEMS = max(1, STATES * WIDTH)
+    TOGETHER = min(WIDTH, 4)
 
     def span_loop(params, grads, states, master, size, head, thread, threads, scalars):
         """Every `threads`-th group from `thread` on, and the same of the elements that are in no group."""
         p, g = cuda.local.array(WIDTH, SCALAR), cuda.local.array(WIDTH, SCALAR)
         s = cuda.local.array(STATE_ITEMS, SCALAR)
         groups = (size - head) // WIDTH
-        for group in range(thread, groups, threads):
+        # Loops with `while`: the length of a range would be a division, and NVVM's copies of the loop cost registers.
+        group = np.int64(thread)
+        while group < groups:
             at = head + group * WIDTH
             if MASTER:
                 fetch(master, at, p, 0, WIDTH)
@@ -142,13 +146,35 @@ def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
             if MASTER:
                 put(master, at, p, 0, WIDTH)
             put_each(states, at, s, WIDTH)
-        for k in range(thread, size - groups * WIDTH, threads):
-            i = k if k < head else k + groups * WIDTH
+            group += threads
+        # Arrays whose addresses differ modulo 16 bytes are nothing but rest: TOGETHER elements are on the way at once.
+        beyond, rest, k = groups * WIDTH, size - groups * WIDTH, np.int64(thread)
+        while k + (TOGETHER - 1) * threads < rest:
+            for e in range(TOGETHER):
+                j = k + e * threads
+                i = j if j < head else j + beyond
+                p[e] = load(master, i) if MASTER else load(params, i)
+                g[e] = load(grads, i)
+                place_each(s, e, WIDTH, load_each(states, i))
+            for e in range(TOGETHER):
+                p[e], state = update(p[e], g[e], pick_each(s, e, WIDTH, STATES), scalars, OPTIONS)
+                place_each(s, e, WIDTH, state)
+            for e in range(TOGETHER):
+                j = k + e * threads
+                i = j if j < head else j + beyond
+                store(params, i, p[e])
+                if MASTER:
+                    store(master, i, p[e])
+                store_each(states, i, pick_each(s, e, WIDTH, STATES))
+            k += TOGETHER * threads
+        while k < rest:
+            i = k if k < head else k + beyond
             before = load(master, i) if MASTER else load(params, i)
             after, state = update(before, load(grads, i), load_each(states, i), scalars, OPTIONS)
             store(params, i, after)
             if MASTER:
                 store(master, i, after)
             store_each(states, i, state)
+            k += threads
 
     return span_loop

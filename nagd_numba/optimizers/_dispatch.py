@@ -155,14 +155,14 @@ def update(
         names = ("params", "grads", *rule.states, "master")
         group = (params, grads, *states, master)
         if not _on_device([(names, group)], stream):
-            return apply(rule, *_host(group), hyper, options)
+            return apply(rule, *on_host(group), hyper, options)
         _apply_on_device(rule, options, [(names, group)], hyper, stream, key, lists=False)
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif not _on_device(groups, stream):
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
         _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
@@ -202,7 +202,7 @@ def _guarded(
     elif _on_device(groups, stream):
         guard.step_on_device(rule, groups, hyper, options, stream)
     else:
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
 
 
@@ -222,6 +222,18 @@ def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: 
     ]
 
 
+def located(
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, stream: Any
+) -> tuple[list[Any], bool, bool]:
+    """The arrays of a step with their names, whether they came in lists, and whether they are on a device."""
+    lists = isinstance(params, list | tuple)
+    if lists:
+        groups = _groups(rule, params, grads, states, master)
+    else:
+        groups = [(("params", "grads", *rule.states, "master"), (params, grads, *states, master))]
+    return groups, lists, bool(groups) and _on_device(groups, stream)
+
+
 def _on_device(groups: list[Any], stream: Any) -> bool:
     """Are all arrays on a device?  Raises where only some are, and for what has a meaning only there."""
     named = [(name, x) for names, group in groups for name, x in zip(names, group, strict=True) if x is not None]
@@ -237,7 +249,7 @@ def _on_device(groups: list[Any], stream: Any) -> bool:
     return False
 
 
-def _host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
+def on_host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
     """Params, grads, states; the simulator's device arrays lie in host memory, where the CPU kernels work on them."""
     params, grads, *states = map(validation.unsimulated, group[:-1])
     return params, grads, tuple(states)
