@@ -24,3 +24,8 @@ def test_failures_of_every_call():
 
 def test_streams_and_lifetimes():
     on_driver.run(HERE / "streams_and_lifetimes.py")
+
+
+@pytest.mark.ci
+def test_guards_and_hyper_parameters_in_graphs():
+    on_driver.run(HERE / "guards.py")
