@@ -244,7 +244,7 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
         if scale_at != 0:
             scale = np.float64(load(pointer_at(scale_at, exact), 0))
         skip = False
-        if not BEFORE:  # read before a barrier, since the first thread writes it
+        if not BEFORE:
             skip = decided != UNDECIDED and load(control, SKIP) != 0.0
         squares, bad, product = totals(table, arrays, blocks, sums, thread, stage)
         if BEFORE or decided == UNDECIDED:
