@@ -41,7 +41,7 @@ def prepare_kernel(rule: Rule, options: tuple[Any, ...], exact: str) -> Kernel:
 
 @template
 def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, LOW, BELOW):
-    from numba import cuda
+    from .target import cuda
 
     def prepare(values, addresses, out, count, control):
         """Whether there is a step, then its constants, to `out`.

@@ -152,7 +152,7 @@ class FakeDriver:
         yield self.array(x, device).pointer
 
     def capturing(self, stream, device):
-        return stream in self.captured
+        return bool(cuda_launch.capture_kernel()(self.entries, device + 1, stream))
 
     def keep(self, x, device, stream):
         self.kept.append(x)
@@ -218,6 +218,7 @@ class Functions:
             "cuCtxGetCurrent": (ctypes.POINTER(ctypes.c_int64),),
             "cuCtxPushCurrent": (ctypes.c_int64,),
             "cuCtxPopCurrent": (ctypes.POINTER(ctypes.c_int64),),
+            "cuStreamIsCapturing": (_POINTER, ctypes.POINTER(_INT)),
         }
         self._kept = [ctypes.CFUNCTYPE(_INT, *kinds[name])(getattr(self, f"_{name}")) for name in cuda_launch.FUNCTIONS]
         self.entries = np.array([ctypes.cast(x, _POINTER).value for x in self._kept], np.int64)
@@ -251,6 +252,10 @@ class Functions:
 
     def _cuCtxPopCurrent(self, found):
         found[0], self.current = self.current, self._before.pop()
+        return 0
+
+    def _cuStreamIsCapturing(self, stream, found):
+        found[0] = (stream or 0) in self.fake.captured
         return 0
 
 
