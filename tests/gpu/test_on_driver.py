@@ -18,8 +18,13 @@ def test_steps_and_planted_faults():
 
 
 @pytest.mark.ci
-def test_failures_of_every_call():
-    on_driver.run(HERE / "failures.py", marks="not slow")
+def test_training_and_failures_of_every_call():
+    on_driver.run(HERE / "training.py", HERE / "failures.py", marks="not slow")
+
+
+@pytest.mark.slow
+def test_failures_of_every_call_of_a_training():
+    on_driver.run(HERE / "failures.py", marks="slow")
 
 
 def test_streams_and_lifetimes():
