@@ -313,9 +313,7 @@ def ordinary(x, smallest, largest):
 def guarded_step(step_block, WIDTH, STATES, SCALAR, IN_MEMORY, CONSTANTS):
     from .target import cuda
 
-    def guarded_step(
-        table, arrays, blocks, params, states, master, sums, control, decided, factor, limit, scalars
-    ):
+    def guarded_step(table, arrays, blocks, params, states, master, sums, control, decided, factor, limit, scalars):
         """The pointers `params`, `states` and `master` only tell their types.
 
         What the gradients are multiplied by stands in `control` where it was decided on the device, else in `factor`.

@@ -91,7 +91,9 @@ class DeviceTrainer:
         where = RecordAddresses(*(self._buffers.empty(*named) for named in zip(RECORDS, shapes, strict=True)))
         seeds = np.empty(count, np.uint64)
         seeds[:] = seed
-        epoch = Epoch(self._buffers.upload("order", orders.astype(np.int64, copy=False)), n, table, seeds, first_step, where)
+        epoch = Epoch(
+            self._buffers.upload("order", orders.astype(np.int64, copy=False)), n, table, seeds, first_step, where
+        )
         start_steps = self._steps.of_epoch(epoch)
         first, start = 0, time.perf_counter()
         while True:
