@@ -32,6 +32,9 @@ class Kernel:
     `function` is renamed: `name`, and a digest of all that decides its code.  Numba flattens tuples: a launch is given
     their elements one by one.  `threads` is the most that a block may have, from which follows how many registers a
     thread may take.
+
+    `users` says that it calls functions of users: these are compiled as for the CPU, with no product fused into a sum,
+    and the machine code is not kept on disk, which would not see a change in them.
     """
 
     def __init__(
@@ -40,8 +43,9 @@ class Kernel:
         name: str,
         signature: tuple[Any, ...],
         threads: int | None = None,
+        users: bool = False,
     ) -> None:
-        self.function, self.signature, self.threads = function, signature, threads
+        self.function, self.signature, self.threads, self.users = function, signature, threads, users
         function.__name__ = name
         function.__name__ = function.__qualname__ = unique_name(function, signature, threads, _sources())
         self._images: dict[tuple[int, int], bytes] = {}
@@ -64,7 +68,7 @@ class Kernel:
 
     def _made(self, capability: tuple[int, int]) -> bytes:
         toolchain.check()
-        image = link(self.code("ltoir", capability), capability)
+        image = link(self.code("ltoir", capability), capability, fuse=not self.users)
         path = self._path(capability)
         if path is not None:
             # A read-only place: it is made anew in the next process.
@@ -81,13 +85,21 @@ class Kernel:
         return image if image.startswith(b"\x7fELF") else None
 
     def _path(self, capability: tuple[int, int]) -> Path | None:
-        folder = cache.folder(fingerprint()) if cache_allowed() else None
+        folder = cache.folder(fingerprint()) if cache_allowed() and not self.users else None
         return folder and folder / f"{self.name}-{digest(toolchain.names())}-sm_{capability[0]}{capability[1]}.cubin"
 
 
 def device_function(function: Callable) -> Callable:
     """Compile a function for the kernels that call it."""
     return njit(function)
+
+
+def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[int, int]) -> Any:
+    """The type that a function returns in a kernel; raises what Numba raises where it cannot be compiled for one."""
+    from numba import cuda
+
+    with _building, _no_device(capability), inlining_by_llvm():
+        return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
 
 
 def entry(image: bytes) -> str:
@@ -97,12 +109,24 @@ def entry(image: bytes) -> str:
     return names.pop().decode()
 
 
-def link(code: bytes, capability: tuple[int, int], *options: str) -> bytes:
-    """Machine code from LTO-IR."""
-    from cuda.core import Linker, LinkerOptions, ObjectCode
+def link(code: bytes, capability: tuple[int, int], fuse: bool = True) -> bytes:
+    """Machine code from LTO-IR; `fuse`: may a product and a sum become one instruction where nobody named roundings?"""
+    from cuda.bindings import nvjitlink  # cuda.core writes the option as -fma=false, which NVVM does not know
 
-    wanted = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", link_time_optimization=True)
-    return bytes(Linker(ObjectCode.from_ltoir(code), options=wanted).link("cubin").code)
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", f"-fma={int(fuse)}"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+        nvjitlink.complete(handle)
+        image = bytearray(nvjitlink.get_linked_cubin_size(handle))
+        nvjitlink.get_linked_cubin(handle, image)
+    except nvjitlink.nvJitLinkError as error:
+        said = bytearray(nvjitlink.get_error_log_size(handle))
+        nvjitlink.get_error_log(handle, said)
+        raise RuntimeError(f"nvJitLink: {error}: {said.decode(errors='replace')}") from error
+    finally:
+        nvjitlink.destroy(handle)
+    return bytes(image)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from ..kernels.raising import WHERE_HEARD, heard
 from . import algorithm
 from .minimize import minimize
 from .objective import COUNTS, NFEV, NIT, NJEV
-from .specialize import APART, DIFFERENCES, TOGETHER, Functions, compiled_solver
+from .specialize import APART, DIFFERENCES, INPLACE, TOGETHER, Functions, compiled_solver
 
 
 class Result(NamedTuple):
@@ -145,8 +145,10 @@ def _functions(fun: Any, jac: Any, prox: Any) -> Functions:
         form, gradient = APART, jac.dispatcher
     elif _constant("jac", jac) is True:
         form = TOGETHER
+    elif _constant("jac", jac) == "inplace":
+        form = INPLACE
     else:
-        raise TypingError(f"nagd_numba.minimize: jac is {jac}; None, True or an @njit function is needed")
+        raise TypingError(f"nagd_numba.minimize: jac is {jac}; None, True, 'inplace' or an @njit function is needed")
     if isinstance(prox, types.Dispatcher):
         return Functions(own, gradient, form, prox.dispatcher)
     name = None if _is_none(prox) else _constant("prox", prox)

@@ -1,4 +1,4 @@
-r"""The iteration, written once: templates that run compiled where the user's functions are, and as Python elsewhere.
+r"""The iteration, written once: templates, compiled for CPU or device with the user's functions, or run as Python.
 
 It minimises `F = f + h`, `f` smooth, by steps from a look-ahead point `y`:
 
@@ -140,7 +140,8 @@ def start(evaluate, prox, penalty, largest, length, distance, descend, differenc
                     curvature = length(work[DIRECTION]) / moved
                 if not (curvature > 0.0 and math.isfinite(curvature)):  # as good as straight: a step of the size of x
                     curvature = norm / size
-            curvature = max(curvature, 1e-300)
+            if curvature < 1e-300:
+                curvature = 1e-300
         numbers[CURVATURE] = curvature
         return RUNNING
 
@@ -221,7 +222,7 @@ def advance(
                     return GRADIENT
                 at_z, total, fits = 0.0, 0.0, True
                 if tracks:
-                    at_z = value(z, counts, args)
+                    at_z = value(z, ahead_g, counts, args)
                     total = at_z + penalty(z, first, second, args)
                     fits = math.isfinite(total)
 
@@ -267,8 +268,8 @@ def advance(
                         small = small and abs(at_z - f) <= scale
                     else:
                         rise = f_ahead + beyond - f - slope
-                    if small:
-                        rise = min(rise, bent)
+                    if small and bent < rise:
+                        rise = bent
                     fits = rise <= 0.5 * curvature * square * TOLERANCE and (small or climb <= WILD * curvature * far)
                     if fits and settings.restart != NEVER and momentum > 0.0 and f_ahead > f and not (small or tracks):
                         alone = True
@@ -309,7 +310,9 @@ def advance(
                 if numbers[FOLLOWING] > 0.0:
                     curvature = numbers[CURVATURE] = numbers[FOLLOWING]
                     numbers[FOLLOWING] = 0.0
-                steepest = max(2.0 * rise / square if square > 0.0 else 0.0, DECAY * numbers[STEEPEST])
+                steepest = 2.0 * rise / square if square > 0.0 else 0.0
+                if steepest < DECAY * numbers[STEEPEST]:
+                    steepest = DECAY * numbers[STEEPEST]
                 if doublings > 0:
                     steepest = max(steepest, 0.5 * curvature)
                 elif steepest * FALL <= curvature:

@@ -1,4 +1,4 @@
-"""`minimize_many`: many small problems, one to a core."""
+"""`minimize_many`: many small problems, one to a core, or to a thread of a device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..kernels.raising import ALWAYS
 from ..kernels.threading_layer import parallel_allowed
 from ..validation import prefixed, raised_here
 from . import algorithm, settings, user_functions
-from .minimize import message
-from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
+from .gpu.solve import on_device, solve_many, starts
+from .objective import COUNTS
+from .results import together
 from .specialize import compiled_solver, interpreted, row, rows
 
 
@@ -46,11 +47,13 @@ def minimize_many(
         As for `minimize`; called as `fun(x, *rows, *shared)`.  With `@njit` functions the problems are divided among
         the cores; with others they run one after another.
     X0 : array of shape (M, n)
-        The starts, one in each row; not modified.  No problems are fine too.
+        The starts, one in each row; not modified.  No problems are fine too.  A float32 or float64 array on a CUDA
+        device, with `fun` of `@njit` or `@cuda.jit(device=True)`: each problem is solved by a thread of the device,
+        from start to end in one launch if that takes less than a tenth of a second; all is computed in float64.
     args : tuple of arrays of length M
-        What differs: each problem gets its row (or element) of each array.
+        What differs: each problem gets its row (or element) of each array.  On a device, contiguous arrays there.
     shared : tuple
-        What all problems have in common.
+        What all problems have in common.  On a device, arrays there and numbers.
     method, L, strong_convexity, restart, prox, tol, maxiter, options
         As for `minimize`, the same for all problems; without `maxtime` and `disp`.
 
@@ -58,7 +61,8 @@ def minimize_many(
     -------
     scipy.optimize.OptimizeResult
         x (M, n), fun (M), jac (M, n), nit, nfev, njev, status, L and restarts (M each), success (M bools), and message.
-        A problem whose functions raise has the status 9, its start as x, and NaN as fun, jac and L.
+        A problem whose functions raise has the status 9, its start as x, and NaN as fun, jac and L.  From a device all
+        but the message are arrays there; `copy_to_host()`, `torch.as_tensor` or `cupy.asarray` convert them.
 
     Raises
     ------
@@ -73,7 +77,11 @@ def minimize_many(
 
     Notes
     -----
-    Ctrl-C is heard within 0.1 s, or the time of one problem on each core.
+    Ctrl-C is heard within 0.1 s, or the time of one problem on each core (on a device, of one iteration).
+
+    On a device it is as `minimize` says: `jac` is "inplace" or None there, and the bits are the CPU's where `fun` has
+    only `+ - * /`, comparisons, `abs` and `sqrt`.  The device holds `8 (8 n + 15)` bytes for each problem, for at most
+    1 GiB of them at a time, beside the results.  Not yet run on a GPU: tested in an emulator of the compiled kernel.
 
     Examples
     --------
@@ -86,14 +94,19 @@ def minimize_many(
     >>> bool(np.all(found.success)), bool(np.allclose(found.x, targets, atol=1e-4))
     (True, True)
     """
-    X = settings.starting_point("X0", X0, ndim=2)
-    problems, n = X.shape
     columns, common = settings.as_args(args), settings.as_args(shared)
-    columns = tuple(_column(k, column, problems) for k, column in enumerate(columns))
     for name in ("maxtime", "disp"):
         if name in settings.checked_options(options):
             raise ValueError(f"options has {name!r}, which is for minimize")
-    wanted = settings.choices(n, method, L, strong_convexity, restart, prox, tol, maxiter, options)
+    chosen = method, L, strong_convexity, restart, prox, tol, maxiter, options
+    if on_device(X0, fun):
+        there = starts("X0", X0, ndim=2)
+        wanted = settings.choices(there.shape[1], *chosen)
+        return solve_many(fun, there, columns, common, jac, wanted)
+    X = settings.starting_point("X0", X0, ndim=2)
+    problems, n = X.shape
+    columns = tuple(_column(k, column, problems) for k, column in enumerate(columns))
+    wanted = settings.choices(n, *chosen)
     if prox in ("box", "nonneg"):
         np.clip(X, wanted.first, wanted.second, out=X)
     G = np.empty_like(X)
@@ -141,7 +154,7 @@ def minimize_many(
         error = errors.said.get(first, "an exception that did not come again")
         said = f"{raised.size} of {problems} raised; the first, problem {first}: {error}"
         warnings.warn(f"minimize_many: {said}", RuntimeWarning, stacklevel=3)
-    return _result(X, G, numbers, counts, statuses, wanted, said)
+    return together(X, G, numbers, counts, statuses, wanted, said)
 
 
 class _Errors:
@@ -171,36 +184,3 @@ def _column(k: int, column: Any, problems: int) -> np.ndarray:
             f"is needed; what all have in common goes to shared"
         )
     return made
-
-
-def _result(
-    X: np.ndarray,
-    G: np.ndarray,
-    numbers: np.ndarray,
-    counts: np.ndarray,
-    statuses: np.ndarray,
-    wanted: settings.Choices,
-    raised: str,
-) -> Any:
-    from scipy.optimize import OptimizeResult
-
-    success = statuses <= algorithm.DECREASE
-    said = f"{int(success.sum())} of {len(X)} converged."
-    for status in np.unique(statuses[~success]):
-        if status == algorithm.RAISED:
-            said += f"  {raised}"
-        else:
-            said += f"  {int((statuses == status).sum())}: {message(int(status), wanted)}"
-    return OptimizeResult(
-        x=X,
-        fun=numbers[:, algorithm.TOTAL].copy(),
-        jac=G,
-        nit=counts[:, NIT].copy(),
-        nfev=counts[:, NFEV].copy(),
-        njev=counts[:, NJEV].copy(),
-        status=statuses,
-        success=success,
-        message=said,
-        L=numbers[:, algorithm.CURVATURE].copy(),
-        restarts=counts[:, RESTARTS].copy(),
-    )

@@ -13,10 +13,10 @@ import numpy as np
 from ..kernels.autotune import CALL_SECONDS, Autotuner
 from ..validation import prefixed
 from . import algorithm, array_backends, settings, user_functions
-from .objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
+from .gpu.solve import on_device, solve_one, starts
+from .objective import COUNTS, NIT
+from .results import described
 from .specialize import DIFFERENCES, Loop, compiled, interpreted
-
-CALLBACK_STATUS = 99  # SciPy's
 
 
 @prefixed("minimize")
@@ -49,11 +49,14 @@ def minimize(
     x0 : array of n numbers
         Where to start; not modified.  All is computed in float64, in NumPy arrays; or, where `x0` is a tensor of
         PyTorch or an array of CuPy, in such vectors of its dtype on its device: functions get them and return such.
+        Where it lies on a CUDA device and `fun` is compiled (`@njit` or `@cuda.jit(device=True)`), all of the loop runs
+        there in one thread, in float64, to the bits of the CPU: see the notes.
     args : tuple
         Further arguments of `fun` and `jac`.
-    jac : None, True or function
-        The gradient: `jac(x, *args)`, n numbers; True if `fun` returns `(value, gradient)`; None for central
-        differences, at 2n calls of `fun` for each gradient.
+    jac : None, True, "inplace" or function
+        The gradient: `jac(x, *args)`, n numbers; True if `fun` returns `(value, gradient)`; "inplace" if it is
+        `fun(x, g, *args)`, which writes the gradient into `g` and returns the value; None for central differences, at
+        2n calls of `fun` for each gradient.
     method : {"nag", "fista", "gd", "momentum"}
         "nag": with `strong_convexity`, `beta = (1 - sqrt q)/(1 + sqrt q)`, `q = strong_convexity/L`, and
         `F - F* <= (1 - sqrt q)^k (F_0 - F* + strong_convexity/2 R^2)`; without, "fista".
@@ -118,6 +121,13 @@ def minimize(
     constants there, `callback` and `options` are left out, and a named tuple is returned (x, fun, jac, nit, nfev, njev,
     status, success).  It runs to its end: Ctrl-C waits.
 
+    On a CUDA device, compiled functions make no arrays: `jac` is "inplace" or None there, and a `prox` of the user's
+    writes to its x and returns it.  `args` are numbers and arrays on that device.  `x` and `jac` of the result stay
+    there, the rest are numbers; `nfev` lacks the call that looks at the functions.  A launch is a tenth of a second of
+    iterations, or one with a callback, which gets x in host memory.  Bits are the CPU's where `fun` has only
+    `+ - * /`, comparisons, `abs` and `sqrt`: CUDA has an `exp`, `log`, `sin`, `**` of its own, a division by zero is
+    an infinity or NaN, and `max` and `min` pass over NaN.  For more than one problem take `minimize_many`.
+
     References
     ----------
     Y. Nesterov, Introductory Lectures on Convex Optimization (2004); A. Beck, M. Teboulle, SIAM J. Imaging Sci. 2
@@ -136,6 +146,17 @@ def minimize(
     (True, array([1., 1., 1.]))
     """
     began = time.perf_counter()
+    if on_device(x0, fun):
+        there = starts("x0", x0, ndim=1)
+        tell = _teller(callback)
+        observed = tell is not None and tell.values
+        wanted = settings.choices(
+            *(there.size, method, L, strong_convexity, restart, prox, tol, maxiter, options, observed)
+        )
+        result = solve_one(fun, there, settings.as_args(args), jac, wanted, tell, began)
+        if wanted.disp:
+            print(result.message)
+        return result
     stays = array_backends.is_foreign(x0)
     x = array_backends.starting_point(x0) if stays else settings.starting_point("x0", x0)
     args = settings.as_args(args)
@@ -224,54 +245,3 @@ def _run(
             status = algorithm.CALLBACK if status == algorithm.RUNNING else status
     status = made.conclude(x, work, numbers, counts, *fixed, status, args)
     return described(x, array_backends.duplicate(work[algorithm.G]), numbers, counts, status, wanted)
-
-
-def described(
-    x: np.ndarray, g: np.ndarray, numbers: np.ndarray, counts: np.ndarray, status: int, wanted: settings.Choices
-) -> Any:
-    """SciPy's result."""
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(
-        x=x,
-        fun=float(numbers[algorithm.TOTAL]),
-        jac=g,
-        nit=int(counts[NIT]),
-        nfev=int(counts[NFEV]),
-        njev=int(counts[NJEV]),
-        status=CALLBACK_STATUS if status == algorithm.CALLBACK else int(status),
-        success=status in (algorithm.GRADIENT, algorithm.DECREASE),
-        message=message(status, wanted),
-        L=float(numbers[algorithm.CURVATURE]),
-        restarts=int(counts[RESTARTS]),
-    )
-
-
-def message(status: int, wanted: settings.Choices) -> str:
-    """What ended it, in words."""
-    s = wanted.settings
-    what = "gradient mapping" if wanted.prox is not None else "gradient"
-    above = f"L = {s.curvature:g} is below the curvature" if not s.search else "jac is not its gradient"
-    best = "  x is the best point that was seen."
-    return {
-        algorithm.GRADIENT: f"Converged: no element of the {what} is above tol = {s.tol:g}.",
-        algorithm.DECREASE: (
-            f"Converged: fun fell by at most ftol = {s.ftol:g} (relative) in {algorithm.PATIENCE} iterations."
-        ),
-        algorithm.MAXITER: f"Stopped at maxiter = {s.maxiter} iterations, not converged.",
-        algorithm.TIME: f"Stopped after maxtime = {wanted.maxtime:g} s, not converged.",
-        algorithm.CALLBACK: "Stopped by the callback, not converged.",
-        algorithm.START: "fun or its gradient is not finite at x0: start elsewhere.",
-        algorithm.DIVERGED: f"Not finite any more, wherever it went on: fun is unbounded below, or {above}.{best}",
-        algorithm.SEARCH: (
-            f"No L up to 2^{algorithm.DOUBLINGS} times the last one fits: jac is not the gradient of fun, "
-            f"or fun is not smooth.{best}"
-        ),
-        algorithm.ROSE: (
-            f"Ended above the start: jac is not the gradient of fun, fun is not convex, or {above}.{best}"
-        ),
-        algorithm.PRECISION: (
-            f"No step is seen to lead down any more, not converged: values of fun differ by less than "
-            f"noise = {s.noise:g} (relative), and its gradients by no more than their rounding errors.{best}"
-        ),
-    }[status]

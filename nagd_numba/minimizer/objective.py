@@ -1,8 +1,8 @@
 """The function and its gradient as the loop asks for them, made of what the user gave: templates, bound to `fun`.
 
 `evaluate(x, g, counts, wanted, bounded, lower, upper, args)` writes the gradient into `g` and returns the value (where
-it is not `wanted`, perhaps 0 instead); `value(x, counts, args)` returns the value.  Where x is `bounded`, the functions
-are called within the bounds only.
+it is not `wanted`, perhaps 0 instead); `value(x, scratch, counts, args)` returns the value, and may write to `scratch`.
+Where x is `bounded`, the functions are called within the bounds only.
 """
 
 from __future__ import annotations
@@ -47,12 +47,34 @@ def evaluate_together(fun, take):
 
 @template
 def value_together(fun):
-    def value_together(x, counts, args):
+    def value_together(x, scratch, counts, args):
         counts[NFEV] += 1
         counts[NJEV] += 1
         return fun(x, *args)[0]
 
     return value_together
+
+
+@template
+def evaluate_inplace(fun):
+    """`jac="inplace"`: `fun` writes the gradient where it is wanted, and returns the value."""
+
+    def evaluate_inplace(x, g, counts, wanted, bounded, lower, upper, args):
+        counts[NFEV] += 1
+        counts[NJEV] += 1
+        return 0.0 + fun(x, g, *args)
+
+    return evaluate_inplace
+
+
+@template
+def value_inplace(fun):
+    def value_inplace(x, scratch, counts, args):
+        counts[NFEV] += 1
+        counts[NJEV] += 1
+        return 0.0 + fun(x, scratch, *args)
+
+    return value_inplace
 
 
 @template
@@ -122,7 +144,7 @@ def evaluate_differences(fun):
 
 @template
 def value_alone(fun):
-    def value_alone(x, counts, args):
+    def value_alone(x, scratch, counts, args):
         counts[NFEV] += 1
         return 0.0 + fun(x, *args)
 

@@ -25,7 +25,8 @@ from ..kernels.template import template
 
 NAMES = ("l1", "box", "nonneg")
 
-# `first` and `second` are vectors: the weights w and nothing, or the bounds a and b.
+# `first` and `second` are vectors: the weights w and nothing, or the bounds a and b.  Comparisons, not `max` and `min`:
+# CUDA's differ in what they make of NaN and of -0.
 
 
 def nothing(z, step, first, second):
@@ -34,13 +35,18 @@ def nothing(z, step, first, second):
 
 def soft_threshold(z, step, first, second):
     for i in range(z.size):
-        shrunk = max(abs(z[i]) - step * first[i], 0.0)
+        shrunk = abs(z[i]) - step * first[i]
+        if shrunk < 0.0:
+            shrunk = 0.0
         z[i] = shrunk if z[i] > 0 else -shrunk
 
 
 def clip(z, step, first, second):
     for i in range(z.size):
-        z[i] = min(max(z[i], first[i]), second[i])
+        if z[i] < first[i]:
+            z[i] = first[i]
+        if z[i] > second[i]:
+            z[i] = second[i]
 
 
 @template

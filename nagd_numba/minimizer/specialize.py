@@ -24,7 +24,7 @@ from ..kernels.raising import NEVER
 from ..kernels.template import template
 from . import algorithm, objective, prox, vectors
 
-TOGETHER, APART, DIFFERENCES = "together", "apart", "differences"  # where the gradient comes from
+TOGETHER, INPLACE, APART, DIFFERENCES = "together", "inplace", "apart", "differences"  # where the gradient comes from
 
 
 class Functions(NamedTuple):
@@ -60,18 +60,20 @@ class Calls(NamedTuple):
     context: int
 
 
-def _objective(functions: Functions, take: Callable) -> tuple[Any, Any]:
+def objective_of(functions: Functions, take: Callable) -> tuple[Any, Any]:
     """`evaluate` and `value` for where the gradient comes from."""
     fun = functions.fun
     if functions.form == TOGETHER:
         return objective.evaluate_together.bind(fun=fun, take=take), objective.value_together.bind(fun=fun)
+    if functions.form == INPLACE:
+        return objective.evaluate_inplace.bind(fun=fun), objective.value_inplace.bind(fun=fun)
     value = objective.value_alone.bind(fun=fun)
     if functions.form == APART:
         return objective.evaluate_apart.bind(fun=fun, jac=functions.jac, take=take), value
     return objective.evaluate_differences.bind(fun=fun), value
 
 
-def _parts(make: Callable, slots: dict[str, Any], helper: Callable) -> dict[str, Any]:
+def bound_parts(make: Callable, slots: dict[str, Any], helper: Callable) -> dict[str, Any]:
     """`start`, `advance` and `conclude`, each with the slots that it has; `helper` makes what `advance` calls."""
     steepness = algorithm.steepness.bind(**{slot: slots[slot] for slot in algorithm.steepness.slots})
     slots = {**slots, "steepness": helper(steepness)}
@@ -86,7 +88,7 @@ def interpreted(functions: Functions) -> Loop:
 
 def bound_in_python(functions: Functions, operations: dict[str, Callable], maps: dict[Callable, Callable]) -> Loop:
     """The algorithm with these operations on vectors, and `maps` in the place of our own proximal maps."""
-    evaluate, value = _objective(functions, objective.take_array)
+    evaluate, value = objective_of(functions, objective.take_array)
     map_, penalty = prox.chosen(functions.prox, functions.penalty, objective.take_array)
     map_, penalty = maps.get(map_, map_), maps.get(penalty, penalty)
     slots = {
@@ -97,7 +99,7 @@ def bound_in_python(functions: Functions, operations: dict[str, Callable], maps:
         "proximal": lambda args: functions.prox is not None,
         **operations,
     }
-    return Loop(**_parts(lambda function: function, slots, lambda function: function))
+    return Loop(**bound_parts(lambda function: function, slots, lambda function: function))
 
 
 _vector, _real, _whole = types.float64[::1], types.float64, types.int64
@@ -106,7 +108,7 @@ _settings = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0
 _calls = typeof(Calls(0, 0, 0, 0, 0))
 
 EVALUATE = Interface(_real(_x, _x, _whole, _counts, types.boolean, types.boolean, _x, _x, _whole))
-VALUE = Interface(_real(_x, _whole, _counts, _whole))
+VALUE = Interface(_real(_x, _x, _whole, _counts, _whole))
 PROX = Interface(types.void(_vector, _real, _vector, _vector))
 PENALTY = Interface(_real(_vector, _vector, _vector))
 # Of `start`, `advance` and `conclude`, and of `solve`.
@@ -122,8 +124,8 @@ def _evaluate(x, g, counts, wanted, bounded, first, second, calls):
 
 
 @inlined
-def _value(x, counts, calls):
-    return VALUE_CALL(calls.value, pointer(x), x.size, pointer(counts), calls.context)
+def _value(x, scratch, counts, calls):
+    return VALUE_CALL(calls.value, pointer(x), pointer(scratch), x.size, pointer(counts), calls.context)
 
 
 @inlined
@@ -156,7 +158,7 @@ def compiled_parts() -> dict[str, Linked]:
         "proximal": _proximal,
         **vectors.inlined_operations(),
     }
-    return _parts(lambda function: linked(function, PART), slots, inlined)
+    return bound_parts(lambda function: linked(function, PART), slots, inlined)
 
 
 @functools.cache
@@ -177,8 +179,8 @@ def evaluate_at(evaluate, restore):
 
 @template
 def value_at(value, restore):
-    def value_at(x, n, counts, context):
-        return value(carray(x, n), carray(counts, objective.COUNTS), restore(context))
+    def value_at(x, scratch, n, counts, context):
+        return value(carray(x, n), carray(scratch, n), carray(counts, objective.COUNTS), restore(context))
 
     return value_at
 
@@ -197,7 +199,7 @@ class _Calls:
 
     def __init__(self, functions: Functions) -> None:
         take = subroutine(objective.take_elements)
-        self.evaluate, self.value = map(inlined, _objective(functions, take))
+        self.evaluate, self.value = map(inlined, objective_of(functions, take))
         chosen = prox.chosen(functions.prox, functions.penalty, take)
         self.maps = [_map_address(made, interface) for made, interface in zip(chosen, (PROX, PENALTY), strict=True)]
         self._made: dict[Any, Any] = {}

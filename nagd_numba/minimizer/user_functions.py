@@ -12,22 +12,20 @@ from numba.extending import is_jitted
 
 from ..validation import type_of
 from . import array_backends
-from .specialize import APART, DIFFERENCES, TOGETHER, Functions
+from .specialize import APART, DIFFERENCES, INPLACE, TOGETHER, Functions
 
 
 def adapted(fun: Any, jac: Any, prox: Any, penalty: Any, x: np.ndarray, args: tuple[Any, ...]) -> Functions:
     """The functions, after a call of each at `x`; those in Python are given copies and return what NumPy has."""
     if not callable(fun):
         raise TypeError(f"fun is {type_of(fun)}; a function fun(x, *args) that returns a number is needed")
-    if not (jac is None or isinstance(jac, bool) or callable(jac)):
-        raise TypeError(f"jac is {jac!r}; None, True, or a function jac(x, *args) that returns the gradient is needed")
-    form = DIFFERENCES if jac is None or jac is False else TOGETHER if jac is True else APART
+    form = form_of(jac)
     functions = Functions(fun, jac if form == APART else None, form, prox, penalty)
     if functions.jitted:
         _check(functions, x, args)
         return functions
     python = Functions(
-        _pair(fun) if form == TOGETHER else _scalar("fun", fun),
+        _pair(fun) if form == TOGETHER else _scalar("fun", fun),  # with INPLACE, the gradient is the first of the args
         _vector("jac", jac) if form == APART else None,
         form,
         _vector("prox", prox) if callable(prox) else prox,
@@ -37,10 +35,25 @@ def adapted(fun: Any, jac: Any, prox: Any, penalty: Any, x: np.ndarray, args: tu
     return python
 
 
+def form_of(jac: Any) -> str:
+    """Where the gradient comes from, by `jac`."""
+    if not (jac is None or isinstance(jac, bool) or callable(jac) or (isinstance(jac, str) and jac == "inplace")):
+        raise TypeError(
+            f"jac is {jac!r}; None, True, 'inplace', or a function jac(x, *args) that returns the gradient is needed"
+        )
+    if isinstance(jac, str):
+        return INPLACE
+    return DIFFERENCES if jac is None or jac is False else TOGETHER if jac is True else APART
+
+
 def _check(functions: Functions, x: np.ndarray, args: tuple[Any, ...], python: Functions | None = None) -> None:
     calls = python or functions
-    returned = _call("fun", functions.fun, calls.fun, x, args)
     gradient = None
+    if functions.form == INPLACE:
+        form = f"fun(x, g, *args) with {len(args)} args"
+        returned = _call("fun", functions.fun, calls.fun, x, (np.zeros_like(x), *args), form)
+    else:
+        returned = _call("fun", functions.fun, calls.fun, x, args)
     if functions.form == TOGETHER:
         if not (isinstance(returned, tuple) and len(returned) == 2):
             raise TypeError(f"fun returned {type_of(returned)}; with jac=True it must return (value, gradient)")

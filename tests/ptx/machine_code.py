@@ -132,9 +132,14 @@ def read(image: bytes) -> Code:
     )
 
 
+def disassembled(image: bytes) -> str:
+    """The machine code of an image as text."""
+    return _said_of(image, "nvdisasm", "-c")
+
+
 def instructions(image: bytes) -> list[str]:
     """The opcodes of an image with one kernel, with their modifiers, in order."""
-    listing = _said_of(image, "nvdisasm", "-c")
+    listing = disassembled(image)
     opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)", listing, re.MULTILINE)
     assert "EXIT" in opcodes, listing[:1000]
     return opcodes
