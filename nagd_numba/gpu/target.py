@@ -4,6 +4,7 @@
                      and so on), and device arrays; imported when first asked for, since that takes long
     intrinsic        what a function means to the compiler: registered for kernels that call it
     compile_kernel   a Python function becomes PTX or LTO-IR
+    returned         the type that a function returns in a kernel
     why_unavailable  why no kernel can be compiled here
 
 Templates of kernels take `cuda` from here when they are bound.  The rest of the package knows device arrays by their
@@ -18,7 +19,7 @@ from typing import Any
 
 from numba.extending import intrinsic
 
-__all__ = ["compile_kernel", "intrinsic", "why_unavailable"]
+__all__ = ["compile_kernel", "intrinsic", "returned", "why_unavailable"]
 
 
 def __getattr__(name: str) -> Any:
@@ -44,6 +45,14 @@ def compile_kernel(
             abi="numba",
             launch_bounds=threads,
         )[0]
+
+
+def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[int, int]) -> Any:
+    """The type that a function returns in a kernel; raises what Numba raises where it cannot be compiled for one."""
+    from numba import cuda
+
+    with no_device(capability):
+        return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
 
 
 @contextlib.contextmanager
