@@ -95,10 +95,8 @@ def device_function(function: Callable) -> Callable:
 
 def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[int, int]) -> Any:
     """The type that a function returns in a kernel; raises what Numba raises where it cannot be compiled for one."""
-    from numba import cuda
-
-    with _building, _no_device(capability), inlining_by_llvm():
-        return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
+    with _building, inlining_by_llvm():
+        return target.returned(function, arguments, capability)
 
 
 def entry(image: bytes) -> str:
