@@ -243,10 +243,10 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
         thread = np.int64(cuda.threadIdx.x)
         if scale_at != 0:
             scale = np.float64(load(pointer_at(scale_at, exact), 0))
-        squares, bad, product = totals(table, arrays, blocks, sums, thread, stage)
         skip = False
         if not BEFORE:
             skip = decided != UNDECIDED and load(control, SKIP) != 0.0
+        squares, bad, product = totals(table, arrays, blocks, sums, thread, stage)
         if BEFORE or decided == UNDECIDED:
             root, power = sqrt(squares), 0.0
             norm = div(root, scale)
