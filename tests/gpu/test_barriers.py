@@ -59,6 +59,7 @@ def test_training_by_many_launches(precision):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_persistent_training():
     with fake_driver.installed(shared_limit=FITS) as gpu, planted.barriers(gpu) as barriers:
         for loss in ("cross_entropy", "mse"):
