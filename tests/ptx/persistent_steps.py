@@ -48,7 +48,7 @@ def kernel() -> Kernel:
 def run(steps: int, rows: int = 3 * BATCH) -> tuple[Counts, np.ndarray, np.ndarray, np.ndarray]:
     """So many steps over these rows: counts, parameters, velocities, losses."""
     listing = Listing.of(machine_code.disassembled(kernel().image(HOPPER)))
-    device, random = Device(), np.random.default_rng(0)
+    device = Device()
     net = MLP(SIZES, "relu", "cross_entropy", dtype="float32")
     params, vel = inputs(net.size)
     x, y = samples(rows)
@@ -68,7 +68,6 @@ def run(steps: int, rows: int = 3 * BATCH) -> tuple[Counts, np.ndarray, np.ndarr
     }
     at = {name: np.uint64(array.address) for name, array in placed.items()}
     none, long = np.uint64(0), np.int64
-    del random
     parameters: list[Any] = [
         *(at["params"], at["vel"], long(net.size), at["X"], at["y"], none, np.float32(1)),
         *(at["order"], long(rows), long(0), long(steps), long(BATCH), at["sizes"], long(len(SIZES) - 1)),
@@ -88,17 +87,16 @@ def samples(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(rows, SIZES[0])).astype(np.float32), random.integers(0, SIZES[-1], rows)
 
 
-def cost() -> Cost:
-    """Of one step: what a third step adds, whose batch is loaded during the second."""
-    two, three = run(2)[0], run(3)[0]
-    return Cost(three.instructions - two.instructions, three.wavefronts - two.wavefronts)
+def cost(before: Counts, after: Counts) -> Cost:
+    """Of one step: what a run of one more issues."""
+    return Cost(after.instructions - before.instructions, after.wavefronts - before.wavefronts)
 
 
 def main() -> None:
-    two, three = run(2)[0], run(3)[0]
-    for name, count in (three.issued - two.issued).most_common(40):
+    one, two = run(1)[0], run(2)[0]
+    for name, count in (two.issued - one.issued).most_common(40):
         print(f"{count:8} {name}")
-    found = Cost(three.instructions - two.instructions, three.wavefronts - two.wavefronts)
+    found = cost(one, two)
     print(f"{found.instructions} instructions, {found.wavefronts} wavefronts: at least {found.cycles} cycles")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...gpu.pointers import fetch, load, narrow, quotient
+from ...gpu.pointers import fetch, less, load, narrow, quotient
 from ...kernels.jit import inlined
 from ...kernels.rounding import add, fma
 from ...kernels.template import template
@@ -41,7 +41,7 @@ def pitch_of(width):
 def product(large, small):
     def product(space, a, a_pitch, b, b_pitch, rows, columns, inner, thread, threads, to):
         """The epilogue of every element of A B, of shape (rows, columns), with offsets in `space`."""
-        if narrow(((rows + 3) >> 2) * ((columns + 3) >> 2)) >= narrow(threads) >> 2:
+        if not less(((rows + 3) >> 2) * ((columns + 3) >> 2), threads >> 2):
             large(space, a, a_pitch, b, b_pitch, rows, columns, inner, thread, threads, to)
         else:
             small(space, a, a_pitch, b, b_pitch, rows, columns, inner, thread, threads, to)
@@ -74,7 +74,7 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
         across = (groups + wide - 1) >> shift
         count = narrow(((rows + tall * ROWS - 1) >> (5 - shift + ROWS_SHIFT)) * across)
         tile, lane = thread >> 5, thread & 31
-        while narrow(tile) < count:
+        while less(tile, count):
             line = quotient(tile, across)
             corner = (tile - line * across) << shift
             group = corner + (lane & (wide - 1))
@@ -96,12 +96,12 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
             else:
                 beside[0] = b + min(narrow(group), groups - 1) * COLUMNS
             block = 0
-            while narrow(block) < inner:
+            while less(block, inner):
                 end = min(inner, narrow(block + BLOCK))
                 for e in range(RESULTS):
                     sums[e] = SCALAR(0)
                 k = block
-                while narrow(k + STEP) <= end:
+                while less(k + (STEP - 1), end):
                     for r in range(STEP if TRANS_A else ROWS):
                         if not TRANS_A:
                             fetch(space, above[r] + k, left, r * STEP, STEP)
@@ -121,7 +121,7 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
                                 y = right[c * STEP + q] if TRANS_B else right[q * COLUMNS + c]
                                 sums[r * COLUMNS + c] = fma(x, y, sums[r * COLUMNS + c])
                     k += STEP
-                while narrow(k) < end:
+                while less(k, end):
                     for c in range(COLUMNS):
                         right[c] = load(space, beside[c] + k if TRANS_B else beside[0] + k * b_pitch + c)
                     for r in range(ROWS):
@@ -137,9 +137,9 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
                 if TRANS_B:
                     for c in range(COLUMNS):
                         j = column + c * wide
-                        if narrow(i) < rows and narrow(j) < columns:
+                        if less(i, rows) and less(j, columns):
                             epilogue(i, j, totals[r * COLUMNS + c], to)
-                elif narrow(i) < rows and narrow(group) < groups:
+                elif less(i, rows) and less(group, groups):
                     epilogue(i, group * COLUMNS, totals, r * COLUMNS, to)
             tile += threads >> 5
 
@@ -152,15 +152,15 @@ def column_sum(SCALAR):
         """The sum of one column: of the deltas of an output, which is the gradient of its bias."""
         total, block = SCALAR(0), 0
         rows = narrow(rows)
-        while narrow(block) < rows:
+        while less(block, rows):
             part, i, end = SCALAR(0), block, min(rows, narrow(block + BLOCK))
-            while narrow(i + STEP) <= end:
+            while less(i + (STEP - 1), end):
                 at = start + i * pitch
                 first, second = load(space, at), load(space, at + pitch)
                 third, fourth = load(space, at + 2 * pitch), load(space, at + 3 * pitch)
                 part = add(add(add(add(part, first), second), third), fourth)
                 i += STEP
-            while narrow(i) < end:
+            while less(i, end):
                 part = add(part, load(space, start + i * pitch))
                 i += 1
             total = part if block == 0 else add(total, part)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...gpu.pointers import load, narrow, quotient, store
+from ...gpu.pointers import less, load, quotient, store
 from ...kernels.rounding import mul
 from ...kernels.template import template
 from .block_gemm import pitch_of, rounded
@@ -26,10 +26,10 @@ def read_rows(STAGED):
         places = cuda.local.array(STAGED, np.int64)
         for e in range(STAGED):
             # Beyond the end the first element is read, and not used: no branch delays the others.
-            inside = narrow(row) < narrow(rows) and narrow(column) < narrow(inputs)
+            inside = less(row, rows) and less(column, inputs)
             places[e] = load(order, begin + (row if inside else 0)) * inputs + (column if inside else 0)
             column += WARP
-            if narrow(column) >= narrow(inputs):
+            if not less(column, inputs):
                 column, row = thread & (WARP - 1), row + (threads >> 5)
         for e in range(STAGED):
             values[e] = load(X, places[e])
@@ -44,10 +44,10 @@ def write_rows(SCALAR, STAGED):
         """The same elements, times `scale`, to `space[to]` and what follows."""
         pitch = pitch_of(inputs)
         for e in range(STAGED):
-            if narrow(row) < narrow(rows) and narrow(column) < narrow(inputs):
+            if less(row, rows) and less(column, inputs):
                 store(space, to + row * pitch + column, mul(SCALAR(values[e]), scale))
             column += WARP
-            if narrow(column) >= narrow(inputs):
+            if not less(column, inputs):
                 column, row = thread & (WARP - 1), row + (threads >> 5)
 
     return write_rows

@@ -31,7 +31,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...gpu.compiler import Kernel, device_function
 from ...gpu.pointer_tuples import load_strided
-from ...gpu.pointers import doubles_at, dynamic_shared, element, load, narrow, quotient, store
+from ...gpu.pointers import doubles_at, dynamic_shared, element, less, load, narrow, quotient, store
 from ...kernels.jit import inlined, plain
 from ...kernels.reductions import LANES
 from ...kernels.rounding import fma
@@ -208,7 +208,7 @@ def train_steps(
         mine = m * n
         seed, first_step = load(seeds, 2 * m + SEED), load(seeds, 2 * m + FIRST_STEP)
         row, column, count = warp, lane, narrow(min(batch, n - first * batch))
-        while narrow(row) < count:
+        while less(row, count):
             to, after = x + (first & 1) * batch * x_pitch, mine + first * batch
             following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             write_rows(space, to, coming, count, inputs, scale, row, column, thread, threads)
@@ -226,7 +226,7 @@ def train_steps(
             after, count = begin + batch, narrow(min(batch, n - (s + 1) * batch)) if s + 1 < last else 0
             row, column = warp, lane
             following = row, column
-            if narrow(row) < count:
+            if less(row, count):
                 following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             # Forward.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
@@ -248,11 +248,11 @@ def train_steps(
                     place += 2 * batch * out_pitch
                 start = biases + rounded(outs)
                 cuda.syncthreads()
-            while narrow(row) < count:
+            while less(row, count):
                 to = x + ((s + 1) & 1) * batch * x_pitch
                 write_rows(space, to, coming, count, inputs, scale, row, column, thread, threads)
                 row, column = following
-                if narrow(row) < count:
+                if less(row, count):
                     following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             # Losses and their derivatives.
             delta = z + batch * z_pitch
@@ -288,7 +288,7 @@ def train_steps(
                     space, below, below_pitch, above, out_pitch, ins, outs, rows, thread, threads, to_weights
                 )
                 j = thread
-                while narrow(j) < outs:
+                while less(j, outs):
                     step_bias(space, biases + j, size, column_sum(space, above + j, out_pitch, rows), scalars)
                     j += threads
                 below, below_pitch = place, out_pitch

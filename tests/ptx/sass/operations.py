@@ -87,6 +87,21 @@ def viadd(r: Registers, i: Instruction) -> Run:
     return lambda mask: write(((a() + b()) & _LOW).astype(np.uint32), mask)
 
 
+def minmax(r: Registers, i: Instruction) -> Run:
+    """The lesser or the greater of a number, or of a sum of two, and another."""
+    write, least = r.to(i.operands[0]), r.predicate(i.operands[-1])
+    *first, second = (r.word(x) for x in i.operands[1:-1])
+    unsigned = "U32" in i.modifiers
+
+    def run(mask: np.ndarray) -> None:
+        x = first[0]() + first[1]() if len(first) == 2 else first[0]()
+        y = second()
+        less = x < y if unsigned else _signed(x) < _signed(y)
+        write(np.where(less == least(), x, y), mask)
+
+    return run
+
+
 def _signed(x: Any) -> Any:
     return np.asarray(x).astype(np.uint32).view(np.int32).astype(np.int64)
 
@@ -475,6 +490,8 @@ def ldc(r: Registers, i: Instruction) -> Run:
 OPERATIONS: dict[str, Callable[[Registers, Instruction], Run]] = {
     "IADD3": iadd3,
     "VIADD": viadd,
+    "VIADDMNMX": minmax,
+    "VIMNMX": minmax,
     "IMAD": imad,
     "LEA": lea,
     "SHF": shf,
