@@ -303,6 +303,11 @@ def step(
     calling thread: in the others `params` and the states become NaN instead, and the next rows are stepped.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
+    With CUDA arrays each hyper-parameter but `weight_decay` may be an array of one element on their device, of the
+    dtype of `vel`.  It is read when the step runs, so that a captured graph follows what is written to it; the bits
+    are those of the number.  An unfit value there (negative, NaN) cannot raise: such a step changes nothing, and a
+    `guard` tells so by `skipped`.
+
     References
     ----------
     Y. Nesterov, Soviet Math. Dokl. 27 (1983) 372; I. Sutskever et al., ICML 2013.
