@@ -138,7 +138,7 @@ class Bound:
             raise TypeError(f"{len(numbers)} numbers were given; there are {', '.join(self._numbers)}")
         for x in numbers:
             place = order[k]
-            if x.__class__ is not float:
+            if x.__class__ is not float or place == self._steps:
                 usual = place == self._steps and x.__class__ is int and 0 < x < 1 << 53
                 x = float(x) if usual else self._number(place, x)
             hyper[place] = x

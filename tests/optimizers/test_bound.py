@@ -25,7 +25,10 @@ def same(a, b):
         np.testing.assert_array_equal(*(np.ascontiguousarray(z).view(np.uint8) for z in (x, y)))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+USUAL = ("nesterov", "adam")
+
+
+@pytest.mark.parametrize("name", [x if x in USUAL else pytest.param(x, marks=pytest.mark.ci) for x in OPTIMIZERS])
 @settings(max_examples=10)
 @given(data=st.data())
 def test_calls_are_steps(name, data):
