@@ -68,7 +68,7 @@ class Launches:
         matrix, each = starts.shape, self.problems
         reals = [self._empty(shape) for shape in (matrix, matrix, each, each)]
         wholes = [self._empty(each, np.int64) for _ in range(5)]
-        self.results = Results(*reals, *wholes, self._empty(each, np.bool_))
+        self.results = Results._make([*reals, *wholes, self._empty(each, np.bool_)])
         self._bounds = [self._empty(max(1, len(values))) for values in (wanted.first, wanted.second)]
         for array, values in zip(self._bounds, (wanted.first, wanted.second), strict=True):
             if len(values):
