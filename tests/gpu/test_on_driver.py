@@ -19,7 +19,8 @@ def test_steps_streams_lifetimes_and_planted_faults():
 
 @pytest.mark.ci
 def test_training_guards_and_failures_of_every_call():
-    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "guards", "failures", "failing_calls")), marks="not slow")
+    names = ("training", "guards", "failures", "failing_calls")
+    on_driver.run(*(HERE / f"{name}.py" for name in names), marks="not slow")
 
 
 @pytest.mark.slow
