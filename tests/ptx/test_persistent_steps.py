@@ -12,7 +12,7 @@ from tests.ptx.persistent_steps import BATCH, HYPER, SIZES
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
-INSTRUCTIONS, WAVEFRONTS = 0, 0  # of a step
+INSTRUCTIONS, WAVEFRONTS = 67_000, 6_500  # of a step; 116,926 and 17,996 before the products read 16 bytes at a time
 
 
 @pytest.mark.ci
