@@ -179,6 +179,12 @@ def plain_tensor(name: str, x: Any) -> Any:
     return x.detach()
 
 
+def is_tensor(x: Any) -> bool:
+    """Is `x` a tensor of PyTorch?"""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
 def same_kind(named: Sequence[tuple[str, Any]]) -> None:
     """Raise unless all arrays have the dtype and the shape of the first."""
     first, reference = named[0]

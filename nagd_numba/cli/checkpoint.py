@@ -19,9 +19,10 @@ import numpy as np
 
 from ..io import npz
 from ..io.one_line import one_line
-from .comparison import Best, Comparison, Epoch, Result, State, to_host
+from .comparison import Best, Comparison, Epoch, Result, State
 from .config import Config
 from .data import Split
+from .devices import to_host
 
 FORMAT = "nagd_numba.train 1"
 _EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")

@@ -18,9 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..gpu import driver
-from ..gpu.driver import why_no_cuda
-from ..kernels.jit import SIMULATOR
 from ..mlp import MLP
 from ..mlp.dataset import Data
 from ..mlp.dataset import Split as Samples
@@ -33,6 +30,7 @@ from ..optimizers.registry import METHODS
 from ..schedules import Progress
 from .config import Config
 from .data import Split
+from .devices import check_tf32, placing, resolve_device, to_host
 from .together import Stop
 
 EVALUATION_ROWS = 4096  # at a time: bounds memory, and the wait for an interrupt
@@ -122,12 +120,12 @@ class Comparison:
             precision=config.precision,
         )
         if config.precision == "tf32":
-            _check_tf32(self.device)
+            check_tf32(self.device)
         self.states: dict[str, State] = {}
         self.best: Best | None = None
         self.stop = False
         self.committing = comm is not None  # messages of ranks must not be broken off: `stop` is for all of them
-        self.place: Callable[[np.ndarray], Any] = _on_cuda() if self.device == "cuda" else np.ascontiguousarray
+        self.place = placing(self.device)
         # Cross entropy takes labels; for the others there is one output a class as well.
         one_hot = np.eye(classes, dtype=config.dtype)
         self._targets = data.y if config.loss == "cross_entropy" else one_hot[data.y]
@@ -305,43 +303,11 @@ def compare(data: Split, config: Config, on_epoch: Callable[[Result, Epoch], Non
     return Comparison(data, config).run(on_epoch)
 
 
-def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`; `auto` is CUDA where there is a GPU.  Raises `ValueError` with the reason where there is not."""
-    if device == "auto":
-        return "cpu" if SIMULATOR or why_no_cuda() is not None else "cuda"
-    if device == "cuda":
-        reason = why_no_cuda()
-        if reason is not None:
-            raise ValueError(f"--device cuda: {reason}")
-    return device
-
-
 def _of_ranks(config: Config) -> str:
     """The device of ranks that train together, or alone in their order of sums."""
     if config.device == "cuda":
         raise ValueError("--device cuda: many processes, and --reproducible, train on the CPU; leave it out")
     return "cpu"
-
-
-def _check_tf32(device: str) -> None:
-    if device != "cuda":
-        raise ValueError("--precision tf32: products on tensor cores need --device cuda, and there is no GPU here")
-    from ..mlp.gpu import tf32
-
-    try:
-        tf32.check("tf32", 0)
-    except ValueError as error:
-        raise ValueError(f"--precision tf32: {error}") from error
-
-
-def _on_cuda() -> Callable[[np.ndarray], Any]:
-    device = driver.current()
-    return lambda x: device.upload(x, 0)
-
-
-def to_host(x: Any) -> np.ndarray:
-    """A copy in host memory."""
-    return x.copy() if isinstance(x, np.ndarray) else driver.current().download(x)
 
 
 def _chunks(rows: int) -> list[slice]:

@@ -28,6 +28,7 @@ from ..history import History
 from ..mlp import MLP, fit_many
 from .config import SweepConfig
 from .data import Split
+from .devices import check_tf32, placing, resolve_device, to_host
 
 EVALUATION_ROWS = 4096  # at a time: bounds memory
 
@@ -101,6 +102,10 @@ class Sweep:
             dtype=base.dtype,
             precision=base.precision,
         )
+        self.device = resolve_device(base.device)
+        if base.precision == "tf32":
+            check_tf32(self.device)
+        self._place = placing(self.device)
         self.points = [
             (lr, momentum, base.seed + i)
             for momentum in config.momenta
@@ -208,8 +213,9 @@ class Sweep:
         callback: Callable[[list[History]], bool],
     ) -> list[History]:
         lrs, momenta, seeds = map(list, zip(*points, strict=True))
-        return fit_many(
-            *(self.model, params, self.data.X[:rows], self._targets[:rows]),
+        there = self._place(params)
+        histories = fit_many(
+            *(self.model, there, self.data.X[:rows], self._targets[:rows]),
             epochs=epochs,
             batch_size=self.config.base.batch_size,
             lr=lrs,
@@ -221,13 +227,17 @@ class Sweep:
             metrics=() if self.model.loss_name == "binary_cross_entropy" else ("accuracy",),
             callback=callback,
         )
+        params[...] = to_host(there)
+        return histories
 
     def _judged(self, point: tuple[float, float, int], params: np.ndarray, history: History) -> Network:
         """A trained network, with the share of the validation rows whose class has the largest output."""
         X, labels, right = self.data.X_validation, self.data.y_validation, 0
+        there = self._place(params)
         for first in range(0, len(X), EVALUATION_ROWS):
             rows = slice(first, first + EVALUATION_ROWS)
-            right += int((self.model.forward(params, X[rows]).argmax(axis=1) == labels[rows]).sum())
+            outputs = to_host(self.model.forward(there, self._place(X[rows])))
+            right += int((outputs.argmax(axis=1) == labels[rows]).sum())
         losses = history.last("loss"), history.last("validation_loss")
         diverged = not (all(map(math.isfinite, losses)) and np.isfinite(params).all())
         return Network(*point, params, right / len(X), diverged, history)

@@ -9,12 +9,13 @@ from typing import Any
 
 from .. import __version__
 from ..bench import machine
+from ..gpu import toolchain
 from ..gpu.driver import why_no_cuda
 from ..kernels import cache
 from ..kernels.jit import PACKAGE, SIMULATOR, fingerprint
 from ..kernels.threading_layer import parallel_allowed
 
-_PACKAGES = ("numba", "llvmlite", "numpy", "numba-cuda")
+_PACKAGES = ("numba", "llvmlite", "numpy")
 _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "neon", "sve", "sve2")
 
 
@@ -39,6 +40,7 @@ def collect() -> list[tuple[str, str]]:
         *_processor(),
         *_threads(),
         ("cache", _cache()),
+        *_toolchain(),
         *_gpus(),
     ]
 
@@ -83,6 +85,21 @@ def _cache() -> str:
         return f"off: nothing can be written to {cache.root()}; NUMBA_CACHE_DIR names another place"
     megabytes = cache.size(cache.root()) / 1e6
     return f"on, {cache.root()} ({megabytes:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off, info --clear-cache empties it"
+
+
+def _toolchain() -> list[tuple[str, str]]:
+    """What compiles kernels for CUDA, and whatever of it does not fit together."""
+    tools = toolchain.found()
+    if "numba-cuda" not in tools:
+        return [("numba-cuda", "not installed")]
+    driver = toolchain.driver_version()
+    known = "none" if driver is None else f"knows CUDA {driver[0]}.{driver[1]}"
+    problems = list(toolchain.misfits(tools, driver))
+    return [
+        *((name, str(tools[name]) if name in tools else "not found") for name in toolchain.NAMES),
+        ("driver", known),
+        *(("does not fit", problem) for problem in problems),
+    ]
 
 
 def _gpus() -> list[tuple[str, str]]:

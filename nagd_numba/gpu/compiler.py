@@ -21,7 +21,7 @@ from numba import njit
 from ..io.atomic import replacing
 from ..kernels import cache
 from ..kernels.jit import cache_allowed, digest, fingerprint, inlining_by_llvm, unique_name
-from . import target
+from . import target, toolchain
 
 _building = threading.RLock()
 
@@ -67,6 +67,7 @@ class Kernel:
             return target.compile_kernel(self.function, self.signature, output, capability, self.threads)
 
     def _made(self, capability: tuple[int, int]) -> bytes:
+        toolchain.check()
         image = link(self.code("ltoir", capability), capability, fuse=not self.users)
         path = self._path(capability)
         if path is not None:
@@ -85,7 +86,7 @@ class Kernel:
 
     def _path(self, capability: tuple[int, int]) -> Path | None:
         folder = cache.folder(fingerprint()) if cache_allowed() and not self.users else None
-        return folder and folder / f"{self.name}-{digest(_tools())}-sm_{capability[0]}{capability[1]}.cubin"
+        return folder and folder / f"{self.name}-{digest(toolchain.names())}-sm_{capability[0]}{capability[1]}.cubin"
 
 
 def device_function(function: Callable) -> Callable:
@@ -130,14 +131,3 @@ def link(code: bytes, capability: tuple[int, int], fuse: bool = True) -> bytes:
 def _sources() -> str:
     """A digest of this folder, which is not in the fingerprint of kernels for the CPU."""
     return digest(*(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
-
-
-def _tools() -> str:
-    """The versions of what makes machine code."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    said = []
-    for package in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-core"):
-        with contextlib.suppress(PackageNotFoundError):
-            said.append(f"{package}={version(package)}")
-    return " ".join(said)

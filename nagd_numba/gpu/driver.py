@@ -20,12 +20,14 @@ from ..kernels import cuda_launch
 from . import target
 from .compiler import Kernel, entry
 from .errors import driver_error
+from .queue import Queue
 
 _loading = threading.Lock()
+_IMPLICIT = 906  # CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 _SINCE = 12000  # the version of CUDA whose functions are asked for by name
 
 
-class Driver:
+class Driver(Queue):
     """CUDA through `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
 
     def __init__(self) -> None:
@@ -144,7 +146,7 @@ class Driver:
     def start(self, stream: int, records: np.ndarray) -> None:
         """Start a record, or the rows of a contiguous table of records, one after the other."""
         width = records.shape[-1]
-        status = _start_records()(self.entries, records.ctypes.data, records.size // width, width, stream)
+        status = cuda_launch.records_kernel()(self.entries, records.ctypes.data, records.size // width, width, stream)
         if status:
             raise self.launch_error(status)
 
@@ -234,15 +236,12 @@ class Driver:
 
     def capturing(self, stream: int, device: int) -> bool:
         """Does a stream record a graph instead of running what it is given?"""
-        from cuda.bindings import driver
-
-        with self._inside(device):
-            status, state = driver.cuStreamIsCapturing(stream)
-        if status == driver.CUresult.CUDA_ERROR_STREAM_CAPTURE_IMPLICIT:  # the default stream, while another does
+        state: int = cuda_launch.capture_kernel()(self.entries, self._context(device), stream)
+        if state == -_IMPLICIT:  # the default stream, while another one does
             return False
-        if status != driver.CUresult.CUDA_SUCCESS:
-            raise driver_error("cuStreamIsCapturing", status, "Looking at a stream")
-        return state != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
+        if state < 0:
+            raise driver_error("cuStreamIsCapturing", -state, "Looking at a stream")
+        return state != 0
 
     def keep(self, x: Any, device: int, stream: int) -> None:
         """Let an object live until everything on the stream has been done, and as long as a graph that captures it."""
@@ -325,11 +324,6 @@ def word(x: Any) -> int:
 def _three(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
     given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     return (*given, *[1] * (3 - len(given)))
-
-
-@functools.cache
-def _start_records() -> Any:
-    return cuda_launch.records_kernel()
 
 
 _current: Any = Driver()

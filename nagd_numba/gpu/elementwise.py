@@ -13,12 +13,22 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function
-from .pointer_tuples import fetch_each, load_each, pick_each, place_each, pointers_at, put_each, store_each
+from .pointer_tuples import (
+    fetch_each,
+    load_each,
+    load_strided,
+    pick_each,
+    place_each,
+    pointers_at,
+    put_each,
+    store_each,
+)
 from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256
@@ -32,12 +42,17 @@ def wide_width(storage: str) -> int:
 
 
 @functools.cache
-def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool) -> Kernel:
-    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory."""
+def kernel(
+    rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lists: bool, in_memory: bool = False
+) -> Kernel:
+    """The kernel of a rule; `storage` is the dtype of parameters and gradients in memory.
+
+    With `in_memory` the last argument is the address of what `hyper_kernels` makes, in place of the constants.
+    """
     scalar = types.float64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     states = types.UniTuple(exact, len(rule.states))
-    constants = types.UniTuple(scalar, rule.constant_count)
+    constants = exact if in_memory else types.UniTuple(scalar, rule.constant_count)
     span = device_function(
         span_loop.bind(
             update=rule.update,
@@ -48,13 +63,15 @@ def kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, lis
             MASTER=master,
         )
     )
+    if in_memory:
+        span = device_function(span_if_wanted.bind(span=span, CONSTANTS=rule.constant_count))
     if lists:
         function = many_arrays.bind(span=span)
         signature: tuple[Any, ...] = (types.CPointer(types.int64), types.int64, stored, states, exact, constants)
     else:
         function = one_array.bind(span=span)
         signature = (stored, stored, states, exact, types.int64, types.int64, constants)
-    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}"
+    kind = f"{'lists' if lists else 'one'}_{storage}{'_master' if master else ''}{'_memory' if in_memory else ''}"
     return Kernel(function, f"{rule.kernel_name(options)}_{kind}", signature)
 
 
@@ -91,17 +108,30 @@ def many_arrays(span):
 
 
 @template
+def span_if_wanted(span, CONSTANTS):
+    def span_if_wanted(params, grads, states, master, size, head, thread, threads, prepared):
+        """`span` with constants from memory, unless it is written before them that there is no step."""
+        if load(prepared, 0) != 0:
+            span(params, grads, states, master, size, head, thread, threads, load_strided(prepared, 1, 1, CONSTANTS))
+
+    return span_if_wanted
+
+
+@template
 def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
     from .target import cuda
 
     STATE_ITEMS = max(1, STATES * WIDTH)
+    TOGETHER = min(WIDTH, 4)
 
     def span_loop(params, grads, states, master, size, head, thread, threads, scalars):
         """Every `threads`-th group from `thread` on, and the same of the elements that are in no group."""
         p, g = cuda.local.array(WIDTH, SCALAR), cuda.local.array(WIDTH, SCALAR)
         s = cuda.local.array(STATE_ITEMS, SCALAR)
         groups = (size - head) // WIDTH
-        for group in range(thread, groups, threads):
+        # Loops with `while`: the length of a range would be a division, and NVVM's copies of the loop cost registers.
+        group = np.int64(thread)
+        while group < groups:
             at = head + group * WIDTH
             if MASTER:
                 fetch(master, at, p, 0, WIDTH)
@@ -116,13 +146,35 @@ def span_loop(update, OPTIONS, STATES, WIDTH, SCALAR, MASTER):
             if MASTER:
                 put(master, at, p, 0, WIDTH)
             put_each(states, at, s, WIDTH)
-        for k in range(thread, size - groups * WIDTH, threads):
-            i = k if k < head else k + groups * WIDTH
+            group += threads
+        # Arrays whose addresses differ modulo 16 bytes are nothing but rest: TOGETHER elements are on the way at once.
+        beyond, rest, k = groups * WIDTH, size - groups * WIDTH, np.int64(thread)
+        while k + (TOGETHER - 1) * threads < rest:
+            for e in range(TOGETHER):
+                j = k + e * threads
+                i = j if j < head else j + beyond
+                p[e] = load(master, i) if MASTER else load(params, i)
+                g[e] = load(grads, i)
+                place_each(s, e, WIDTH, load_each(states, i))
+            for e in range(TOGETHER):
+                p[e], state = update(p[e], g[e], pick_each(s, e, WIDTH, STATES), scalars, OPTIONS)
+                place_each(s, e, WIDTH, state)
+            for e in range(TOGETHER):
+                j = k + e * threads
+                i = j if j < head else j + beyond
+                store(params, i, p[e])
+                if MASTER:
+                    store(master, i, p[e])
+                store_each(states, i, pick_each(s, e, WIDTH, STATES))
+            k += TOGETHER * threads
+        while k < rest:
+            i = k if k < head else k + beyond
             before = load(master, i) if MASTER else load(params, i)
             after, state = update(before, load(grads, i), load_each(states, i), scalars, OPTIONS)
             store(params, i, after)
             if MASTER:
                 store(master, i, after)
             store_each(states, i, state)
+            k += threads
 
     return span_loop

@@ -13,7 +13,7 @@ _WAYS_OUT = {
     INVALID_CONTEXT: "another library has destroyed the device's primary context: start a new process",
     NO_BINARY: "the compiled kernels are for another architecture: nagd-numba info --clear-cache",
     INVALID_HANDLE: "the stream was destroyed, or belongs to another device than the arrays",
-    TOO_MANY_RESOURCES: "the device has too few registers or too little shared memory for the kernel: please report this",
+    TOO_MANY_RESOURCES: "the device has too few registers or too little shared memory: please report this",
     **dict.fromkeys(BROKEN, "a kernel that was started earlier failed, and CUDA needs a new process after that"),
     **dict.fromkeys(CAPTURE, "while a stream is captured only steps can run whose kernels are loaded: make one before"),
 }

@@ -39,7 +39,7 @@ STAGE = 512  # blocks whose sums are added up at a time
 CHAINS, STAGED = COLUMNS * LANES, COLUMNS * STAGE
 START, SIZE, PARAMS, GRADS = range(4)  # columns of the table; the states and the master copy follow
 
-# What `control` holds.  STEPS are the multipliers of a gradient whose factor is no normal number (`powers.scale_steps`).
+# What `control` holds.  STEPS multiply a gradient whose factor is no normal number (`powers.scale_steps`).
 SKIP, NORM, COUNT, PRODUCT, FACTOR, SCALED, SKIPPED, STEPS = range(8)
 CONTROL = STEPS + 7
 UNDECIDED, DECIDED = range(2)  # when `step` runs, and `judge` after it
@@ -93,13 +93,15 @@ def judge_kernel(storage: str, states: int, before: bool) -> Kernel:
 
 @functools.cache
 def step_kernel(rule: Rule, options: tuple[Any, ...], storage: str, master: bool, in_memory: bool) -> Kernel:
-    """`step` of a rule; with `in_memory` its constants are what `prepare` wrote (`gpu.hyper_kernels`): then there is a decision."""
+    """`step` of a rule; with `in_memory` its constants are what `hyper_kernels.prepare` wrote (decided)."""
     scalar = _f64 if storage == "float64" else types.float32
     stored, exact = types.CPointer(STORAGE[storage]), types.CPointer(scalar)
     count = rule.constant_count
-    slots = {"OPTIONS": options, "STATES": len(rule.states), "SCALAR": scalar, "MASTER": master}
+    block = step_block.bind(
+        update=rule.update_of(options), OPTIONS=options, STATES=len(rule.states), SCALAR=scalar, MASTER=master
+    )
     function = guarded_step.bind(
-        step_block=device_function(step_block.bind(update=rule.update_of(options), **slots)),
+        step_block=device_function(block),
         WIDTH=columns(len(rule.states)),
         STATES=len(rule.states),
         SCALAR=scalar,
@@ -249,7 +251,7 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
         if BEFORE or decided == UNDECIDED:
             root, power = sqrt(squares), 0.0
             norm = div(root, scale)
-            unusual = bad == 0.0 and not (2.0**-1022 <= squares and squares < math.inf)
+            unusual = bad == 0.0 and not ordinary(squares, 2.0**-1022, math.inf)
             if unusual and SMALLEST < 1e-300:
                 # Rare, so that this block alone may do it.  (The products with the velocity were read already.)
                 power = _POWER if squares < 1.0 else -_POWER
@@ -306,16 +308,14 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
 @inlined
 def ordinary(x, smallest, largest):
     """Is `x`, from 0 on, finite and among the normal numbers of a type with these limits?"""
-    return smallest <= x and x <= largest and x < math.inf
+    return x >= smallest and x <= largest and x < math.inf
 
 
 @template
 def guarded_step(step_block, WIDTH, STATES, SCALAR, IN_MEMORY, CONSTANTS):
     from .target import cuda
 
-    def guarded_step(
-        table, arrays, blocks, params, states, master, sums, control, decided, factor, limit, scalars
-    ):
+    def guarded_step(table, arrays, blocks, params, states, master, sums, control, decided, factor, limit, scalars):
         """The pointers `params`, `states` and `master` only tell their types.
 
         What the gradients are multiplied by stands in `control` where it was decided on the device, else in `factor`.

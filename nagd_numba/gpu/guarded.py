@@ -5,7 +5,6 @@ Nothing is read back: the decision is made by one kernel and obeyed by the next 
 
 from __future__ import annotations
 
-import collections
 import math
 from typing import Any, NamedTuple
 
@@ -14,13 +13,13 @@ import numpy as np
 from .. import validation
 from ..kernels.reductions import BLOCK, COLUMNS
 from ..kernels.rule import Rule
-from . import device_array, driver, guard_kernels, launch, streams
+from . import device_array, driver, guard_kernels, launch, repeats, streams, tables
 from .compiler import Kernel
-from .guard_kernels import CONTROL, DECIDED, DO_SKIP, PROPAGATE, UNDECIDED
+from .guard_kernels import CONTROL, DECIDED, DO_SKIP, PROPAGATE, THREADS, UNDECIDED
 from .hyper import CONSTANTS, Hyper, one_element
+from .in_memory import not_in_a_graph
 
 BLOCKS_PER_MULTIPROCESSOR = 32  # of 64 threads
-KEPT = 64  # tables
 
 
 class Wishes(NamedTuple):
@@ -43,39 +42,29 @@ class Report(NamedTuple):
 
 
 class Memory:
-    """What a guard keeps on one device: what it found, the sums of blocks, and tables of arrays.
+    """What a guard keeps on one device: what it found, the sums of blocks, the constants of a step.
 
-    Its arrays are never moved or freed while it lives, but for tables that were not used for long: a captured graph
-    may name them.
+    Nothing of it is moved or freed while the guard lives: a captured graph may name it.
     """
 
-    def __init__(self, device: int) -> None:
-        self.device = device
-        self.control = driver.current().upload(np.zeros(CONTROL), device)
-        self._constants = driver.current().empty(CONSTANTS, np.float64, device)
-        self.control_address, self.constants_address = address_of(self.control), address_of(self._constants)
+    def __init__(self, here: Any, device: int, stream: int) -> None:
+        not_in_a_graph(here, device, stream)
+        self.device, self._here = device, here
+        self._control = here.upload(np.zeros(CONTROL), device, stream)
+        self._constants = here.empty(CONSTANTS, np.float64, device, stream)
         self._sums: list[Any] = []  # the last is the largest
-        self._tables: collections.OrderedDict[bytes, Any] = collections.OrderedDict()
+        self.control, self.constants = _address(self._control), _address(self._constants)
 
-    def sums(self, blocks: int) -> int:
+    def sums(self, blocks: int, stream: int) -> int:
         """The address of memory for the sums of so many blocks."""
         if not self._sums or self._sums[-1].shape[0] < COLUMNS * blocks:
-            self._sums.append(driver.current().empty(COLUMNS * max(256, 2 * blocks), np.float64, self.device))
-        return address_of(self._sums[-1])
-
-    def table(self, rows: np.ndarray) -> int:
-        """The address of a copy of a table on the device."""
-        key = rows.tobytes()
-        if key not in self._tables:
-            while len(self._tables) >= KEPT:
-                self._tables.popitem(last=False)
-            self._tables[key] = driver.current().upload(rows.reshape(-1), self.device)
-        self._tables.move_to_end(key)
-        return address_of(self._tables[key])
+            not_in_a_graph(self._here, self.device, stream)
+            self._sums.append(self._here.empty(COLUMNS * max(256, 2 * blocks), np.float64, self.device, stream))
+        return _address(self._sums[-1])
 
     def report(self) -> Report:
         """Waits for the device."""
-        x = driver.current().download(self.control)
+        x = self._here.download(self._control)
         return Report(
             norm=float(x[guard_kernels.NORM]),
             nonfinite_count=int(x[guard_kernels.COUNT]),
@@ -85,10 +74,75 @@ class Memory:
         )
 
 
+class GuardedLaunch:
+    """The kernels of a step with a guard on checked arrays, which have elements."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        options: tuple[Any, ...],
+        filled: list[launch.Parts],
+        hyper: Hyper,
+        wishes: Wishes,
+        scale_at: int,
+        device: int,
+        memories: dict[int, Memory],
+    ) -> None:
+        self.device = device
+        self._here = here = driver.current()
+        self._hyper, self._wishes, self._scale_at, self._memories = hyper, wishes, scale_at, memories
+        storage, states, prepared = filled[0][0].dtype, len(rule.states), bool(hyper.arrays)
+        self._rows, self._blocks = _table(filled)
+        self._pointers = (0,) * (states + 2)  # which only tell their types
+        scale = 0.0 if scale_at else float(wishes.grad_scale)
+        self._scale, self._factor = scale, 1.0 / scale if scale else 1.0
+        self._skip = wishes.nonfinite != "propagate"
+        self._decided = prepared or scale_at != 0 or self._skip or wishes.clip_norm < math.inf
+        self._decided = self._decided or not _ordinary(self._factor, hyper.exact)
+        master = filled[0][-1] is not None
+        kernels: list[Kernel | None] = [
+            guard_kernels.sums_kernel(storage, states) if self._decided else None,
+            guard_kernels.judge_kernel(storage, states, before=True) if self._decided else None,
+            hyper.kernel() if prepared else None,
+            guard_kernels.step_kernel(rule, options, storage, master, prepared),
+            guard_kernels.judge_kernel(storage, states, before=False),
+        ]
+        self._loaded = [None if kernel is None else here.load(kernel, device) for kernel in kernels]
+
+    def start(self, stream: int, hyper: tuple[Any, ...] = ()) -> None:
+        """Start them all; everything that may fail for want of memory comes first."""
+        here, device, wishes, blocks = self._here, self.device, self._wishes, self._blocks
+        if device not in self._memories:
+            self._memories[device] = Memory(here, device, stream)
+        memory = self._memories[device]
+        sums, control = memory.sums(blocks, stream), memory.control
+        most = here.multiprocessors(device) * BLOCKS_PER_MULTIPROCESSOR
+        wide, single = here.configuration(min(blocks, most), THREADS), here.configuration(1, THREADS)
+        when, limit = np.int64(DECIDED if self._decided else UNDECIDED), np.float64(wishes.clip_value)
+        sum_up, decide, prepare, update, tell = self._loaded
+        with tables.on_device(here, self._rows, device, stream) as (table,):
+            arrays = table, np.int64(len(self._rows)), np.int64(blocks)
+            judged = (
+                *(*arrays, 0, sums, control, np.float64(self._scale), self._scale_at, 0),
+                *(np.float64(wishes.clip_norm), limit, np.int64(DO_SKIP if self._skip else PROPAGATE), when),
+            )
+            if sum_up is not None:
+                here.launch(sum_up, device, stream, wide, *arrays, 0, sums)
+                here.launch(decide, device, stream, single, *judged)
+            constants: tuple[Any, ...] = self._hyper.constants
+            if prepare is not None:
+                constants = (memory.constants,)
+                made = self._hyper.arguments(memory.constants, control)
+                here.launch(prepare, device, stream, here.configuration(1, 1), *made)
+            given = *arrays, *self._pointers, sums, control, when, np.float64(self._factor), limit, *constants
+            here.launch(update, device, stream, wide, *given)
+            here.launch(tell, device, stream, single, *judged)
+
+
 def step(
     rule: Rule,
     options: tuple[Any, ...],
-    groups: list[tuple[launch.Names, launch.Group]],
+    groups: list[tuple[launch.Names, repeats.Group]],
     given: dict[str, Any],
     stream: Any,
     wishes: Wishes,
@@ -105,56 +159,31 @@ def step(
     exact = np.dtype("float64" if first[0].dtype == "float64" else "float32")
     validation.clipping_limits(wishes.clip_norm, wishes.clip_value, exact)
     hyper = Hyper(rule, options, given, exact)
-    scale_in_memory = validation.is_device_array(wishes.grad_scale)
-    scales = [("grad_scale", one_element("grad_scale", wishes.grad_scale, exact))] if scale_in_memory else []
+    numbers = list(hyper.arrays.values())
+    scales: list[tuple[str, device_array.DeviceMemory]] = []
+    if validation.is_device_array(wishes.grad_scale):
+        scales.append(("grad_scale", one_element("grad_scale", wishes.grad_scale, exact)))
+        numbers.append(wishes.grad_scale)
     device_array.no_overlap([*together, *hyper.written()])
     filled = [parts for _, parts in described if parts[0].size > 0]
     if not filled:
         return None
     device = device_array.one_device([*together, *hyper.places(), *scales])
-    here = driver.current()
-    stream = streams.stream_of(stream, groups[0][1][0], device)
-    if device not in memories:
-        memories[device] = Memory(device)
-    memory = memories[device]
-    rows, blocks = _table(filled)
-    storage, states = first[0].dtype, len(rule.states)
-    table, sums, control = memory.table(rows), memory.sums(blocks), memory.control_address
-    arrays = table, np.int64(len(filled)), np.int64(blocks)
-    scale = 0.0 if scale_in_memory else float(wishes.grad_scale)
-    skip = wishes.nonfinite != "propagate"
-    decided = bool(hyper.arrays) or scale_in_memory or skip or wishes.clip_norm < math.inf
-    decided = decided or not _ordinary(1.0 / scale, exact)
-
-    wide = here.configuration(
-        min(blocks, here.multiprocessors(device) * BLOCKS_PER_MULTIPROCESSOR), guard_kernels.THREADS
-    )
-    single = here.configuration(1, guard_kernels.THREADS)
-    when = np.int64(DECIDED if decided else UNDECIDED)
-    judge = (
-        *(*arrays, 0, sums, control, np.float64(scale), scales[0][1].pointer if scales else 0, 0),
-        *(np.float64(wishes.clip_norm), np.float64(wishes.clip_value)),
-        *(np.int64(DO_SKIP if skip else PROPAGATE), when),
-    )
-    launches: list[tuple[Any, ...]] = []
-    if decided:
-        launches.append((guard_kernels.sums_kernel(storage, states), wide, *arrays, 0, sums))
-        launches.append((guard_kernels.judge_kernel(storage, states, before=True), single, *judge))
-    if hyper.arrays:
-        launches.append((hyper.kernel(), here.configuration(1, 1), *hyper.arguments(memory.constants_address, control)))
-    update = guard_kernels.step_kernel(rule, options, storage, first[-1] is not None, bool(hyper.arrays))
-    factor = 1.0 / scale if scale else 1.0
-    constants = [memory.constants_address] if hyper.arrays else hyper.constants
-    pointers = (0,) * (states + 2)  # which only tell their types
-    limit = np.float64(wishes.clip_value)
-    launches.append((update, wide, *arrays, *pointers, sums, control, when, np.float64(factor), limit, *constants))
-    launches.append((guard_kernels.judge_kernel(storage, states, before=False), single, *judge))
-    loaded = [here.load(kernel, device) for kernel, *_ in launches]
-    for kernel, (_, configuration, *arguments) in zip(loaded, launches, strict=True):
-        here.launch(kernel, device, stream, configuration, *arguments)
+    scale_at = scales[0][1].pointer if scales else 0
+    everything = (*(x for _, group in groups for x in group), *numbers)
+    if wishes.nonfinite == "raise":
+        _not_captured(everything[0], stream, device)
+    made = GuardedLaunch(rule, options, filled, hyper, wishes, scale_at, device, memories)
+    repeats.start_in_order(made, streams.Sources(everything), everything, stream, ())
     for _, (params, _, *written) in groups:
         validation.tell_torch(params, *written)
-    return memory
+    return memories[device]
+
+
+def _not_captured(params: Any, stream: Any, device: int) -> None:
+    """Raise where a graph takes the step: nothing could be read back."""
+    if driver.current().capturing(streams.stream_of(stream, params, device), device):
+        raise ValueError('nonfinite="raise" reads what the device found, which no captured graph can: use "skip"')
 
 
 def _table(filled: list[launch.Parts]) -> tuple[np.ndarray, int]:
@@ -172,5 +201,5 @@ def _ordinary(x: float, exact: np.dtype) -> bool:
     return bool(kind.tiny <= x <= kind.max)
 
 
-def address_of(array: Any) -> int:
+def _address(array: Any) -> int:
     return int(array.__cuda_array_interface__["data"][0])

@@ -13,12 +13,11 @@ import numpy as np
 
 from .. import validation
 from ..kernels.rule import Rule
-from . import device_array, driver, hyper_kernels
+from . import device_array, hyper_kernels
 from .compiler import Kernel
 from .device_array import DeviceMemory
 
 CONSTANTS = 32  # float64 that are room for the constants of any rule, and for what stands before them
-_SLOTS = 256  # that are allocated at once
 
 
 class Hyper:
@@ -28,6 +27,11 @@ class Hyper:
         assert rule.constant_count < CONSTANTS
         self.rule, self.options, self.exact = rule, options, exact
         self.arrays = {name: x for name, x in given.items() if validation.is_device_array(x)}
+        if self.arrays and rule.libm:
+            raise TypeError(
+                f"{' and '.join(self.arrays)}: {rule.name} takes no hyper-parameters in device memory, since "
+                f"its schedule uses a power of the C library; numbers are needed"
+            )
         numbers = {name: x for name, x in given.items() if name not in self.arrays}
         values = validation.hyper_parameters(numbers, exact, rule.range_of)
         self._values = dict(zip(numbers, values, strict=True))
@@ -66,28 +70,3 @@ def one_element(name: str, x: Any, dtype: np.dtype, write: bool = False) -> Devi
             f"{dtype} is needed"
         )
     return memory
-
-
-class Slots:
-    """Memory for the constants of steps, one place for each key; never freed, since a captured graph may name it."""
-
-    def __init__(self) -> None:
-        self._places: dict[tuple[Any, ...], int] = {}
-        self._free: dict[int, list[int]] = {}
-        self._memory: list[Any] = []
-
-    def of(self, device: int, *key: Any) -> int:
-        """An address on a device, the same for equal keys."""
-        place = self._places.get((device, *key))
-        if place is None:
-            free = self._free.setdefault(device, [])
-            if not free:
-                made = driver.current().empty(CONSTANTS * _SLOTS, np.float64, device)
-                self._memory.append(made)
-                first = int(made.__cuda_array_interface__["data"][0])
-                free.extend(range(first, first + 8 * CONSTANTS * _SLOTS, 8 * CONSTANTS))
-            place = self._places[(device, *key)] = free.pop()
-        return place
-
-
-slots = Slots()

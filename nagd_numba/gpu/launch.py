@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,15 +79,22 @@ class Launch:
         """Start the kernel; TypeError where the hyper-parameters are no Python floats."""
         if self._rows is not None:
             self._start_list(self._rows, stream, hyper)
-        else:
-            self._start(self._address, stream, hyper)
+            return
+        status = self._kernel(self._entries, self._address, stream, hyper)
+        if status:
+            self.failed(status, hyper)
 
-    def _start(self, record: int, stream: int, hyper: tuple[Any, ...]) -> None:
-        status = self._kernel(self._entries, record, stream, hyper)
+    def on(self, stream: int) -> Callable[[tuple[float, ...]], int] | None:
+        """`start` on a stream as one call that returns a status, where that is possible."""
+        if self._rows is not None:
+            return None
+        return functools.partial(self._kernel, self._entries, self._address, stream)
+
+    def failed(self, status: int, hyper: tuple[Any, ...]) -> None:
+        """Raise what a status tells."""
         if status == cuda_launch.HYPER:
             self.check(hyper)
-        if status:
-            raise self.driver.launch_error(status)
+        raise self.driver.launch_error(status)
 
     def _start_list(self, rows: np.ndarray, stream: int, hyper: tuple[Any, ...]) -> None:
         """With the table of addresses where the kernel can read it, until it is done."""
@@ -95,7 +104,9 @@ class Launch:
             with here.copied_in_graph(rows, device, stream) as address:
                 record = self._record.copy()
                 record[_TABLE] = address
-                self._start(record.ctypes.data, stream, hyper)
+                status = self._kernel(self._entries, record.ctypes.data, stream, hyper)
+            if status:
+                self.failed(status, hyper)
             return
         if memory is None:
             memory = Memory(here, rows.nbytes, device, stream)
@@ -107,7 +118,9 @@ class Launch:
         elif stream != memory.stream:
             memory.moved = True
             here.order(memory.stream, stream, device)
-        self._start(self._address, stream, hyper)
+        status = self._kernel(self._entries, self._address, stream, hyper)
+        if status:
+            self.failed(status, hyper)
 
 
 def apply(
@@ -131,6 +144,53 @@ def apply(
         validation.tell_torch(params, *written)
     if launch.ready:
         repeats.remember(launch, key, everything, len(groups[0][1]))
+
+
+def prepare(
+    rule: Rule,
+    options: tuple[Any, ...],
+    groups: list[tuple[Names, Group]],
+    hyper: tuple[float, ...],
+    stream: Any,
+    lists: bool,
+) -> Callable[[tuple[float, ...]], None]:
+    """The same, to be started with the hyper-parameters."""
+    launch = Launch(rule, options, groups, hyper, lists)
+    if not launch.ready:
+
+        def check(values: tuple[float, ...]) -> None:
+            launch.check(values)
+
+        return check
+    everything = tuple(x for _, group in groups for x in group)
+    prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+    handle = None if stream is None else streams.stream_of(stream, everything[0], launch.device)
+    sources = prepared.sources
+    if not prepared.moving and sources.alone and (sources.default if handle is None else not sources.named):
+        return _started(launch, handle or 0)
+
+    def start(values: tuple[float, ...]) -> None:
+        nonlocal prepared
+        if not prepared.step(everything, values, handle):
+            launch = Launch(rule, options, groups, values, lists)
+            prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+            prepared.step(everything, values, handle)
+
+    return start
+
+
+def _started(launch: Launch, stream: int) -> Callable[[tuple[float, ...]], None]:
+    """`launch.start` on a stream."""
+    on_stream = launch.on(stream)
+    if on_stream is None:
+        return functools.partial(launch.start, stream)
+
+    def start(values: tuple[float, ...]) -> None:
+        status = on_stream(values)
+        if status:
+            launch.failed(status, values)
+
+    return start
 
 
 def _described(names: Names, group: Group) -> Parts:

@@ -1,4 +1,4 @@
-"""What the driver does in the order of a stream while the host goes on: copies from and to page-locked memory, events."""
+"""What the driver does on a stream while the host goes on: copies from and to page-locked memory, events."""
 
 from __future__ import annotations
 

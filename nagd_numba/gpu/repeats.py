@@ -7,7 +7,6 @@ move; of all others the address is looked at again at each step.
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from typing import Any
 
@@ -21,39 +20,63 @@ KEPT = 1 << 13  # steps
 Group = tuple[Any, ...]  # for each place of a list, or once: params, grads, the states, and the master copy or None
 
 
-class Repeat:
-    """The launch of a step on arrays that are still there: when one of them goes, this goes."""
+class Prepared:
+    """The launch of a step on some arrays, and what has to be looked at before each start."""
+
+    __slots__ = ("_places", "_written", "launch", "moving", "on_default", "sources", "used")
+
+    def __init__(self, launch: Any, group: Group, each: int) -> None:
+        self.launch = launch
+        self.used = True  # since the cache was last full
+        self.sources = streams.Sources(group)
+        self._written = [k for k, x in enumerate(group) if k % each != 1 and validation.is_tensor(x)]
+        self.moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
+        self._places = [_place(group[k]) for k in self.moving]
+        self.on_default = launch.on(0) if self.sources.default and not self.moving else None
+
+    def step(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
+        """Start the launch; False where an array has moved, or a hyper-parameter is no number."""
+        if stream is None and self.on_default is not None:  # nothing to look at: with little memory to walk through
+            if not self.used:
+                self.used = True
+            try:
+                status = self.on_default(hyper)
+            except TypeError:
+                return self._start(group, hyper, stream)
+            if status:
+                self.launch.failed(status, hyper)
+            return True
+        if self.moving and [_place(group[k]) for k in self.moving] != self._places:
+            return False
+        self.used = True
+        if not self._start(group, hyper, stream):
+            return False
+        if self._written:
+            validation.tell_torch(*(group[k] for k in self._written))
+        return True
+
+    def _start(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
+        try:
+            start_in_order(self.launch, self.sources, group, stream, hyper)
+        except TypeError:  # hyper-parameters that are no floats
+            if not all(isinstance(x, float | int | np.number) for x in hyper):
+                return False
+            start_in_order(self.launch, self.sources, group, stream, self.launch.check(hyper))
+        return True
+
+
+class Repeat(Prepared):
+    """A step on arrays that are still there: when one of them goes, this goes."""
+
+    __slots__ = ("_references",)
 
     def __init__(self, launch: Any, key: Any, group: Group, each: int) -> None:
-        self.launch = launch
-        self.used = False
+        super().__init__(launch, group, each)
 
         def forget(_: Any, key: Any = key) -> None:  # it refers to the key alone: nothing refers to itself
             known.pop(key, None)
 
         self._references = [weakref.ref(x, forget) for x in group if x is not None]
-        self.sources = streams.Sources(group)
-        self._written = [k for k, x in enumerate(group) if k % each != 1 and streams.is_tensor(x)]
-        self._moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
-        self._places = [_place(group[k]) for k in self._moving]
-
-    def step(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
-        """Start the launch; False where an array has moved, or a hyper-parameter is no number."""
-        if self._moving and [_place(group[k]) for k in self._moving] != self._places:
-            return False
-        self.used = True
-        try:
-            if stream is None and self.sources.default:
-                self.launch.start(0, hyper)
-            else:
-                start_in_order(self.launch, self.sources, group, stream, hyper)
-        except TypeError:  # hyper-parameters that are no floats
-            if not all(isinstance(x, float | int | np.number) for x in hyper):
-                return False
-            start_in_order(self.launch, self.sources, group, stream, self.launch.check(hyper))
-        if self._written:
-            validation.tell_torch(*(group[k] for k in self._written))
-        return True
 
 
 known: dict[Any, Repeat] = {}
@@ -108,12 +131,11 @@ def flattened(lists: Group) -> Group:
 
 def moves(array: Any) -> bool:
     """Can the memory of an array change while it stays the same object?"""
-    return streams.is_tensor(array) or streams.library_of(array) not in ("numba", "cupy", *streams.JAX)
+    return validation.is_tensor(array) or streams.library_of(array) not in ("numba", "cupy", *streams.JAX)
 
 
 def _place(array: Any) -> Any:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
+    if validation.is_tensor(array):
         return array.data_ptr(), array.numel(), array.dtype, array.is_contiguous()
     interface = array.__cuda_array_interface__
     return tuple(interface.get(name) for name in ("data", "shape", "strides", "typestr", "stream"))

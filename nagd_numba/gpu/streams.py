@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from ..validation import is_tensor
+
 JAX = ("jax", "jaxlib")  # whose arrays have no stream: they are waited for when they are first met
 
 
@@ -98,11 +100,6 @@ def same(a: int, b: int) -> bool:
 def library_of(array: Any) -> str:
     """The top package of an array's type."""
     return type(array).__module__.partition(".")[0]
-
-
-def is_tensor(array: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
 
 
 def _number(handle: Any) -> int:

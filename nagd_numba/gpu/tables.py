@@ -6,9 +6,13 @@ so that nothing is allocated and nothing waits.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 KEPT = 16  # spare memories of one size and stream
 LEAST = 4096  # bytes
@@ -44,6 +48,20 @@ class Memory:
                 _elsewhere.append((driver, self.address, device))
             else:
                 spare.append(self.address)
+
+
+@contextlib.contextmanager
+def on_device(driver: Any, rows: np.ndarray | None, device: int, stream: int) -> Iterator[tuple[int, ...]]:
+    """The address of a table, for launches on the stream in this block; nothing where there is no table."""
+    if rows is None:
+        yield ()
+    elif driver.capturing(stream, device):
+        with driver.copied_in_graph(rows, device, stream) as address:
+            yield (address,)
+    else:
+        memory = Memory(driver, rows.nbytes, device, stream)
+        driver.send(memory.address, rows, device, stream)
+        yield (memory.address,)
 
 
 def _free_elsewhere() -> None:

@@ -25,7 +25,7 @@ from .pointers import pointer_at, spill
 from .rule import Rule
 from .template import template
 
-FUNCTIONS = ("cuLaunchKernel", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPopCurrent")
+FUNCTIONS = ("cuLaunchKernel", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPopCurrent", "cuStreamIsCapturing")
 CONTEXT, FUNCTION, GRID, BLOCK, SHARED, COUNT, ARGUMENTS = 0, 1, 2, 5, 8, 9, 10  # the words of a record
 MOST = 120  # arguments
 HYPER = -1  # the status where hyper-parameters are out of range
@@ -137,6 +137,27 @@ def start_rule(constants, OPTIONS, LOW, BELOW, T, ITEMSIZE, COUNT_OF_CONSTANTS):
         return status
 
     return start_rule
+
+
+@template
+def capture_state():
+    def capture_state(entries, context, stream):
+        """Whether a stream of a context is under capture (0 is not), or the driver's status, negative."""
+        status, entered = _enter(entries, context)
+        state = spill((np.int32(0),))
+        if status == 0:
+            status = _call(pointer_at(entries, np.int64)[4], (stream, state))
+        if entered:
+            _leave(entries)
+        return -status if status != 0 else np.int64(pointer_at(state, np.int32)[0])
+
+    return capture_state
+
+
+@functools.cache
+def capture_kernel() -> Any:
+    """`state(entries, context, stream)`."""
+    return kernel(capture_state.bind(), types.int64(*[types.int64] * 3))
 
 
 @functools.cache

@@ -104,12 +104,16 @@ def _fma(a, b, c):
 
 def _mul(a, b):
     """`a*b`, rounded."""
+    if a.__class__ is b.__class__ is float:
+        return a * b
     with np.errstate(all="ignore"):
         return a * b
 
 
 def _add(a, b):
     """`a+b`, rounded."""
+    if a.__class__ is b.__class__ is float:
+        return a + b
     with np.errstate(all="ignore"):
         return a + b
 
@@ -122,6 +126,8 @@ def _div(a, b):
 
 def _sqrt(a):
     """The square root of `a`, rounded."""
+    if a.__class__ is float and a >= 0.0:
+        return math.sqrt(a)
     with np.errstate(all="ignore"):
         return np.sqrt(a)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -75,7 +75,7 @@ def train_epochs(
     hyper: Callable[[int], np.ndarray],
     seed: Any = 0,
     on_call: Callable[[int], None] | None = None,
-) -> Iterator[Epoch]:
+) -> Generator[Epoch, None, None]:
     """Train, epoch after epoch.
 
     Parameters
@@ -103,7 +103,7 @@ def train_ahead(
     hyper: Callable[[int], np.ndarray],
     seed: Any = 0,
     on_call: Callable[[int], None] | None = None,
-) -> Iterator[Epoch]:
+) -> Generator[Epoch, None, None]:
     """`train_epochs`, but that each epoch is started before the last has ended, if epochs are short.
 
     `hyper` must not look at what the epochs before it gave.  Whoever takes the epochs closes the generator: then what

@@ -73,7 +73,13 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             raise
 
     def named(hyper: Any) -> dict[str, Any]:
-        return dict(zip(rule.hyper, hyper, strict=True))
+        made = dict(zip(rule.hyper, hyper, strict=True))
+        branch = optimizer.branch
+        if branch is not None and validation.is_device_array(made[branch]):
+            raise TypeError(
+                f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs"
+            )
+        return made
 
     def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
         return optimizer.options(dict(zip(optimizer.fixed, given, strict=False)), *given[count:])
@@ -81,10 +87,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     return run
 
 
-def step_number(t: Any, function: str) -> float:
-    """The number of a step as a float, for a function of that name; raises for anything but a whole number."""
+def step_number(t: Any, function: str) -> Any:
+    """The number of a step as a float, for a function of that name; raises for anything but a whole number.
+
+    An array on a device is left as it is.
+    """
     if t.__class__ is int and 0 < t < 1 << 53:
         return float(t)
+    if validation.is_device_array(t):  # counted there
+        return t
     try:
         if isinstance(t, bool):
             raise TypeError("a truth value")
@@ -144,18 +155,29 @@ def update(
         names = ("params", "grads", *rule.states, "master")
         group = (params, grads, *states, master)
         if not _on_device([(names, group)], stream):
-            return apply(rule, *_host(group), hyper, options)
-        _gpu().apply(rule, options, [(names, group)], tuple(hyper.values()), stream, key)
+            return apply(rule, *on_host(group), hyper, options)
+        _apply_on_device(rule, options, [(names, group)], hyper, stream, key, lists=False)
         return None
     groups = _groups(rule, params, grads, states, master)
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif not _on_device(groups, stream):
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
-        _gpu().apply(rule, options, groups, tuple(hyper.values()), stream, key, lists=True)
+        _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
     return None
+
+
+def _apply_on_device(
+    rule: Rule, options: tuple[Any, ...], groups: list[Any], hyper: dict[str, Any], stream: Any, key: Any, lists: bool
+) -> None:
+    from ..gpu import in_memory, launch
+
+    if any(map(validation.is_device_array, hyper.values())):
+        in_memory.apply(rule, options, groups, hyper, stream, lists)
+    else:
+        launch.apply(rule, options, groups, tuple(hyper.values()), stream, key, lists)
 
 
 def _guarded(
@@ -180,7 +202,7 @@ def _guarded(
     elif _on_device(groups, stream):
         guard.step_on_device(rule, groups, hyper, options, stream)
     else:
-        parts = [_host(group) for _, group in groups]
+        parts = [on_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
 
 
@@ -200,6 +222,18 @@ def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: 
     ]
 
 
+def located(
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, stream: Any
+) -> tuple[list[Any], bool, bool]:
+    """The arrays of a step with their names, whether they came in lists, and whether they are on a device."""
+    lists = isinstance(params, list | tuple)
+    if lists:
+        groups = _groups(rule, params, grads, states, master)
+    else:
+        groups = [(("params", "grads", *rule.states, "master"), (params, grads, *states, master))]
+    return groups, lists, bool(groups) and _on_device(groups, stream)
+
+
 def _on_device(groups: list[Any], stream: Any) -> bool:
     """Are all arrays on a device?  Raises where only some are, and for what has a meaning only there."""
     named = [(name, x) for names, group in groups for name, x in zip(names, group, strict=True) if x is not None]
@@ -215,13 +249,7 @@ def _on_device(groups: list[Any], stream: Any) -> bool:
     return False
 
 
-def _host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
+def on_host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
     """Params, grads, states; the simulator's device arrays lie in host memory, where the CPU kernels work on them."""
     params, grads, *states = map(validation.unsimulated, group[:-1])
     return params, grads, tuple(states)
-
-
-def _gpu() -> Any:
-    from ..gpu import launch
-
-    return launch

@@ -24,6 +24,7 @@ PARALLEL_FROM = 40_000
 
 Groups = list[tuple[Any, ...]]  # of (params, grads, states...), for each array of a list
 Vectors = list[np.ndarray]  # params, grads, states: contiguous
+Start = Callable[[tuple[float, ...]], int]  # an update of checked arrays, by its hyper-parameters; returns the status
 
 
 def apply(
@@ -39,51 +40,62 @@ def apply(
     Returns the kernel that ran if it is the one for plain vectors, which may be called without `apply`; else None.
     """
     named = [("params", params), ("grads", grads), *zip(rule.states, states, strict=True)]
-    kernel = ready(rule, *check(rule, named, hyper, options), options)()
+    host, values = check(rule, named, hyper, options)
+    start, kernel = ready(rule, host, options)
+    accepted(start(values))
     validation.tell_torch(params, *states)
     return kernel
 
 
 def apply_lists(rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]) -> None:
-    """The same for each of several groups of host arrays; nothing is written before everything was checked.
+    """The same for each of several groups of host arrays; nothing is written before everything was checked."""
+    starts, values = ready_lists(rule, groups, hyper, options)
+    for start in starts:
+        accepted(start(values))
+    for params, _, *states in groups:
+        validation.tell_torch(params, *states)
+
+
+def ready_lists(
+    rule: Rule, groups: Groups, hyper: dict[str, Any], options: tuple[Any, ...]
+) -> tuple[list[Start], tuple[float, ...]]:
+    """The updates of several groups of host arrays, to be started, and the hyper-parameters; after every check.
 
     One kernel steps all that are contiguous and of one dtype.
     """
-    runs: list[Callable] = []
+    starts: list[Start] = []
     together: dict[np.dtype, list[Vectors]] = {}
     everything: list[tuple[str, np.ndarray]] = []
+    values: tuple[float, ...] = ()
     for k, group in enumerate(groups):
         named = list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
         host, values = check(rule, named, hyper, options)
         everything += host
         flat = validation.flat_views([x for _, x in host])
         if flat is None:
-            runs.append(ready(rule, host, values, options))
+            starts.append(ready(rule, host, options)[0])
         elif flat[0].size > 0:
             together.setdefault(flat[0].dtype, []).append(flat)
     validation.no_overlap(everything, written=())
     for dtype, vectors_ in together.items():
-        runs.append(_segments(rule, dtype, vectors_, values, options))
-    for run in runs:
-        run()
-    for params, _, *states in groups:
-        validation.tell_torch(params, *states)
+        starts.append(_segments(rule, dtype, vectors_, options))
+    return starts, values
 
 
-def _segments(
-    rule: Rule, dtype: np.dtype, vectors_: list[Vectors], values: tuple[float, ...], options: tuple[Any, ...]
-) -> Callable:
-    """The update of many vectors of one dtype, to be run."""
+def _segments(rule: Rule, dtype: np.dtype, vectors_: list[Vectors], options: tuple[Any, ...]) -> Start:
+    """The update of many vectors of one dtype."""
     addresses = [[x.ctypes.data for x in column] for column in zip(*vectors_, strict=True)]
     sizes = [x[0].size for x in vectors_]
     table = segments.Table([addresses[0], *addresses[2:]], sizes)
     table.places[segments.GRADS] = addresses[1]
-    kernel = segments.segments_kernel(rule, options, dtype, use_parallel(sum(sizes)))
+    total = sum(sizes)
 
-    def run() -> None:
-        _accepted(kernel(table.places, table.ends, values))
+    def start(values: tuple[float, ...], kept: Any = vectors_) -> int:
+        kernel = segments.segments_kernel(rule, options, dtype, use_parallel(total))
+        status: int = kernel(table.places, table.ends, values)
+        return status
 
-    return run
+    return start
 
 
 def check(
@@ -101,30 +113,37 @@ def check(
 
 
 def ready(
-    rule: Rule, host: Sequence[tuple[str, np.ndarray]], values: tuple[float, ...], options: tuple[Any, ...]
-) -> Callable[[], Callable | None]:
-    """The update of checked arrays, to be run; it returns the kernel if it is the one for plain vectors."""
+    rule: Rule, host: Sequence[tuple[str, np.ndarray]], options: tuple[Any, ...]
+) -> tuple[Start, Callable | None]:
+    """The update of checked arrays, and the kernel that it starts now if that is the one for plain vectors."""
     flat = validation.flat_views([x for _, x in host])
-    p, g, *s = flat if flat is not None else [x for _, x in host]
+    p, g, *others = flat if flat is not None else [x for _, x in host]
     if p.size == 0:
-        return lambda: None
-    arguments = (p, g, tuple(s), values)
-    signature = tuple(map(typeof, arguments))
+        return (lambda values: elementwise.OK), None
+    states = tuple(others)
+    signature = (*map(typeof, (p, g, states)), types.UniTuple(types.float64, len(rule.hyper)))
     if flat is None:
         kernel = elementwise.strided_kernel(rule, options, signature)
-    else:
-        kernel = elementwise.contiguous_kernel(rule, options, signature, use_parallel(p.size))
+        return (lambda values: kernel(p, g, states, values)), None
+    kernel = elementwise.contiguous_kernel(rule, options, signature, use_parallel(p.size))
+
+    def start(values: tuple[float, ...]) -> int:
+        status: int = kernel(p, g, states, values)
+        return status
+
+    def start_long(values: tuple[float, ...]) -> int:  # whether threads may run can change
+        status: int = elementwise.contiguous_kernel(rule, options, signature, use_parallel(p.size))(
+            p, g, states, values
+        )
+        return status
+
     # With the JIT off a kernel is a plain function, which refuses nothing.
-    fit = flat is not None and signature == vectors(rule, p.dtype) and hasattr(kernel, "signatures")
-
-    def run() -> Callable | None:
-        _accepted(kernel(*arguments))
-        return kernel if fit else None
-
-    return run
+    fit = signature == vectors(rule, p.dtype) and hasattr(kernel, "signatures")
+    return start if p.size < PARALLEL_FROM else start_long, kernel if fit else None
 
 
-def _accepted(status: int) -> None:
+def accepted(status: int) -> None:
+    """Raise for a status of a kernel that tells of something wrong."""
     if status != elementwise.OK:
         raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")
 

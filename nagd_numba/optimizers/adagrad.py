@@ -61,7 +61,7 @@ def adagrad_update(p: Scalar, g: Scalar, v: Scalar, constants: Constants) -> tup
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, eps, weight_decay, lr_decay, t = hyper
-    return T(div(lr, 1.0 + (t - 1.0) * lr_decay)), T(eps), T(weight_decay)
+    return T(div(lr, 1.0 + mul(t - 1.0, lr_decay))), T(eps), T(weight_decay)
 
 
 @inlined

@@ -7,7 +7,7 @@ With the gradient `g` at the parameters `p` and the number `t` of the step, coun
     v <- beta2 v + (1 - beta2) g^2
     p <- p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
 
-The powers are constants of a step: they are formed once, in float64.
+The powers are constants of a step: they are formed once, in float64, and rounded (`kernels.power`).
 
 Roundings are pinned to those of `torch.optim.Adam` on the CPU with AVX2 or AVX-512 (`foreach` or not), `W` being
 `1 - beta1` and `c`, `s` the constants of the last line in the type of the arrays:
@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels.jit import inlined
+from ..kernels.power import whole_power
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
@@ -99,9 +100,7 @@ def adam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants
 @inlined
 def corrections(lr: float, beta1: float, beta2: Scalar, t: float) -> tuple[float, float]:
     """The negative step size, and the square root of the sum of the weights in the average of squares."""
-    # PyTorch's power: of a constant exponent LLVM would make a square root, which rounds differently.
-    half = min(0.5, t)
-    return div(-lr, 1.0 - beta1**t), (1.0 - beta2**t) ** half
+    return div(-lr, 1.0 - whole_power(beta1, t)), sqrt(1.0 - whole_power(beta2, t))
 
 
 @inlined

@@ -42,7 +42,7 @@ def adamw_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t = hyper
     step_size, correction = corrections(lr, beta1, beta2, t)
-    shrink = 1.0 - lr * weight_decay
+    shrink = 1.0 - mul(lr, weight_decay)
     return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(shrink)
 
 

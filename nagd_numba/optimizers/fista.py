@@ -24,11 +24,10 @@ References: A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183; Y. Neste
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 from ..kernels.jit import in_both, inlined
-from ..kernels.rounding import add, div, fma
+from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
 from ._overload import in_compiled_code
@@ -67,13 +66,14 @@ def fista_update(
 @inlined
 def next_t(t: float) -> float:
     """`t_{k+1}`."""
-    return (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
+    following: float = (1.0 + sqrt(1.0 + mul(4.0 * t, t))) / 2.0
+    return following
 
 
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, weight, t = hyper
-    return T(lr), T(div(t - 1.0, next_t(t))), T(lr * weight)
+    return T(lr), T(div(t - 1.0, next_t(t))), T(mul(lr, weight))
 
 
 @inlined

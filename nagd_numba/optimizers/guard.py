@@ -189,10 +189,11 @@ class Guard:
 
     @property
     def skipped_steps(self) -> int:
-        return self._here.skipped_steps + sum(memory.report().skipped_steps for memory in self._memories.values())
+        return self._here.skipped_steps + sum(int(x.report().skipped_steps) for x in self._memories.values())
 
-    def _report(self) -> Any:
-        return self._here if self._last is None else self._last.report()
+    def _report(self) -> Report:
+        report: Report = self._here if self._last is None else self._last.report()
+        return report
 
     def __getstate__(self) -> dict[str, Any]:
         """What is on a device comes to the host: a copy has memory of its own."""
@@ -204,7 +205,7 @@ class Guard:
         self, rule: Rule, groups: list[Any], hyper: dict[str, Any], options: tuple[Any, ...], stream: Any
     ) -> None:
         """Step groups of device arrays and their names, after checking everything."""
-        from ..gpu import guarded  # imports numba.cuda
+        from ..gpu import guarded
 
         wishes = guarded.Wishes(self.grad_scale, self.clip_norm, self.clip_value, self.nonfinite)
         last = guarded.step(rule, options, groups, hyper, stream, wishes, self._memories)

@@ -54,7 +54,7 @@ def lion_update(p: Scalar, g: Scalar, m: Scalar, constants: Constants) -> tuple[
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, weight_decay = hyper
-    return T(lr), T(beta1), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(1.0 - lr * weight_decay)
+    return T(lr), T(beta1), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(1.0 - mul(lr, weight_decay))
 
 
 @inlined

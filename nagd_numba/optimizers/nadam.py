@@ -37,6 +37,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..kernels.jit import inlined
+from ..kernels.power import whole_power
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
@@ -81,7 +82,7 @@ def schedule(beta1: float, t: float, variant: float) -> Scalar:
 @inlined
 def product(beta1: float, t: float, variant: float) -> Scalar:
     """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
-    bound = beta1**t
+    bound = whole_power(beta1, t)
     if variant == OPTAX or bound < _NEGLIGIBLE:
         return bound
     made, i = 1.0, 1.0
@@ -111,7 +112,7 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
         T(1.0 - beta1),
         T(beta2),
         T(1.0 - beta2),
-        T(1.0 - beta2**t),
+        T(1.0 - whole_power(beta2, t)),
         T(eps),
         T(penalty),
         T(shrink),
@@ -136,6 +137,7 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
+    libm=True,
 )
 
 

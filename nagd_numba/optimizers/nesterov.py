@@ -148,7 +148,7 @@ def bengio_update(
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, momentum, momentum_next, weight_decay = hyper
-    shrink = 1.0 - lr * weight_decay if options[2] == DECOUPLED else weight_decay
+    shrink = 1.0 - mul(lr, weight_decay) if options[2] == DECOUPLED else weight_decay
     return T(lr), T(momentum), T(momentum_next), T(shrink)
 
 

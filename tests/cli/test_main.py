@@ -13,8 +13,11 @@ import nagd_numba
 from nagd_numba.cli import train_report
 from nagd_numba.cli.compile_notice import TEXT
 from nagd_numba.cli.data import load_digits, split
+from nagd_numba.cli.info import collect
 from nagd_numba.cli.main import main
+from nagd_numba.gpu import toolchain
 from nagd_numba.gpu.driver import why_no_cuda
+from nagd_numba.gpu.toolchain import Tool
 from nagd_numba.model_file import load_model
 
 SHORT = ("train", "--device", "cpu", "--epochs", "2")
@@ -62,6 +65,29 @@ def test_the_cache_is_cleared(tmp_path):
     )
     assert "3.0 MB of compiled kernels removed" in run.stdout
     assert not folder.exists()
+
+
+def test_info_finds_packages_that_do_not_fit_together(monkeypatch):
+    installed = {"numba-cuda": "0.30.4", "cuda-core": "0.5.1", "nvvm": "13.5.37", "nvJitLink": "13.0.88"}
+    monkeypatch.setattr(toolchain, "found", lambda: {name: Tool(text) for name, text in installed.items()})
+    monkeypatch.setattr(toolchain, "driver_version", lambda: (12, 8))
+    told = collect()
+    assert ("numba-cuda", "0.30.4") in told
+    assert ("cuda-bindings", "not found") in told
+    assert ("driver", "knows CUDA 12.8") in told
+    assert [value for name, value in told if name == "does not fit"] == [
+        "cuda-core 0.5.1 is not supported: pip install 'cuda-core>=0.6,<2'",
+        "NVVM 13.5.37 is newer than nvJitLink 13.0.88, which cannot read what it writes: "
+        "pip install 'nvidia-nvvm==13.0.*'",
+        "the driver knows CUDA 12.8, and cannot load code of CUDA 13: pip install 'nagd-numba[cuda12]'",
+    ]
+
+
+def test_info_without_numba_cuda(monkeypatch):
+    monkeypatch.setattr(toolchain, "found", lambda: {"numpy": Tool("2.5.0")})
+    told = collect()
+    assert ("numba-cuda", "not installed") in told
+    assert "does not fit" not in dict(told)
 
 
 def test_info_without_cache(capsys, monkeypatch):

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nagd_numba import MLP
-from nagd_numba.cli.comparison import Comparison, compare, resolve_device
+from nagd_numba.cli.comparison import Comparison, compare
 from nagd_numba.cli.config import ACTIVATIONS, LOSSES, PRECISIONS, Config
 from nagd_numba.cli.data import Preprocessing, load_digits, split
 from nagd_numba.cli.data.samples import checked
+from nagd_numba.cli.devices import resolve_device
 from nagd_numba.io.atomic import replacing
 from nagd_numba.model_file import load_model, save_model
 

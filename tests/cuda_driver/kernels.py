@@ -109,10 +109,10 @@ def check_shape(function, device, grid, block, shared):
     if threads > devices.THREADS:
         raise CudaError("INVALID_VALUE", f"{entry.title}: {threads} threads in a block")
     if threads > most_threads(entry):
-        raise CudaError(
-            "LAUNCH_OUT_OF_RESOURCES",
-            f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for at most {entry.max_threads}",
+        why = (
+            f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for {entry.max_threads}"
         )
+        raise CudaError("LAUNCH_OUT_OF_RESOURCES", why)
     allowed = function.most_dynamic(device.ordinal)
     if shared > allowed:
         raise CudaError("INVALID_VALUE", f"{entry.title}: {shared} bytes of dynamic shared memory; {allowed} allowed")

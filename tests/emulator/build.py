@@ -17,7 +17,7 @@ _SUSPENSION = re.compile(r"  (?:tail )?call void @emu\.suspend\(i32 (?:noundef )
 class Site:
     """A place in the kernel that accesses memory, or waits."""
 
-    kind: str  # load, store, observe (a volatile or atomic load), atomic, wait
+    kind: str  # load, store, observe (a volatile or atomic load), atomic, or what it waits at
     size: int = 0
     align: int = 1
     local: int = 0  # the size of the thread's own array that it accesses
@@ -179,7 +179,7 @@ class Instrument:
         return f"{self.strings.show(name[1])[1:-1] if name else '?'}:{line[1]}" if line else ""
 
     def _suspend(self, out, kind, mask):
-        n = self._site("wait")
+        n = self._site(ptx.NAMES[int(kind)])
         self.chains |= kind == str(ptx.SYNC) or (kind == str(ptx.BARRIER) and mask == ptx.SOME)
         out.append(f"  call void @emu.arrive(i32 {kind}, i32 {mask}, i32 {n})")
         out.append(f"  %emu.s{n} = call i8 @llvm.coro.suspend(token none, i1 false)")

@@ -72,7 +72,7 @@ class Kernel:
         self._cache = np.zeros((text.count("\n") + 1, build.CACHE_BYTES // 8), np.uint64)
         made = build.Instrument(text, name, state.known(), self._cache.ctypes.data)
         program = made.program()
-        self.text, self.sites, self._types = program, made.sites, made.arguments
+        self.text, self.sites, self.kinds = program, made.sites, made.arguments
         self._layout = made.layout()
         traced = races.functions(self._layout, *map(state.address, ("words", "known_rounds")), state.span("pool"))
         self._engine = build.link(f"{program}\n{common}\n{traced}", machine)
@@ -84,6 +84,11 @@ class Kernel:
             for constant, size, writable in made.constants()
             if (address := self._engine.get_global_value_address(constant))
         ]
+
+    @property
+    def barriers(self):
+        """The numbers of the sites that order memory, and their lines: `syncthreads` and its like, and `syncwarp`."""
+        return {n: site.line for n, site in enumerate(self.sites) if site.kind in ptx.ORDERING}
 
     def _place_shared(self, arrays):
         """Where the arrays of shared memory lie: at no better alignment than was asked for."""
@@ -102,12 +107,21 @@ class Kernel:
             self._shared |= dict.fromkeys(dynamic, (base, 0))
 
     def __call__(
-        self, grid, block, *arguments, shared_bytes=None, order="forward", seed=0, races=True, footprint=False
+        self,
+        grid,
+        block,
+        *arguments,
+        shared_bytes=None,
+        order="forward",
+        seed=0,
+        races=True,
+        footprint=False,
+        ignore=(),
     ):
         """Run a grid; `order` is that of the threads between two barriers, and of the blocks.
 
         With `footprint` return which global memory it touched.  Without `races`, accesses that are not ordered are let
-        pass.
+        pass.  What waits at one of the sites `ignore` waits, but is not ordered: a race shows that it is needed there.
         """
         shared_bytes = self._default_shared if shared_bytes is None else int(shared_bytes)
         if order not in ORDERS:
@@ -147,7 +161,7 @@ class Kernel:
                     kept.forget()
                 state.words[6:9] = x, y, z
                 history.begin_block((x, y, z))
-                self._run_block(packed, count, order, random, regions)
+                self._run_block(packed, count, order, random, regions, ignore)
             if footprint:
                 touched = state.touched(len(cells))[len(shared) :]
                 return history.footprint([c for c, t in zip(cells[len(shared) :], touched, strict=True) if t])
@@ -160,7 +174,7 @@ class Kernel:
             self._launched[dynamic_bytes] = made
         return self._launched[dynamic_bytes]
 
-    def _run_block(self, packed, count, order, random, regions):
+    def _run_block(self, packed, count, order, random, regions, ignore):
         status = state.status[:count]
         status[:] = ptx.RUNNING
         state.set("failed", 0)
@@ -169,7 +183,8 @@ class Kernel:
         turn = np.arange(count, dtype=np.uint32)
         if order == "reverse":
             turn = turn[::-1].copy()
-        scheduler = Scheduler(state, count, history, self._describe, lambda site: self.sites[site].line or "?")
+        orders = functools.partial(history.waited, ignore=ignore)
+        scheduler = Scheduler(state, count, orders, self._describe, lambda site: self.sites[site].line or "?")
         while True:
             if order == "random":
                 turn = random.permutation(count).astype(np.uint32)
@@ -237,7 +252,7 @@ class Kernel:
         from numba import types
 
         signature = self.signature
-        if len(arguments) == len(self._types):  # as a launch passes them: no tuples
+        if len(arguments) == len(self.kinds):  # as a launch passes them: no tuples
             signature = [types.none] * len(arguments) if len(arguments) != len(signature) else signature
         elif len(arguments) != len(signature):
             raise TypeError(f"{len(arguments)} arguments for {len(self.signature)} parameters")
@@ -259,10 +274,10 @@ class Kernel:
 
         for kind, value in zip(signature, arguments, strict=True):
             add(kind, value)
-        if len(flat) != len(self._types):
-            raise TypeError(f"{len(flat)} values for {len(self._types)} parameters ({', '.join(self._types)})")
+        if len(flat) != len(self.kinds):
+            raise TypeError(f"{len(flat)} values for {len(self.kinds)} parameters ({', '.join(self.kinds)})")
         packed = np.zeros((max(1, len(flat)), 16), np.uint8)
-        for row, kind, value in zip(packed, self._types, flat, strict=False):
+        for row, kind, value in zip(packed, self.kinds, flat, strict=False):
             raw = _bytes(kind, value)
             row[: len(raw)] = np.frombuffer(raw, np.uint8)
         return packed, temporary

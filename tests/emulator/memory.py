@@ -125,6 +125,16 @@ class Memory:
         unregister(pointer)
         del self._kept[int(pointer)]
 
+    def snapshot(self):
+        """What the arrays hold now: a function that puts it back."""
+        kept = {start: buffer.copy() for start, buffer in self._kept.items()}
+
+        def restore():
+            for start, content in kept.items():
+                self._kept[start][...] = content
+
+        return restore
+
     def close(self):
         for start in list(self._kept):
             self.free(start)

@@ -11,6 +11,7 @@ SLOT_WORDS = 32
 # What a suspended thread waits for.
 RUNNING, BARRIER, SYNC, SHUFFLE, VOTE, MATCH, MMA, DONE = range(8)
 NAMES = {BARRIER: "barrier", SYNC: "syncwarp", SHUFFLE: "shuffle", VOTE: "vote", MATCH: "match", MMA: "mma"}
+ORDERING = (NAMES[BARRIER], NAMES[SYNC])  # CUDA promises no order of memory for the others
 FAULT, SPINNING, RACE, EXHAUSTED = 1, 2, 3, 4  # why a thread ended before its time
 MOST_SPINS = 20_000_000  # atomic accesses between two barriers: more are a loop that waits
 MAX_THREADS = 1024  # of a block

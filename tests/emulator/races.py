@@ -29,7 +29,7 @@ class Layout:
     """How the accesses to a granule are remembered: it depends on what a kernel does."""
 
     shift: int  # the logarithm of the granule's bytes
-    atomics: bool
+    has_atomics: bool
     chains: bool  # some threads wait for each other, not all of the block
 
     @property
@@ -38,21 +38,21 @@ class Layout:
 
     @property
     def cell_bytes(self):
-        return 8 + self.set_bytes * (2 if self.atomics else 1)
+        return 8 + self.set_bytes * (2 if self.has_atomics else 1)
 
     @property
     def loads(self):
-        """The words of a cell that hold stamps of loads; an atomic is one, too."""
-        return [1, 2, 3, *self._atomic]
+        """The words of a cell that hold stamps of loads."""
+        return [1, 2, 3]
 
     @property
     def stores(self):
-        return [0, *self._atomic]
+        return [0]
 
     @property
-    def _atomic(self):
+    def atomics(self):
         begin = 1 + self.set_bytes // 8
-        return [begin, begin + 1, begin + 2] if self.atomics else []
+        return [begin, begin + 1, begin + 2] if self.has_atomics else []
 
 
 def functions(layout, state, known, pool):
@@ -60,7 +60,7 @@ def functions(layout, state, known, pool):
 
     A cell lies at `bias + granule * cell_bytes`.  `pool`: where the memory for chains begins and ends.
     """
-    kinds = KINDS if layout.atomics else KINDS[:3]
+    kinds = KINDS if layout.has_atomics else KINDS[:3]
     parts = [_ordered(layout, state, known), _conflict(layout), _keep(layout, state, pool), _report(state)]
     return "\n".join([*parts, *(_trace(layout, state, kind) for kind in kinds), *map(_check, kinds)])
 
@@ -241,7 +241,7 @@ define linkonce_odr void @emu.race(i64 %a, i64 %site, i64 %other) noinline nounw
 def _trace(layout, state, kind):
     reads, atomics = "%set", f"%p{layout.set_bytes + 8}"
     compared = {"load": [atomics], "store": [reads, atomics], "atomic": [reads], "observe": []}[kind]
-    compared = [s for s in compared if layout.atomics or s == reads]
+    compared = [s for s in compared if layout.has_atomics or s == reads]
     steps = []
     for i, which in enumerate(compared):
         steps.append(f"""compare{i}:
@@ -250,7 +250,7 @@ def _trace(layout, state, kind):
   br i1 %g{i}, label %compare{i + 1}, label %bad""")
     at = f"compare{len(compared)}"
     # What meets atomics would be in the way of those to come, and is kept only where there are none.
-    kept = {"load": reads, "observe": None if layout.atomics else reads, "atomic": atomics}.get(kind)
+    kept = {"load": reads, "observe": None if layout.has_atomics else reads, "atomic": atomics}.get(kind)
     if kept:
         last = f"""{at}:
   %r1 = load i64, ptr {kept}
@@ -271,10 +271,10 @@ keep:
     else:
         last = f"{at}:\n  br label %next"
     wrong = "".join(f", [ %c{i}, %compare{i} ]" for i in range(len(compared)))
-    second = f"\n  {atomics} = getelementptr i8, ptr %cell, i64 {layout.set_bytes + 8}" if layout.atomics else ""
+    second = f"\n  {atomics} = getelementptr i8, ptr %cell, i64 {layout.set_bytes + 8}" if layout.has_atomics else ""
     failed = "\nfailed:\n  ret i1 false" if kept else ""
     return f"""
-define linkonce_odr i1 @emu.trace.{kind}(i64 %a, i64 %size, i64 %site, i64 %bias) noinline nounwind {{
+define linkonce_odr i1 @emu.trace.{kind}(i64 %a, i64 %size, i64 %site, i64 %bias) alwaysinline nounwind {{
 entry:
   %mine = load i64, ptr {_word(state, "me")}
   %me = or i64 %mine, %site
@@ -314,7 +314,7 @@ def _check(kind):
     """Whether an access is inside a region, aligned, and in order with those before it."""
     changes = int(kind in ("store", "atomic"))
     return f"""
-define linkonce_odr i1 @emu.check.{kind}(ptr %p, i64 %size, i64 %low, i32 %site, ptr %cache) alwaysinline nounwind {{
+define linkonce_odr i1 @emu.check.{kind}(ptr %p, i64 %size, i64 %low, i32 %site, ptr %cache) noinline nounwind {{
 entry:
   %a = ptrtoint ptr %p to i64
   %m = and i64 %a, %low

@@ -14,10 +14,11 @@ class Race(Exception):
 
 
 class Footprint(NamedTuple):
-    """The global memory that a launch read, and wrote: addresses (start, stop), sorted and apart from each other."""
+    """The global memory that a launch touched: addresses (start, stop), sorted and apart from each other."""
 
     read: list[tuple[int, int]]
     written: list[tuple[int, int]]
+    atomic: list[tuple[int, int]]
 
 
 class History:
@@ -41,12 +42,13 @@ class History:
     def next_round(self):
         self._next("round")
 
-    def all_waited(self):
-        """What the whole block has done comes before what it does next."""
-        self._state.wide("ordered")[0] = (self._round + 1) << 32
-
-    def waited(self, threads, count):
-        """The same among some threads of a block of `count`."""
+    def waited(self, sites, threads, count, everyone, ignore=()):
+        """What these threads, of a block of `count`, have done comes before what they do next; not if at `ignore`."""
+        if len(ignore) and np.isin(sites, ignore).any():
+            return
+        if everyone:
+            self._state.wide("ordered")[0] = (self._round + 1) << 32
+            return
         known = self._state.known_rounds
         rows = known[threads, :count].max(axis=0)
         rows[threads] = self._round
@@ -65,9 +67,9 @@ class History:
     def footprint(self, cells):
         """What this launch has touched of the memory that `cells` are of."""
         begin = self._state.wide("launch")[0]
-        read = (span for c in cells for span in c.touched(begin, c.layout.loads))
-        written = (span for c in cells for span in c.touched(begin, c.layout.stores))
-        return Footprint(_merged(read), _merged(written))
+        kinds = ("loads", "stores", "atomics")
+        spans = ([span for c in cells for span in c.touched(begin, getattr(c.layout, kind))] for kind in kinds)
+        return Footprint(*map(_merged, spans))
 
 
 class Cells:

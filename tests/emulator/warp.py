@@ -12,10 +12,10 @@ class Divergence(Exception):
 class Scheduler:
     """Releases the threads of a block that wait, as soon as all whom they wait for have come."""
 
-    def __init__(self, state, count, history, describe, place):
+    def __init__(self, state, count, orders, describe, place):
         self.status, self.sites, self.masks = (x[:count] for x in (state.status, state.sites, state.masks))
         self.slots, self.count, self.describe, self.place = state.slots[:count], count, describe, place
-        self.history = history
+        self.orders = orders
 
     def release(self):
         """Let threads go on, or raise `Divergence`; called when none can run."""
@@ -56,10 +56,8 @@ class Scheduler:
             kind = self.slots[group[0], 3]
             result = predicates.sum() if kind == 0 else predicates.all() if kind == 1 else predicates.any()
             self.slots[group, 0] = int(result)
-            if len(group) == (self.status != ptx.DONE).sum():
-                self.history.all_waited()
-            else:
-                self.history.waited(group, self.count)
+            everyone = len(group) == (self.status != ptx.DONE).sum()
+            self.orders(self.sites[group], group, self.count, everyone)
             self.status[group] = ptx.RUNNING
             gone_on = True
         if not gone_on:
@@ -82,7 +80,7 @@ class Scheduler:
             if len(np.unique(self.sites[group])) > 1 and status[here][0] != ptx.SYNC:
                 raise Divergence(f"lanes of the warp of {self.describe(int(group[0]))} meet at different instructions")
             if status[here][0] == ptx.SYNC:  # the others order no accesses
-                self.history.waited(group, self.count)
+                self.orders(self.sites[group], group, self.count, False)
             self._compute(int(status[here][0]), lanes, here, int(mask))
             self.status[group] = ptx.RUNNING
             gone_on = True

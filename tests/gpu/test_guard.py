@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nagd_numba import Guard, adam_step, step
-from nagd_numba.gpu import guard_kernels
+from nagd_numba import Guard, step
 from nagd_numba.kernels.reductions import BLOCK
+from tests.gpu.test_step import Half, round_to, widen
 from tests.helpers import driverless, fake_driver
 
 SIZES = (0, 1, 63, 64, 65, 700, BLOCK, BLOCK + 70, 2 * BLOCK + 1)
@@ -116,3 +116,88 @@ def test_gradients_and_scales_that_leave_the_range(dtype, magnitude, scale, opti
     drawn = {"sizes": [130, BLOCK + 3], "bad": 0.0, "order": "forward", "multiprocessors": 1, "seed": 0}
     options = {"grad_scale": scale, **options}
     check_steps(dtype, **drawn, options=options, magnitude=magnitude, exact_dot=False)
+
+
+@ci
+@pytest.mark.parametrize(("storage", "master"), [("float16", True), ("float16", False), ("bfloat16", True)])
+def test_half_precision(gpu, storage, master):
+    """The guard sees the gradients as they lie in memory; parameters and copy follow as without one."""
+    rng = np.random.default_rng(0)
+    p, g, v = (rng.normal(size=BLOCK + 5).astype(np.float32) for _ in range(3))
+    p_bits, g_bits = round_to(p, storage), round_to(g, storage)
+    exact = p.copy() if master else widen(p_bits, storage)
+    copies = gpu.array(exact) if master else None
+    params, grads, vel = Half(gpu, p_bits, storage, 0), Half(gpu, g_bits, storage, 2), gpu.array(v)
+    here, there = (Guard(clip_norm=2.0, nonfinite="skip", grad_scale=0.5) for _ in range(2))
+    step(exact, widen(g_bits, storage), v, lr=0.1, guard=here)
+    step(params, grads, vel, lr=0.1, master=copies, guard=there)
+    assert same(gpu.download(params.inner), round_to(exact, storage))
+    assert same(gpu.download(vel), v)
+    assert copies is None or same(gpu.download(copies), exact)
+    assert_same_report(here, there)
+
+
+def test_the_host_reads_nothing_until_it_is_asked(gpu):
+    """One upload for what the guard keeps, one for each table; no download in a step, whatever is decided."""
+    device = [gpu.array(x) for x in np.ones((3, 100), np.float32)]
+    guard = Guard(clip_norm=1.0, nonfinite="skip")
+    gpu.download, downloads = None, gpu.download
+    for _ in range(3):
+        step(*device, guard=guard)
+    device[1].pointer.array[3] = np.nan
+    step(*device, guard=guard)
+    gpu.download = downloads
+    assert gpu.uploads == 1 + 4
+    assert (guard.skipped, guard.skipped_steps, guard.nonfinite_count) == (True, 1, 1)
+    assert len(gpu.launches) == 4 * 4
+    other = copy.copy(guard)
+    step(*(np.ones(3) for _ in range(3)), guard=guard)
+    assert (guard.skipped, guard.skipped_steps) == (False, 1)
+    assert (other.skipped, other.skipped_steps) == (True, 1)
+
+
+def test_raise_waits_and_changes_nothing(gpu):
+    host = np.ones((3, 100), np.float32)
+    host[1, 5:7] = np.inf
+    device = [gpu.array(x) for x in host]
+    guard = Guard(nonfinite="raise")
+    with pytest.raises(FloatingPointError, match="2 of the gradients are infinite or NaN; nothing was changed"):
+        step(*device, guard=guard)
+    assert guard.skipped
+    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+
+
+@pytest.mark.parametrize("call", ["load", "allocate", "empty"])
+def test_a_driver_that_fails_leaves_everything_as_it_was(gpu, call):
+    host = np.ones((3, 100), np.float32)
+    device = [gpu.array(x) for x in host]
+    guard = Guard(clip_norm=1.0)
+    gpu.fail = call
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_OUT_OF_MEMORY"):
+        step(*device, guard=guard)
+    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    here = Guard(clip_norm=1.0)
+    step(*device, guard=guard)
+    step(*host, guard=here)
+    assert same(host[0], gpu.download(device[0]))
+    assert_same_report(here, guard)
+
+
+def test_refused_before_any_launch(gpu):
+    p, g, v = (gpu.array(x) for x in np.ones((3, 10), np.float32))
+    for call, error, message in [
+        (lambda: step(p, g, p, guard=Guard()), ValueError, "params and vel overlap"),
+        (lambda: step(p, g, v, lr=-1.0, guard=Guard()), ValueError, "lr is -1.0"),
+        (lambda: step(p, g, v, guard=Guard(clip_norm=1e-50)), ValueError, "clip_norm is 1e-50; a number >= 1.2e-38"),
+        (lambda: step(p, g, v, guard=Guard(grad_scale=gpu.array(np.ones(1)))), TypeError, "grad_scale is a device"),
+        (lambda: step(p, g, v, guard=3), TypeError, r"guard is an int; a nagd_numba\.Guard is needed"),
+        (lambda: step(*np.ones((3, 5)), guard=Guard(grad_scale=v)), TypeError, "grad_scale is a device array and"),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
+    assert not gpu.launches
+    empty = [gpu.array(np.zeros(0, np.float32)) for _ in range(3)]
+    guard = Guard(nonfinite="skip")
+    step(*empty, guard=guard)
+    assert (guard.norm, guard.nonfinite_count, guard.dot, guard.skipped) == (0.0, 0, 0.0, False)
+    assert not gpu.launches

@@ -13,7 +13,7 @@ import ctypes
 
 import numpy as np
 
-from nagd_numba.gpu import driver, repeats, tables
+from nagd_numba.gpu import driver, queue, repeats, tables
 from nagd_numba.gpu.errors import driver_error
 from nagd_numba.kernels import cuda_launch
 from nagd_numba.kernels.jit import inlining_by_llvm
@@ -67,8 +67,10 @@ class FakeDriver:
 
     def __init__(self, capability=(9, 0), multiprocessors=2, shared_limit=227 << 10, order="forward"):
         self.memory = emulator.Memory()
-        self.order, self.launches, self.uploads = order, [], 0
+        self.blocks, self.launches, self.uploads = order, [], 0  # the order of the blocks of a launch
         self.fail = None
+        self.waits = []  # how many launches there had been when an event was waited for
+        self.copies = []  # what was copied in the order of a stream, and which
         self.captured, self.kept, self.ordered = set(), [], []  # streams under capture, objects, pairs of streams
         self._capability, self._multiprocessors, self._shared_limit = capability, multiprocessors, shared_limit
         self._devices = {}
@@ -126,6 +128,7 @@ class FakeDriver:
 
     def upload(self, x, device, stream=0):
         self.uploads += 1
+        self.copies.append(("upload", stream))
         return self.array(x, device, stream=stream or None)
 
     def rewrite(self, array, x, stream):
@@ -149,7 +152,7 @@ class FakeDriver:
         yield self.array(x, device).pointer
 
     def capturing(self, stream, device):
-        return stream in self.captured
+        return bool(cuda_launch.capture_kernel()(self.entries, device + 1, stream))
 
     def keep(self, x, device, stream):
         self.kept.append(x)
@@ -161,7 +164,34 @@ class FakeDriver:
         self._refuse("synchronize")
 
     def download(self, array, stream=None):
+        if stream is not None:
+            self.copies.append(("download", stream))
         return array.copy_to_host()
+
+    def pinned(self, shape, dtype, device):
+        return np.zeros(shape, dtype)
+
+    def put(self, pointer, x, device, stream):
+        self.copies.append(("put", stream))
+        ctypes.memmove(pointer, x.ctypes.data, x.nbytes)
+
+    def fetch(self, out, pointer, device, stream):
+        self.copies.append(("fetch", stream))
+        ctypes.memmove(out.ctypes.data, pointer, out.nbytes)
+
+    def copy(self, to, source, size, device, stream):
+        self.copies.append(("copy", stream))
+        ctypes.memmove(to, source, size)
+
+    def event(self, device):
+        return queue.Event(device, 0)
+
+    def mark(self, event, stream):
+        pass
+
+    def wait(self, event):
+        self.waits.append(len(self.launches))
+        self._refuse("wait")
 
     def _refuse(self, call):
         if self.fail == call:
@@ -184,6 +214,7 @@ class Functions:
             "cuCtxGetCurrent": (ctypes.POINTER(ctypes.c_int64),),
             "cuCtxPushCurrent": (ctypes.c_int64,),
             "cuCtxPopCurrent": (ctypes.POINTER(ctypes.c_int64),),
+            "cuStreamIsCapturing": (_POINTER, ctypes.POINTER(_INT)),
         }
         self._kept = [ctypes.CFUNCTYPE(_INT, *kinds[name])(getattr(self, f"_{name}")) for name in cuda_launch.FUNCTIONS]
         self.entries = np.array([ctypes.cast(x, _POINTER).value for x in self._kept], np.int64)
@@ -200,7 +231,7 @@ class Functions:
             kernel = self._kernels[function - 1]
             values = [_value(kind, place) for kind, place in zip(_kinds(kernel), places, strict=False)]
             self.fake.launches.append((kernel.name, self.current - 1, stream or 0))
-            kernel((gx, gy, gz), (bx, by, bz), *values, shared_bytes=shared, order=self.fake.order)
+            kernel((gx, gy, gz), (bx, by, bz), *values, shared_bytes=shared, order=self.fake.blocks)
         except BaseException as error:  # C knows no exceptions
             self.error = error
             return 719
@@ -217,6 +248,10 @@ class Functions:
 
     def _cuCtxPopCurrent(self, found):
         found[0], self.current = self.current, self._before.pop()
+        return 0
+
+    def _cuStreamIsCapturing(self, stream, found):
+        found[0] = (stream or 0) in self.fake.captured
         return 0
 
 

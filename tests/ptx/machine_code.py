@@ -1,4 +1,7 @@
-"""The machine code of the CUDA kernels as it is shipped, in numbers, and the committed table of them.
+"""The machine code of the CUDA kernels as it is shipped, in numbers, and the committed tables of them.
+
+There is a table for each pair of NVVM and nvJitLink that users have: the newest, those of CUDA 13.0, and NVVM 13.0
+with the newest nvJitLink, which is what PyTorch 2.13 brings.  The one of what is installed is read and written.
 
     python -m tests.ptx.machine_code            what differs from the table
     python -m tests.ptx.machine_code --write    rewrite the table: `git diff` then shows what changed
@@ -20,15 +23,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise
+from nagd_numba.gpu import elementwise, toolchain
 from nagd_numba.gpu.compiler import Kernel
-from nagd_numba.gpu.compiler import _tools as tools
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.mlp.gpu import gemm, losses, persistent, reductions
 from nagd_numba.mlp.gpu.gemm import Kind
 from nagd_numba.optimizers.registry import RULES
 
-TABLE = Path(__file__).with_name("table.csv")
+TABLES = Path(__file__).with_name("tables")
+NEWEST = TABLES / "nvvm-13.5-nvjitlink-13.5.csv"
 
 Capability = tuple[int, int]
 OLDEST: Capability = (7, 5)  # compiled for, not in the table
@@ -48,6 +51,8 @@ FEW = {
     "float64": ((False, False),),
     "bfloat16": ((True, True),),
 }
+LINKED = ("nvvm", "nvJitLink")  # what decides the code
+WRITE = "python -m tests.ptx.machine_code --write"
 REGISTERS = 10  # per cent more that another compiler may take
 INSTRUCTIONS = 10  # per cent more in any case
 
@@ -127,9 +132,14 @@ def read(image: bytes) -> Code:
     )
 
 
+def disassembled(image: bytes) -> str:
+    """The machine code of an image as text."""
+    return _said_of(image, "nvdisasm", "-c")
+
+
 def instructions(image: bytes) -> list[str]:
     """The opcodes of an image with one kernel, with their modifiers, in order."""
-    listing = _said_of(image, "nvdisasm", "-c")
+    listing = disassembled(image)
     opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+\{?\s*(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)", listing, re.MULTILINE)
     assert "EXIT" in opcodes, listing[:1000]
     return opcodes
@@ -267,7 +277,28 @@ def entries() -> Iterator[Entry]:
 # The table, and what is worse than it.
 
 
-def load(path: Path = TABLE) -> Table:
+def path_here() -> Path:
+    """The table of the compilers that are installed."""
+    found = toolchain.found()
+    releases = (f"{name.lower()}-{'.'.join(map(str, toolchain.release(found[name].version)))}" for name in LINKED)
+    return TABLES / f"{'-'.join(releases)}.csv"
+
+
+def no_table() -> str | None:
+    """Why kernels are compared with no table here, or None."""
+    path = path_here()
+    if path.exists():
+        return None
+    there = ", ".join(sorted(table.stem for table in TABLES.glob("*.csv")))
+    return f"no table for {path.stem}, so that kernels must only not spill (there are {there}); {WRITE}"
+
+
+def here() -> Table:
+    """The table for what is installed, or an empty one."""
+    return Table(toolchain.names(), {}) if no_table() else load(path_here())
+
+
+def load(path: Path) -> Table:
     first, *lines = path.read_text().splitlines()
     rows = csv.DictReader(lines)
     return Table(
@@ -276,7 +307,7 @@ def load(path: Path = TABLE) -> Table:
     )
 
 
-def save(table: Table, path: Path = TABLE) -> None:
+def save(table: Table, path: Path) -> None:
     with path.open("w", newline="") as file:
         file.write(f"# {table.tools}\n")
         writer = csv.writer(file, lineterminator="\n")
@@ -325,13 +356,13 @@ def measure(chosen: Iterable[Entry], capabilities: Sequence[Capability] | None =
         for entry in chosen
         for capability in capabilities or entry.capabilities
     }
-    return Table(tools(), rows)
+    return Table(toolchain.names(), rows)
 
 
 def check(now: Table, committed: Table | None = None) -> None:
     """Fail with the difference printed if a kernel is worse than in the table."""
-    lines = regressions(load() if committed is None else committed, now)
-    assert not lines, "\n".join(["", *lines, "if it must be: python -m tests.ptx.machine_code --write"])
+    lines = regressions(here() if committed is None else committed, now)
+    assert not lines, "\n".join(["", *lines, f"if it must be: {WRITE}"])
 
 
 def main() -> None:
@@ -339,7 +370,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="rewrite the table")
     wanted = parser.parse_args()
     now = measure(entries())
-    committed = load() if TABLE.exists() else Table("nothing", {})
+    committed = here()
     for key, new in now.rows.items():
         old = committed.rows.get(key)
         if old is None:
@@ -350,7 +381,7 @@ def main() -> None:
         print(*key, "is gone")
     print(*(f"WORSE: {line}" for line in regressions(committed, now)), sep="\n")
     if wanted.write:
-        save(now)
+        save(now, path_here())
 
 
 if __name__ == "__main__":

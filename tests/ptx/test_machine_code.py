@@ -1,4 +1,4 @@
-"""The machine code of the kernels against the committed table (`table.csv`), and that a change for the worse fails."""
+"""The machine code of the kernels against the committed tables (`tables`), and that a change for the worse fails."""
 
 import ast
 import functools
@@ -10,6 +10,7 @@ from numba import types
 import nagd_numba
 from nagd_numba.gpu import elementwise
 from nagd_numba.gpu.compiler import Kernel
+from nagd_numba.gpu.toolchain import Tool
 from nagd_numba.optimizers.registry import RULES
 from tests.ptx import machine_code
 from tests.ptx.machine_code import Code, Table
@@ -28,8 +29,8 @@ def network():
 
 
 def committed_names():
-    """The names of the table, which can be listed where kernels cannot be made."""
-    return sorted({name for name, _ in machine_code.load().rows if name.startswith("mlp_")})
+    """The names of the newest table, which can be listed where kernels cannot be made."""
+    return sorted({name for name, _ in machine_code.load(machine_code.NEWEST).rows if name.startswith("mlp_")})
 
 
 @pytest.mark.parametrize("name", committed_names())
@@ -42,9 +43,35 @@ def test_a_network_can_be_trained_on_the_oldest_architecture():
     assert machine_code.read(entry.make().image(machine_code.OLDEST)).spills == 0
 
 
-def test_the_table_has_every_kernel_and_no_other():
+def test_each_table_has_every_kernel_and_no_other():
     wanted = {(entry.name, machine_code.arch(x)) for entry in machine_code.entries() for x in entry.capabilities}
-    assert wanted == set(machine_code.load().rows), "python -m tests.ptx.machine_code --write"
+    for path in machine_code.TABLES.glob("*.csv"):
+        assert wanted == set(machine_code.load(path).rows), f"{path.name}: {machine_code.WRITE}"
+
+
+def test_no_kernel_of_any_table_spills():
+    for path in machine_code.TABLES.glob("*.csv"):
+        spilling = [key for key, code in machine_code.load(path).rows.items() if code.spills]
+        assert spilling == [], path.name
+
+
+def test_there_is_a_table_for_what_is_installed():
+    if (reason := machine_code.no_table()) is not None:
+        pytest.skip(reason)
+    assert machine_code.here().rows
+
+
+def test_without_a_table_kernels_must_only_not_spill(monkeypatch):
+    monkeypatch.setattr(machine_code.toolchain, "found", lambda: {"nvvm": Tool("13.3.1"), "nvJitLink": Tool("13.4.2")})
+    assert machine_code.path_here().name == "nvvm-13.3-nvjitlink-13.4.csv"
+    reason = machine_code.no_table()
+    assert reason is not None
+    assert reason.startswith(
+        "no table for nvvm-13.3-nvjitlink-13.4, so that kernels must only not spill (there are nvvm"
+    )
+    machine_code.check(Table("tools", {KEY: OLD}))
+    with pytest.raises(AssertionError, match="kernel sm_90: worse in spills: spills 8"):
+        machine_code.check(Table("tools", {KEY: OLD._replace(spills=8)}))
 
 
 def test_every_maker_of_kernels_is_in_the_table():

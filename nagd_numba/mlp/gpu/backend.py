@@ -61,7 +61,7 @@ class DeviceBackend:
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
         """The samples, checked on the host with the parameters and states, and which of them train."""
-        held = validation[0] if isinstance(validation, tuple | list) and validation else None
+        held: Any = validation[0] if isinstance(validation, tuple | list) and validation else None
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
         given = (self._on_host(x) for x in (X, y, weights))

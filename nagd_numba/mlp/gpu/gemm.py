@@ -187,8 +187,8 @@ def product(
         for group in range(0, RESULTS, GROUP):
             for e in range(GROUP):
                 i = first + (group + e) * TERMS_APART
-                inside = i < rows and j < columns
-                place_each(operands, e, GROUP, prefetch(i * columns + j if inside else 0, j if inside else 0, to))
+                if i < rows and j < columns:  # ptxas makes predicated loads of it, and no branch
+                    place_each(operands, e, GROUP, prefetch(i * columns + j, j, to))
             for e in range(GROUP):
                 i = first + (group + e) * TERMS_APART
                 if i < rows and j < columns:

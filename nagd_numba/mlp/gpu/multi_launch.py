@@ -80,7 +80,10 @@ class NetworkSteps:
         """The launches of steps `first` to `last` (or to the last one) of an epoch."""
         full, last = epoch.n // self.job.plan.batch, min(last, self.job.plan.steps(epoch.n))
         made = StepRecords(first, self.job.data.device)
-        for some in (np.arange(first, min(full, last)), np.arange(max(first, full), last)):  # the last batch may have fewer rows
+        for some in (
+            np.arange(first, min(full, last)),
+            np.arange(max(first, full), last),
+        ):  # the last batch may have fewer rows
             if len(some):
                 self._record(made, epoch, some)
         return made.finish()

@@ -53,7 +53,7 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
     from ...gpu.target import cuda
 
     def squares(x, ranges, count, out, clip):
-        """The sum of the squares in `count` ranges of x, in float64.
+        """The sum of the squares in `count` ranges of x, none of which is empty, in float64.
 
         With NORM the three factors that bring its root down to `clip`: `clip / norm` and two of 1, or those of
         `..clipping`.  As on the CPU: LANES chains, whose order is fixed, so that only as many threads can sum; the
@@ -88,8 +88,7 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
                     store(lanes, thread, chain)
                 cuda.syncthreads()
                 if thread == 0:
-                    total = add(total, sum_of_lanes(lanes))
-                cuda.syncthreads()
+                    total = add(total, sum_of_lanes(lanes))  # the next chunk's barriers come before the next chains
             if NORM:
                 if thread == 0:
                     norm, scaled, again = math.sqrt(total), down != SCALAR(1), 0.0
@@ -103,7 +102,6 @@ def squares(SCALAR, NORM, DOWN, SMALLEST):
                 cuda.syncthreads()
                 if load(lanes, 0) > 0.0:
                     down, passes = SCALAR(DOWN), 1
-                cuda.syncthreads()
             elif thread == 0:
                 store(out, 0, total)
 

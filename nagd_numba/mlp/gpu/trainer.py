@@ -87,11 +87,13 @@ class DeviceTrainer:
         weights = self.data.weights_of(orders)
         # Before the first launch: hyper-parameters out of range leave the parameters alone.
         table = self._table_of(n, weights, hyper.reshape(count, -1, len(self.plan.rule.hyper)))
-        shapes = (count, n), (count, n, 3), (count, steps)
+        shapes = (count, n), (count, n, 3) if self.plan.measure else (1,), (count, steps)
         where = RecordAddresses(*(self._buffers.empty(*named) for named in zip(RECORDS, shapes, strict=True)))
         seeds = np.empty(count, np.uint64)
         seeds[:] = seed
-        epoch = Epoch(self._buffers.upload("order", orders.astype(np.int64, copy=False)), n, table, seeds, first_step, where)
+        epoch = Epoch(
+            self._buffers.upload("order", orders.astype(np.int64, copy=False)), n, table, seeds, first_step, where
+        )
         start_steps = self._steps.of_epoch(epoch)
         first, start = 0, time.perf_counter()
         while True:
@@ -105,11 +107,15 @@ class DeviceTrainer:
             if on_call is not None:
                 on_call(first)
         spec, plan = self.spec, self.plan
-        wanted = True, plan.measure, spec.l2 != 0
-        found = [self._buffers.fetch(name) if want else None for name, want in zip(RECORDS, wanted, strict=True)]
+        losses, measures, squares = RECORDS
+        found = Records(
+            self._buffers.fetch(losses),
+            self._buffers.fetch(measures) if plan.measure else None,
+            self._buffers.fetch(squares) if spec.l2 != 0 else None,
+        )
         self._events.reverse()
         self._driver.mark(self._events[0], self._stream)
-        return StartedEpoch(self, Records(*found), n, table, weights, start, last - first, self._events[0], on_call)
+        return StartedEpoch(self, found, n, table, weights, start, last - first, self._events[0], on_call)
 
     def short(self, n: int) -> bool:
         """Is an epoch over n rows so short that two may be under way when somebody interrupts?"""

@@ -93,7 +93,7 @@ class Buffers:
         kept = self._arrays.get(name)
         if kept is None or tuple(kept.shape) != shape:
             self._arrays[name] = self._driver.empty(shape, dtype, self._device, stream=self._stream)
-            self._pinned[name] = [self._driver.pinned(shape, dtype, self._device) for _ in range(2)]
+            self._pinned[name] = []
         return self.address(name)
 
     def address(self, name: str) -> int:
@@ -106,7 +106,9 @@ class Buffers:
         return out
 
     def _next(self, name: str) -> np.ndarray:
-        pair = self._pinned[name]
+        pair, array = self._pinned[name], self._arrays[name]
+        if len(pair) < 2:
+            pair.append(self._driver.pinned(array.shape, array.dtype, self._device))
         pair.reverse()
         return pair[0]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .. import compiler, library
-from ..pytest_plugin import run
+from ..pytest_plugin import ROOT, run
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
@@ -25,8 +25,10 @@ def test_the_example_of_the_readme(tmp_path):
     if compiler() is None:
         pytest.skip("no C compiler")
     program = tmp_path / "example.py"
-    program.write_text(re.search(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(), re.S)[1])
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+    code = re.search(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    package = __package__.rpartition(".")[0]
+    program.write_text(f"import {package} as cuda_driver\n{code.replace('import cuda_driver', '')}")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -266,13 +266,13 @@ def test_footprint(memory):
     p, q = (memory.array(np.zeros(64, np.float32)) for _ in range(2))
     kernel = compile(sum_up, (P32, P32, I64))
     kernel(2, 32, p, q, 1)  # of an earlier launch nothing is left
-    read, written = kernel(1, 10, p + 12, q + 4, 1, footprint=True)
+    read, written, _ = kernel(1, 10, p + 12, q + 4, 1, footprint=True)
     assert read == sorted([(p + 12, p + 52), (q + 4, q + 44)])
     assert written == [(q + 4, q + 44)]
     assert kernel(1, 10, p, q, 1) is None
     x = np.zeros(4, np.int64)
-    read, written = compile(atomic_part, (I64[::1], I64))(2, 4, x, 5, footprint=True)
-    assert read == written == [(x.ctypes.data + 8, x.ctypes.data + 16)]
+    found = compile(atomic_part, (I64[::1], I64))(2, 4, x, 5, footprint=True)
+    assert found == ([], [], [(x.ctypes.data + 8, x.ctypes.data + 16)])
     with pytest.raises(ValueError, match="footprint=True needs races=True"):
         kernel(1, 10, p, q, 1, footprint=True, races=False)
 
@@ -284,6 +284,37 @@ def every_other(p, q):
 
 def test_a_footprint_has_gaps(memory):
     p, q = memory.array(np.zeros(3)), memory.array(np.zeros(6))
-    read, written = compile(every_other, (P64, P64))(1, 3, p, q, footprint=True)
+    read, written, atomic = compile(every_other, (P64, P64))(1, 3, p, q, footprint=True)
     assert read == [(p, p + 24)]
     assert written == [(q + 16 * i, q + 16 * i + 8) for i in range(3)]
+    assert atomic == []
+
+
+def test_barriers_that_are_needed(memory):
+    kernel, p = compile(exchange, (P32, *[types.boolean] * 3)), memory.array(np.zeros(64, np.float32))
+    first = exchange.__code__.co_firstlineno
+    assert sorted(kernel.barriers.values()) == [f"test_races.py:{first + line}" for line in (6, 9, 12)]
+    for site in kernel.barriers:
+        with pytest.raises(Race):
+            kernel(1, 64, p, True, True, True, ignore=(site,))
+    kernel, x = compile(through_the_warp, (P32, types.boolean, types.boolean)), memory.array(np.zeros(64, np.float32))
+    (site,) = kernel.barriers  # the shuffle is none
+    with pytest.raises(Race):
+        kernel(1, 64, x, True, True, ignore=(site,))
+
+
+def synced_twice(p):
+    s = cuda.shared.array(64, F32)
+    t = cuda.threadIdx.x
+    s[t] = p[t]
+    cuda.syncthreads()
+    cuda.syncthreads()
+    p[t] = s[63 - t]
+
+
+def test_barriers_that_are_not_needed(memory):
+    kernel, p = compile(synced_twice, (P32,)), memory.array(np.zeros(64, np.float32))
+    for site in kernel.barriers:
+        kernel(1, 64, p, ignore=(site,))
+    with pytest.raises(Race):
+        kernel(1, 64, p, ignore=tuple(kernel.barriers))

@@ -289,7 +289,7 @@ def test_what_is_known_of_arrays_goes_at_once(machine):
     """With no collection: a table that goes at some later time could be freed within a capture."""
     gc.disable()
     try:
-        host, device = lists()
+        _, device = lists()
         step(*device)
         launch = weakref.ref(next(iter(repeats.known.values())).launch)
         del device

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 import nagd_numba
 from nagd_numba import MLP
 from nagd_numba.cli.comparison import compare
-from nagd_numba.cli.config import Config
+from nagd_numba.cli.config import Config, SweepConfig
 from nagd_numba.cli.data.samples import Samples
 from nagd_numba.cli.data.split import split
+from nagd_numba.cli.grid import Sweep
 from nagd_numba.mlp.gpu import persistent
 from nagd_numba.mlp.rates import rule_of
 from tests.helpers import driverless, fake_driver
+from tests.helpers.device_training import assert_equal_histories, problem
 
 FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: for the persistent kernel, or too few for it
 paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["persistent", "multi_launch"])
@@ -22,13 +24,6 @@ paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["persistent", "
 @pytest.fixture(autouse=True)
 def compiler():
     driverless.require()
-
-
-def problem(sizes, rows, loss="cross_entropy", dtype="float32", inputs="float32", seed=0):
-    rng = np.random.default_rng(seed)
-    X = rng.integers(0, 256, (rows, sizes[0])) if inputs == "uint8" else rng.normal(size=(rows, sizes[0]))
-    y = rng.integers(0, sizes[-1], rows) if loss == "cross_entropy" else rng.integers(0, 2, (rows, sizes[-1]))
-    return X.astype(inputs), y if loss == "cross_entropy" else y.astype(dtype)
 
 
 def assert_same_course(limit, net, X, y, order="forward", **keywords):
@@ -41,9 +36,7 @@ def assert_same_course(limit, net, X, y, order="forward", **keywords):
         here = net.fit(host, X, y, vel=velocity, **keywords)
         np.testing.assert_array_equal(gpu.download(params), host)
         np.testing.assert_array_equal(gpu.download(vel), velocity)
-        assert list(there.to_dict()) == list(here.to_dict())
-        for name, values in here.to_dict().items():
-            np.testing.assert_array_equal(there.to_dict()[name], values, err_msg=name)
+        assert_equal_histories(there, here)
         return {launch[0] for launch in gpu.launches}
 
 
@@ -113,6 +106,56 @@ def test_optimizers(optimizer, limit, keywords):
     net = MLP([6, 20, 5], dropout=0.3, l2=0.01)
     X, y = problem(net.sizes, 50)
     assert_same_course(limit, net, X, y, epochs=2, batch_size=8, lr=0.01, optimizer=optimizer, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "stopped"),
+    [
+        ({"lr": 1e20}, "diverged"),
+        ({"lr": 0.0, "patience": 2}, "patience"),
+        ({"target_loss": 10.0}, "target_loss"),
+        ({"lr": nagd_numba.schedules.Adaptive(1.0, patience=0, tolerance=1.0, least=0.5)}, "lr"),
+        ({"callback": lambda history: history.epochs == 2}, "callback"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+@pytest.mark.filterwarnings("ignore:MLP.fit|training diverged:RuntimeWarning")
+def test_a_training_that_ends_early_leaves_what_it_was_then(keywords, stopped):
+    """Though the epoch after its last may have been started already."""
+    net = MLP([5, 8, 3])
+    X, y = problem(net.sizes, 20)
+    host, velocity = net.init(0), np.zeros(net.size, np.float32)
+    with fake_driver.installed() as gpu:
+        params, vel = gpu.array(host), gpu.array(velocity)
+        keywords = {"epochs": 6, "batch_size": 8, **keywords}
+        there = net.fit(params, X, y, vel=vel, **keywords)
+        here = net.fit(host, X, y, vel=velocity, **keywords)
+        assert there.stopped == stopped
+        assert there.epochs < 6
+        assert_equal_histories(there, here)
+        np.testing.assert_array_equal(gpu.download(params), host)
+        np.testing.assert_array_equal(gpu.download(vel), velocity)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "ahead"),
+    [
+        ({}, True),
+        ({"lr": nagd_numba.schedules.Cosine(0.1, 3), "patience": 2, "metrics": ["accuracy"]}, True),
+        ({"callback": lambda history: None}, False),
+        ({"keep": "best"}, False),
+        ({"lr": lambda t: 0.1}, False),
+        ({"lr": nagd_numba.schedules.Adaptive(0.1)}, False),
+        ({"validation": 0.2}, False),
+    ],
+)
+def test_the_next_epoch_is_started_before_the_sums_of_the_last_where_nobody_can_tell(keywords, ahead):
+    net = MLP([5, 8, 3])
+    X, y = problem(net.sizes, 20)
+    with fake_driver.installed() as gpu:
+        net.fit(gpu.array(net.init(0)), X, y, epochs=3, **keywords)
+        names = [launch[0] for launch in gpu.launches[: gpu.waits[0]]]
+        assert sum("persistent" in name for name in names) == (2 if ahead else 1)
 
 
 def test_sums_longer_than_a_block():
@@ -239,3 +282,24 @@ def test_what_is_refused_of_a_device():
         with pytest.raises(ValueError, match=r"MLP\.fit: params and X overlap in device memory"):
             net.fit(together[: net.size], together[1:16].reshape(5, 3), gpu.array(y))
         assert not gpu.launches
+
+
+@pytest.mark.parametrize("optimizer", ["nag", pytest.param("adam", marks=pytest.mark.ci)])
+def test_a_sweep_runs_on_a_device(optimizer):
+    rng = np.random.default_rng(0)
+    samples = Samples(rng.normal(size=(60, 5)), np.repeat(np.arange(3), 20), np.arange(3), "drawn")
+    data = split(samples, 0.2, 0)
+    with fake_driver.installed() as gpu:
+        there, here = (
+            Sweep(
+                data, SweepConfig(Config(epochs=2, hidden=(8,), device=device), (0.01, 0.1), (0.5, 0.9), 1, optimizer)
+            )
+            for device in ("cuda", "cpu")
+        )
+        for sweep in (there, here):
+            sweep.run()
+        assert gpu.launches
+    for a, b in zip(there.networks, here.networks, strict=True):
+        np.testing.assert_array_equal(a.params, b.params)
+        assert (a.accuracy, a.diverged) == (b.accuracy, b.diverged)
+        assert_equal_histories(a.history, b.history)

@@ -1,0 +1,227 @@
+"""A step that is bound to its arrays: they are looked at once, and every call only steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .. import validation
+from ..kernels.elementwise import OK
+from ..kernels.rule import Rule
+from . import _host
+from ._dispatch import located, on_host, step_number
+from .optimizer import Optimizer
+from .registry import OPTIMIZERS
+
+Hyper = tuple[float, ...]
+
+
+def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **settings: Any) -> Bound:
+    """A step of an optimizer on arrays that stay the same, to be called again and again.
+
+        take = bind(step, params, grads, vel, lr=0.1)
+        take()          the step, with the settings given here
+        take(lr=0.05)   with another number, for this call
+
+    Parameters
+    ----------
+    step : function
+        `nagd_numba.step`, `adam_step` or another step of this package.
+    params, grads, *states : array, or list of arrays
+        What the step takes, on the host or on a device; `params` and the states are modified in place by each call,
+        with the gradient that is then in `grads`.
+    **settings
+        Settings of the step by name, also `stream` and `master`.  `t` of Adam and its kin is 1 if it is not given.  A
+        `guard` cannot be bound: it decides anew at each step.
+
+    Returns
+    -------
+    A function `take(*numbers, **numbers)`, which returns `params`.  It takes the numbers of the step in the order of
+    its parameters, or by name; choices and flags stay as they were bound.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Here for unfit arrays or settings, as the step does; when called for unfit numbers, before any write.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Notes
+    -----
+    The arrays are kept.  Memory of NumPy, Numba and CuPy stays where it is; PyTorch's tensors and arrays of others are
+    looked at in each call, and checked again where their memory has moved.  On a device a call starts a kernel on
+    `stream`, or without one on the stream that is current then; it may be captured in a graph.  Threads may call it at
+    once on streams, or in an order, that they see to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
+    >>> grads = np.empty(2)
+    >>> take = nagd_numba.bind(nagd_numba.adam_step, params, grads, m, v, lr=0.05)
+    >>> for t in range(1, 1001):
+    ...     grads[:] = 2 * (params - [3.0, -1.0])
+    ...     _ = take(t)
+    >>> params.round(6)
+    array([ 3., -1.])
+    """
+    optimizer = next((x for x in OPTIMIZERS.values() if x.step is step), None)
+    if optimizer is None:
+        names = ", ".join(x.name for x in OPTIMIZERS.values())
+        raise TypeError(f"bind: step is {step!r}; one of nagd_numba's is needed: {names}")
+    if settings.get("guard") is not None:
+        raise TypeError("bind: a guard decides anew at each step; call the step itself with guard=...")
+    with validation.prefixed("bind"):
+        return Bound(optimizer, (params, grads, *states), settings)
+
+
+class Bound:
+    """What `bind` returns."""
+
+    def __init__(self, optimizer: Optimizer, arrays: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        if len(arrays) != len(optimizer.arrays):
+            raise TypeError(f"{len(arrays)} arrays were given; {', '.join(optimizer.arrays)} are needed")
+        stream, master = settings.pop("stream", None), settings.pop("master", None)
+        unknown = [name for name in settings if name not in (*optimizer.settings, "guard")]
+        if unknown:
+            raise TypeError(
+                f"{unknown[0]} is no setting of {optimizer.name}; there are {', '.join(optimizer.settings)}"
+            )
+        parameters = inspect.signature(optimizer.step).parameters
+        defaults = {name: parameters[name].default for name in optimizer.settings if name != "t"}
+        if "t" in optimizer.settings:
+            defaults["t"] = 1
+        self._optimizer, self._rule = optimizer, optimizer.rule
+        self._params, self._arrays, self._master = arrays[0], arrays, master
+        self._stream = stream
+        self._settings = {**defaults, **{name: x for name, x in settings.items() if name != "guard"}}
+        hyper = list(self._rule.hyper)
+        self._numbers = tuple(x for x in optimizer.settings if optimizer.is_number(x))
+        self._order = tuple(hyper.index(name) for name in self._numbers)
+        self._places = dict(zip(self._numbers, self._order, strict=True))
+        self._following = [  # numbers that follow another, unless they are given
+            (name, self._numbers.index(name), hyper.index(name), hyper.index(other))
+            for name, other in optimizer.follows.items()
+            if self._settings[name] is None
+        ]
+        self._steps = hyper.index("t") if self._rule.counts_steps else None
+        self._branch = None if optimizer.branch is None else hyper.index(optimizer.branch)
+        self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
+        self._prefix = validation.prefixed(f"bound {optimizer.name}")
+        self._hyper = self._checked(optimizer.filled(self._settings))
+        self._prepared(self._hyper)
+
+    def __repr__(self) -> str:
+        return f"<{self._optimizer.name}, bound to {validation.type_of(self._params)}>"
+
+    def __call__(self, *numbers: Any, **named: Any) -> Any:
+        """Step; see `bind`."""
+        hyper = self._hyper
+        try:
+            if numbers or named:
+                hyper = self._changed(numbers, named)
+            branch = self._branch
+            self._starts[branch is not None and hyper[branch] == 0.0](hyper)
+        except KeyError:  # the other branch, for the first time
+            self._prepared(hyper)(hyper)
+        except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every call
+            self._prefix.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self._params
+
+    def _changed(self, numbers: tuple[Any, ...], named: dict[str, Any]) -> Hyper:
+        """The hyper-parameters with other numbers among them."""
+        hyper, order, k = list(self._hyper), self._order, 0
+        if len(numbers) > len(order):
+            raise TypeError(f"{len(numbers)} numbers were given; there are {', '.join(self._numbers)}")
+        for x in numbers:
+            place = order[k]
+            if x.__class__ is not float:
+                usual = place == self._steps and x.__class__ is int and 0 < x < 1 << 53
+                x = float(x) if usual else self._number(place, x)
+            hyper[place] = x
+            k += 1
+        for name in named:
+            place = self._places.get(name, -1)
+            if place < 0:
+                raise TypeError(f"{name} is no number of the step; there are {', '.join(self._numbers)}")
+            hyper[place] = self._number(place, named[name])
+        for name, at, place, other in self._following:
+            if at >= k and name not in named:
+                hyper[place] = hyper[other]
+        return tuple(hyper)
+
+    def _number(self, place: int, x: Any) -> float:
+        """A number as a Python float."""
+        if place == self._steps:
+            return step_number(x, self._optimizer.name)
+        return validation.real(tuple(self._rule.hyper)[place], x)
+
+    def _checked(self, settings: dict[str, Any]) -> Hyper:
+        """The hyper-parameters as floats."""
+        choices, names = self._optimizer.choices, tuple(self._rule.hyper)
+        return tuple(
+            float(self._optimizer.choice(name, settings[name])) if name in choices else self._number(k, settings[name])
+            for k, name in enumerate(names)
+        )
+
+    def _prepared(self, hyper: Hyper) -> Callable[[Hyper], None]:
+        """What starts the step on the branch of these numbers, after every check of the arrays."""
+        zero = self._branch is not None and hyper[self._branch] == 0.0
+        made = self._starts[zero] = self._made(hyper, zero)
+        return made
+
+    def _made(self, hyper: Hyper, zero: bool) -> Callable[[Hyper], None]:
+        optimizer, rule = self._optimizer, self._rule
+        options = optimizer.options({x: self._settings[x] for x in optimizer.fixed}, zero)
+        params, grads, *states = self._arrays
+        groups, lists, device = located(rule, params, grads, states, self._master, self._stream)
+        named = dict(zip(rule.hyper, hyper, strict=True))
+        if not groups:
+            validation.hyper_parameters(named, validation.DTYPES[0], rule.range_of)
+            return lambda values: None
+        if device:
+            from ..gpu import launch  # imports numba.cuda
+
+            return launch.prepare(rule, options, groups, hyper, self._stream, lists)
+        return _Host(rule, options, groups, lists, hyper).start
+
+
+class _Host:
+    """A step on host arrays."""
+
+    def __init__(self, rule: Rule, options: tuple[Any, ...], groups: list[Any], lists: bool, hyper: Hyper) -> None:
+        self._rule, self._options, self._lists = rule, options, lists
+        self._parts = [(p, g, *s) for p, g, s in (on_host(group) for _, group in groups)]
+        self._tensors = [x for group in self._parts for x in group if validation.is_tensor(x)]
+        self._written = [x for group in self._parts for k, x in enumerate(group) if k != 1 and validation.is_tensor(x)]
+        self._look(hyper)
+
+    def _look(self, hyper: Hyper) -> None:
+        """Check the arrays, and find their memory."""
+        rule, named = self._rule, dict(zip(self._rule.hyper, hyper, strict=True))
+        self._hyper = hyper  # which all of the arrays accept
+        self._places = self._places_now()
+        if self._lists:
+            self._starts, _ = _host.ready_lists(rule, self._parts, named, self._options)
+            return
+        arrays = list(zip(("params", "grads", *rule.states), self._parts[0], strict=True))
+        host, _ = _host.check(rule, arrays, named, self._options)
+        self._starts = [_host.ready(rule, host, self._options)[0]]
+
+    def _places_now(self) -> list[tuple[int, int]]:
+        """Where PyTorch's tensors lie, whose memory may be exchanged."""
+        return [(x.data_ptr(), x.numel()) for x in self._tensors]
+
+    def start(self, hyper: Hyper) -> None:
+        if (self._tensors and self._places_now() != self._places) or (len(self._starts) > 1 and hyper != self._hyper):
+            self._look(hyper)
+        for start in self._starts:
+            status = start(hyper)
+            if status != OK:
+                self._look(hyper)
+                _host.accepted(status)
+        if self._written:
+            validation.tell_torch(*self._written)
