@@ -65,6 +65,10 @@ def same(host, device):
     for name in FIELDS:
         assert host[name].dtype == device[name].dtype, name
         assert np.array_equal(host[name], device[name], equal_nan=True), name
+        if host[name].dtype.kind == "f":  # the sign of zeros too
+            assert np.array_equal(
+                np.signbit(host[name]) & (host[name] == 0), np.signbit(device[name]) & (device[name] == 0)
+            )
 
 
 # One kernel for all of them: they are settings.
