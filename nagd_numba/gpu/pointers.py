@@ -226,6 +226,16 @@ def quotient(typingctx, a, b):
 
 
 @intrinsic
+def narrow(typingctx, a):
+    """A whole number from 0 on, below 2^32: the compiler sees that it is, and need not compare and multiply 64 bits."""
+
+    def build(context, builder, signature, operands):
+        return builder.zext(builder.trunc(operands[0], _I32), ir.IntType(64))
+
+    return types.int64(types.int64), build
+
+
+@intrinsic
 def doubles_at(typingctx, pointer, at):
     """The memory from element `at` on as float64, which must be at a multiple of 8 bytes."""
 

@@ -14,12 +14,13 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 
 
 def test_steps_streams_lifetimes_and_planted_faults():
-    on_driver.run(*(HERE / f"{name}.py" for name in ("steps", "streams_and_lifetimes", "faults")))
+    on_driver.run(*(HERE / f"{name}.py" for name in ("steps", "streams_and_lifetimes", "bound", "faults")))
 
 
 @pytest.mark.ci
-def test_training_and_failures_of_every_call():
-    on_driver.run(HERE / "training.py", HERE / "failures.py", marks="not slow")
+def test_training_guards_and_failures_of_every_call():
+    names = ("training", "guards", "failures", "failing_calls")
+    on_driver.run(*(HERE / f"{name}.py" for name in names), marks="not slow")
 
 
 @pytest.mark.slow

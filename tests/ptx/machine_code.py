@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise, toolchain
+from nagd_numba.gpu import elementwise, guard_kernels, hyper_kernels, toolchain
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.kernels.rule import Rule
-from nagd_numba.mlp.gpu import gemm, losses, persistent, reductions
+from nagd_numba.mlp.gpu import finite, gemm, losses, persistent, reductions
 from nagd_numba.mlp.gpu.gemm import Kind
 from nagd_numba.optimizers.registry import RULES
 
@@ -261,6 +261,19 @@ def network_entries() -> Iterator[Entry]:
     yield _entry(persistent.kernel, *kinds, rule, rule.defaults())
 
 
+def other_entries() -> Iterator[Entry]:
+    """The kernels of steps with a guard, and of hyper-parameters in the device's memory."""
+    nesterov, adam = RULES["nesterov"], RULES["adam"]
+    for storage in ("float32", "bfloat16"):
+        yield _entry(guard_kernels.sums_kernel, storage, 1)
+    for before in (True, False):
+        yield _entry(guard_kernels.judge_kernel, "float32", 1, before)
+    yield _entry(guard_kernels.step_kernel, nesterov, nesterov.defaults(), "float32", False, False)
+    yield _entry(guard_kernels.step_kernel, nesterov, nesterov.defaults(), "bfloat16", True, True)
+    yield _entry(hyper_kernels.prepare_kernel, adam, adam.defaults(), "float32")
+    yield _entry(finite.counts_kernel, "float32")
+
+
 def _entry(make: Callable[..., Kernel], *arguments: object, everywhere: bool = False) -> Entry:
     made = functools.partial(make, *arguments)
     return Entry(short_name(made()), made, CAPABILITIES if everywhere else ONE)
@@ -272,6 +285,7 @@ def entries() -> Iterator[Entry]:
         for storage in STORED:
             yield from step_entries(rule, storage)
     yield from network_entries()
+    yield from other_entries()
 
 
 # The table, and what is worse than it.
@@ -368,8 +382,10 @@ def check(now: Table, committed: Table | None = None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The machine code of the CUDA kernels against the committed table.")
     parser.add_argument("--write", action="store_true", help="rewrite the table")
+    parser.add_argument("--only", default="", help="kernels whose names have this in them")
     wanted = parser.parse_args()
-    now = measure(entries())
+    everything = list(entries())
+    now = measure(x for x in everything if wanted.only in x.name)
     committed = here()
     for key, new in now.rows.items():
         old = committed.rows.get(key)
@@ -377,11 +393,13 @@ def main() -> None:
             print(*key, "is new")
         elif old != new:
             print(f"{key[0]} {key[1]}: {difference(old, new)}")
-    for key in committed.rows.keys() - now.rows.keys():
+    keys = [(entry.name, arch(capability)) for entry in everything for capability in entry.capabilities]
+    for key in committed.rows.keys() - set(keys):
         print(*key, "is gone")
     print(*(f"WORSE: {line}" for line in regressions(committed, now)), sep="\n")
     if wanted.write:
-        save(now, path_here())
+        rows = {**committed.rows, **now.rows}
+        save(Table(now.tools, {key: rows[key] for key in keys if key in rows}), path_here())
 
 
 if __name__ == "__main__":

@@ -1,27 +1,56 @@
-"""What one thread block moves between the device's memory and its shared memory: a network, and batches."""
+"""What one thread block moves between the device's memory and its shared memory: a network, and batches.
+
+A warp takes rows of a batch, its lanes neighbours.  Elements go through registers, STAGED of a thread at a time, and
+come in two steps, so that others can work while they are on the way: `read_rows` asks for them, `write_rows` waits.
+"""
 
 from __future__ import annotations
 
-from ...gpu.pointers import load, quotient, store
+import numpy as np
+
+from ...gpu.pointers import load, narrow, quotient, store
 from ...kernels.rounding import mul
 from ...kernels.template import template
-from .block_gemm import pitch_of, weights_pitch
+from .block_gemm import pitch_of, rounded
+
+STAGED = 4  # elements of a thread
+WARP = 32
 
 
 @template
-def load_batch(SCALAR):
-    def load_batch(space, to, X, order, begin, rows, inputs, scale, thread, threads):
-        """Rows `order[begin], ...` of X, times `scale`, to `space[to]` and what follows."""
-        pitch = pitch_of(inputs)
-        e = thread
-        while e < rows * inputs:
-            i = quotient(e, inputs)
-            q = e - i * inputs
-            value = load(X, load(order, begin + i) * inputs + q)
-            store(space, to + i * pitch + q, mul(SCALAR(value), scale))
-            e += threads
+def read_rows(STAGED):
+    from ...gpu.target import cuda
 
-    return load_batch
+    def read_rows(values, X, order, begin, rows, inputs, row, column, thread, threads):
+        """The next elements of rows `order[begin], ...` of X, from (row, column) on; returns where they end."""
+        places = cuda.local.array(STAGED, np.int64)
+        for e in range(STAGED):
+            # Beyond the end the first element is read, and not used: no branch delays the others.
+            inside = narrow(row) < narrow(rows) and narrow(column) < narrow(inputs)
+            places[e] = load(order, begin + (row if inside else 0)) * inputs + (column if inside else 0)
+            column += WARP
+            if narrow(column) >= narrow(inputs):
+                column, row = thread & (WARP - 1), row + (threads >> 5)
+        for e in range(STAGED):
+            values[e] = load(X, places[e])
+        return row, column
+
+    return read_rows
+
+
+@template
+def write_rows(SCALAR, STAGED):
+    def write_rows(space, to, values, rows, inputs, scale, row, column, thread, threads):
+        """The same elements, times `scale`, to `space[to]` and what follows."""
+        pitch = pitch_of(inputs)
+        for e in range(STAGED):
+            if narrow(row) < narrow(rows) and narrow(column) < narrow(inputs):
+                store(space, to + row * pitch + column, mul(SCALAR(values[e]), scale))
+            column += WARP
+            if narrow(column) >= narrow(inputs):
+                column, row = thread & (WARP - 1), row + (threads >> 5)
+
+    return write_rows
 
 
 def copy_network(space, to, flat, start, sizes, layers, thread, threads, inwards):
@@ -29,17 +58,17 @@ def copy_network(space, to, flat, start, sizes, layers, thread, threads, inwards
     place, here = start, to
     for layer in range(layers):
         ins, outs = load(sizes, layer), load(sizes, layer + 1)
-        pitch = weights_pitch(outs)
+        pitch = pitch_of(outs)
         e = thread
         while e < (ins + 1) * outs:
             i = quotient(e, outs)
             j = e - i * outs
-            at = here + i * pitch + j if i < ins else here + pitch_of(ins * pitch) + j
+            at = here + i * pitch + j  # the biases are a last row
             if inwards:
                 store(space, at, load(flat, place + e))
             else:
                 store(flat, place + e, load(space, at))
             e += threads
         place += (ins + 1) * outs
-        here += pitch_of(ins * pitch) + pitch_of(outs)
+        here += ins * pitch + rounded(outs)
     return here - to

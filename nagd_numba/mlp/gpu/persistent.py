@@ -9,6 +9,13 @@ Shared memory, in elements of the network's dtype, each part at a multiple of 4 
     weights and biases of each layer, then each state of the rule in the same layout
     two batches of inputs: one in use, one being loaded
     activations and deltas of each hidden layer, then outputs and their deltas, then three numbers for each row
+
+A network that needs more than the shared memory of one block is trained by `multi_launch.py`, not by a cluster of
+blocks that read each other's shared memory (sm_90).  It could be had: cuda.core launches clusters, and `mapa`,
+`ld.shared::cluster` and `barrier.cluster` can be written as inline PTX, though numba-cuda 0.30 knows no more of
+clusters than a limit for their size (`launch_bounds`).  But nothing of it can be executed without such a device, where
+blocks wait for each other; and each layer would have to be split over the blocks, with a barrier of the cluster before
+every product, forward and back.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...gpu.compiler import Kernel, device_function
 from ...gpu.pointer_tuples import load_strided
-from ...gpu.pointers import doubles_at, dynamic_shared, load, quotient, store
+from ...gpu.pointers import doubles_at, dynamic_shared, element, load, narrow, quotient, store
 from ...kernels.jit import inlined, plain
 from ...kernels.reductions import LANES
 from ...kernels.rounding import fma
@@ -35,7 +42,8 @@ from ..dropout import layer_key, splitmix
 from ..elements import hidden_delta, hidden_unit
 from ..losses import LOSSES
 from . import block_epilogues, block_gemm, block_losses, block_memory
-from .block_gemm import pitch_of, weights_pitch
+from .block_gemm import pitch_of, rounded
+from .block_memory import STAGED
 from .reductions import sum_of_lanes
 
 THREADS = 512
@@ -52,13 +60,10 @@ class SharedMemory(NamedTuple):
     @classmethod
     def of(cls, sizes: Sequence[int], rows: int, states: int) -> SharedMemory:
         """That of a network, batches of so many rows, and a rule with so many states."""
-        pitch_of, weights_pitch = plain(block_gemm.pitch_of), plain(block_gemm.weights_pitch)
-        network = sum(
-            pitch_of(inputs * weights_pitch(outputs)) + pitch_of(outputs)
-            for inputs, outputs in itertools.pairwise(sizes)
-        )
+        pitch_of, rounded = plain(block_gemm.pitch_of), plain(block_gemm.rounded)
+        network = sum(inputs * pitch_of(outputs) + rounded(outputs) for inputs, outputs in itertools.pairwise(sizes))
         widths = 2 * pitch_of(sizes[0]) + 2 * sum(map(pitch_of, sizes[1:-1])) + 2 * pitch_of(sizes[-1])
-        return cls(network, (1 + states) * network + rows * widths + pitch_of(3 * rows) + pitch_of(2 * LANES))
+        return cls(network, (1 + states) * network + rows * widths + rounded(3 * rows) + 2 * LANES)
 
 
 @functools.cache
@@ -78,18 +83,21 @@ def kernel(
     chosen, target, states = ACTIVATIONS[activation], LOSSES[loss], len(rule.states)
     unit = inlined(hidden_unit.bind(activate=chosen.value, DROPOUT=dropout))
     delta = inlined(hidden_delta.bind(derivative=chosen.derivative, DROPOUT=dropout))
-    step_weight = device_function(block_epilogues.step_weight.bind(update=rule.update, OPTIONS=options, STATES=states))
+    given = element(types.CPointer(from_dtype(np.dtype(inputs))))
+    step: dict[str, Any] = {"update": rule.update, "OPTIONS": options, "STATES": states}
     function = train_steps.bind(
         STATES=states,
         CONSTANTS=rule.constant_count,
         SCALAR=scalar,
-        hidden_product=_product(scalar, block_epilogues.write_hidden.bind(unit=unit)),
-        output_product=_product(scalar, block_epilogues.write_output),
-        delta_product=_product(scalar, block_epilogues.write_delta.bind(delta=delta)),
-        weights_product=_product(scalar, block_epilogues.write_weight.bind(step_weight=step_weight), trans_a=True),
-        step_weight=step_weight,
+        GIVEN=given,
+        hidden_product=_product(scalar, block_epilogues.write_hidden.bind(SCALAR=scalar, unit=unit)),
+        output_product=_product(scalar, block_epilogues.write_output.bind(SCALAR=scalar)),
+        delta_product=_product(scalar, block_epilogues.write_delta.bind(delta=delta), trans_b=True),
+        weights_product=_product(scalar, block_epilogues.write_weight.bind(SCALAR=scalar, **step), trans_a=True),
+        step_bias=device_function(block_epilogues.step_bias.bind(**step)),
         column_sum=device_function(block_gemm.column_sum.bind(SCALAR=scalar)),
-        load_batch=device_function(block_memory.load_batch.bind(SCALAR=scalar)),
+        read_rows=inlined(block_memory.read_rows.bind(STAGED=STAGED)),
+        write_rows=inlined(block_memory.write_rows.bind(SCALAR=scalar, STAGED=STAGED)),
         copy_network=device_function(block_memory.copy_network),
         loss_pass=block_losses.loss_pass(dtype, loss, measure, weighted),
         sum_weight_squares=device_function(sum_weight_squares.bind()),
@@ -112,14 +120,17 @@ def kernel(
     return Kernel(function, name, signature, threads=THREADS)
 
 
-def _product(scalar: types.Float, epilogue: Callable, trans_a: bool = False) -> Callable:
+def _product(scalar: types.Float, epilogue: Callable, trans_a: bool = False, trans_b: bool = False) -> Callable:
     """A matrix product of the block that ends with an epilogue."""
-    element_sum = device_function(block_gemm.element_sum.bind(SCALAR=scalar, TRANS_A=trans_a))
-    return device_function(
-        block_gemm.product.bind(
-            SCALAR=scalar, TRANS_A=trans_a, element_sum=element_sum, epilogue=device_function(epilogue)
+    large, small = (
+        device_function(
+            block_gemm.tiles.bind(
+                SCALAR=scalar, ROWS=rows, TRANS_A=trans_a, TRANS_B=trans_b, epilogue=device_function(epilogue)
+            )
         )
+        for rows in (block_gemm.ROWS, 1)
     )
+    return device_function(block_gemm.product.bind(large=large, small=small))
 
 
 @template
@@ -127,13 +138,15 @@ def train_steps(
     STATES,
     CONSTANTS,
     SCALAR,
+    GIVEN,
     hidden_product,
     output_product,
     delta_product,
     weights_product,
-    step_weight,
+    step_bias,
     column_sum,
-    load_batch,
+    read_rows,
+    write_rows,
     copy_network,
     loss_pass,
     sum_weight_squares,
@@ -171,9 +184,12 @@ def train_steps(
         a row for each step of each network: the factor of the derivatives, the weight of the penalty, the rule's
         constants; `squares` takes the sum of the squared weights before each.
         """
-        thread, threads, m = cuda.threadIdx.x, cuda.blockDim.x, cuda.blockIdx.x
+        thread, threads, m = np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x), np.int64(cuda.blockIdx.x)
+        thread, threads, batch, layers = narrow(thread), narrow(threads), narrow(batch), narrow(layers)
+        warp, lane = thread >> 5, thread & 31
         space = dynamic_shared(params)
-        inputs, outputs = load(sizes, 0), load(sizes, layers)
+        coming = cuda.local.array(STAGED, GIVEN)
+        inputs, outputs = narrow(load(sizes, 0)), narrow(load(sizes, layers))
         x_pitch, z_pitch = pitch_of(inputs), pitch_of(outputs)
         states = m * STATES * stride
         size = copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, True)
@@ -187,56 +203,58 @@ def train_steps(
         for layer in range(1, layers):
             z += 2 * batch * pitch_of(load(sizes, layer))
         scratch = z + 2 * batch * z_pitch
-        lanes = scratch + pitch_of(3 * batch)
+        lanes = scratch + rounded(3 * batch)
         steps = quotient(n + batch - 1, batch)
         mine = m * n
         seed, first_step = load(seeds, 2 * m + SEED), load(seeds, 2 * m + FIRST_STEP)
-        load_batch(
-            space,
-            x + (first & 1) * batch * x_pitch,
-            X,
-            order,
-            mine + first * batch,
-            min(batch, n - first * batch),
-            inputs,
-            scale,
-            thread,
-            threads,
-        )
+        row, column, count = warp, lane, narrow(min(batch, n - first * batch))
+        while narrow(row) < count:
+            to, after = x + (first & 1) * batch * x_pitch, mine + first * batch
+            following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
+            write_rows(space, to, coming, count, inputs, scale, row, column, thread, threads)
+            row, column = following
         cuda.syncthreads()
         for s in range(first, last):
             begin = mine + s * batch
-            rows = min(batch, n - s * batch)
+            rows = narrow(min(batch, n - s * batch))
             row = (m * steps + s) * (COLUMNS + CONSTANTS)
             factor, decay = load(rates, row), load(rates, row + 1)
             scalars = load_strided(rates, row + COLUMNS, 1, CONSTANTS)
             key = splitmix(seed, first_step + np.uint64(s))
             batch_x = x + (s & 1) * batch * x_pitch
+            # The first elements of the next batch are on the way during the forward pass.
+            after, count = begin + batch, narrow(min(batch, n - (s + 1) * batch)) if s + 1 < last else 0
+            row, column = warp, lane
+            following = row, column
+            if narrow(row) < count:
+                following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             # Forward.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
             for layer in range(layers):
-                ins, outs = load(sizes, layer), load(sizes, layer + 1)
-                pitch, out_pitch = weights_pitch(outs), pitch_of(outs)
-                biases = start + pitch_of(ins * pitch)
+                ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
+                out_pitch = pitch_of(outs)
+                biases = start + ins * out_pitch
                 if layer == layers - 1:
-                    to = space, biases, z, out_pitch
-                    output_product(space, below, below_pitch, start, pitch, 1, rows, outs, ins, thread, threads, to)
+                    to_output = space, biases, z, out_pitch
+                    output_product(
+                        space, below, below_pitch, start, out_pitch, rows, outs, ins, thread, threads, to_output
+                    )
                 else:
                     to_hidden = space, biases, place, out_pitch, outs, layer_key(key, layer), threshold, drop_scale
                     hidden_product(
-                        space, below, below_pitch, start, pitch, 1, rows, outs, ins, thread, threads, to_hidden
+                        space, below, below_pitch, start, out_pitch, rows, outs, ins, thread, threads, to_hidden
                     )
                     below, below_pitch = place, out_pitch
                     place += 2 * batch * out_pitch
-                start = biases + out_pitch
+                start = biases + rounded(outs)
                 cuda.syncthreads()
-            # Losses and their derivatives; the next batch is loaded at the same time.
-            if s + 1 < last:
-                after = begin + batch
-                count = min(batch, n - (s + 1) * batch)
-                load_batch(
-                    space, x + ((s + 1) & 1) * batch * x_pitch, X, order, after, count, inputs, scale, thread, threads
-                )
+            while narrow(row) < count:
+                to = x + ((s + 1) & 1) * batch * x_pitch
+                write_rows(space, to, coming, count, inputs, scale, row, column, thread, threads)
+                row, column = following
+                if narrow(row) < count:
+                    following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
+            # Losses and their derivatives.
             delta = z + batch * z_pitch
             loss_pass(
                 *(space, z, delta, scratch, z_pitch, y, weights, order, begin, rows, outputs, factor),
@@ -246,39 +264,36 @@ def train_steps(
             # Deltas of the hidden layers, from above.
             end, above, above_pitch, place = start, delta, z_pitch, z
             for layer in range(layers - 1, 0, -1):
-                ins, outs = load(sizes, layer), load(sizes, layer + 1)
-                pitch = weights_pitch(outs)
-                end -= pitch_of(outs) + pitch_of(ins * pitch)
+                ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
+                pitch = pitch_of(outs)
+                end -= ins * pitch + rounded(outs)
                 h_pitch = pitch_of(ins)
                 place -= 2 * batch * h_pitch
                 here = place + batch * h_pitch
                 to_delta = space, place, here, h_pitch, ins, layer_key(key, layer - 1), threshold, drop_scale, keep
-                delta_product(space, above, above_pitch, end, 1, pitch, rows, ins, outs, thread, threads, to_delta)
+                delta_product(space, above, above_pitch, end, pitch, rows, ins, outs, thread, threads, to_delta)
                 above, above_pitch = here, h_pitch
                 cuda.syncthreads()
             if decay != SCALAR(0):
                 sum_weight_squares(space, sizes, layers, lanes, squares, m * steps + s, thread)
-                cuda.syncthreads()
             # Gradients, each given to the rule at once.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
             for layer in range(layers):
-                ins, outs = load(sizes, layer), load(sizes, layer + 1)
-                pitch, out_pitch = weights_pitch(outs), pitch_of(outs)
-                biases = start + pitch_of(ins * pitch)
+                ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
+                out_pitch = pitch_of(outs)
+                biases = start + ins * out_pitch
                 above = delta if layer == layers - 1 else place + batch * out_pitch
-                to_weights = space, start, size, pitch, decay, scalars
+                to_weights = space, start, size, out_pitch, decay, scalars
                 weights_product(
-                    space, below, below_pitch, above, out_pitch, 1, ins, outs, rows, thread, threads, to_weights
+                    space, below, below_pitch, above, out_pitch, ins, outs, rows, thread, threads, to_weights
                 )
                 j = thread
-                while j < outs:
-                    step_weight(
-                        space, biases + j, size, column_sum(space, above + j, out_pitch, rows), SCALAR(0), scalars
-                    )
+                while narrow(j) < outs:
+                    step_bias(space, biases + j, size, column_sum(space, above + j, out_pitch, rows), scalars)
                     j += threads
                 below, below_pitch = place, out_pitch
                 place += 2 * batch * out_pitch
-                start = biases + out_pitch
+                start = biases + rounded(outs)
             cuda.syncthreads()
         copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, False)
         if STATES > 0:
@@ -298,8 +313,8 @@ def sum_weight_squares():
         partial = doubles_at(space, lanes)
         total, start = 0.0, 0
         for layer in range(layers):
-            ins, outs = load(sizes, layer), load(sizes, layer + 1)
-            pitch = weights_pitch(outs)
+            ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
+            pitch = pitch_of(outs)
             if thread < LANES:
                 sum_ = 0.0
                 e = thread
@@ -313,7 +328,7 @@ def sum_weight_squares():
             if thread == 0:
                 total += sum_of_lanes(partial)
             cuda.syncthreads()
-            start += pitch_of(ins * pitch) + pitch_of(outs)
+            start += ins * pitch + rounded(outs)
         if thread == 0:
             store(squares, slot, total)
 

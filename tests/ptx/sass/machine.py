@@ -38,6 +38,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.issued: Counter[str] = Counter()
+        self.places: Counter[int] = Counter()  # the same by address
         self.wavefronts = 0
         self.accesses: list[Access] = []
         self.waits: list[int] = []  # bytes that the first thread has on the way, each time that it waits for some
@@ -109,6 +110,7 @@ class Block:
             run, guard = self._made[at]
             if i.opcode != "NOP":
                 self.counts.issued[".".join((i.opcode, *i.modifiers))] += warps
+                self.counts.places[i.address] += warps
             chosen = mask if guard is None else mask & guard()
             at += 1
             if self._coming and mask[0] and not self._coming.isdisjoint(_registers(i)):
@@ -137,6 +139,8 @@ class Block:
             return self._special(i), guard
         if name == "R2UR":
             return self._to_uniform(i), guard
+        if name == "VOTEU":
+            return self._vote(i), guard
         plain = name[1:] if name[0] == "U" and name[1:] in OPERATIONS else name
         if plain not in OPERATIONS:
             raise NotImplementedError(str(i))
@@ -249,6 +253,20 @@ class Block:
         if name not in values:
             raise NotImplementedError(str(i))
         return lambda mask: write(values[name], mask)
+
+    def _vote(self, i: Instruction) -> Run:
+        """A predicate of the warp: is one true for any of its threads, or for all?"""
+        write, read = self.registers.to(i.operands[0]), self.registers.predicate(i.operands[1])
+        any_, all_ = i.modifiers == ("ANY",), i.modifiers == ("ALL",)
+        if len(i.operands) != 2 or not (any_ or all_):
+            raise NotImplementedError(str(i))
+
+        def run(mask: np.ndarray) -> None:
+            voted = (read() & mask if any_ else read() | ~mask).reshape(-1, WARP)
+            found = voted.any(axis=1) if any_ else voted.all(axis=1)
+            write(np.repeat(found, WARP), np.repeat(mask.reshape(-1, WARP).any(axis=1), WARP))
+
+        return run
 
     def _to_uniform(self, i: Instruction) -> Run:
         source, target = self.registers.bits(i.operands[-1]), self.registers.uniform[int(i.operands[0][2:])]
