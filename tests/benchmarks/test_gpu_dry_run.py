@@ -32,6 +32,7 @@ def dry_run(path, *arguments):
     return data, done.stdout
 
 
+@pytest.mark.slow
 def test_every_section_has_figures_of_ours(tmp_path):
     data, _ = dry_run(tmp_path / "out.json", "--no-tests")
     assert data["complete"]
