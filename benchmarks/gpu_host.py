@@ -27,8 +27,8 @@ STEP_US, BOUND_US = 2.5, 1.2  # what is aimed at
 INSIDE = "NAGD_NUMBA_NO_DRIVER"  # set in the process that has the driver that does nothing
 
 
-def with_a_driver_that_does_nothing() -> int:
-    """Run this again in a process whose libcuda does nothing."""
+def with_a_driver_that_does_nothing(module: str = "benchmarks.gpu_host") -> int:
+    """Run a module in a process whose libcuda does nothing."""
     compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
     if compiler is None:
         raise SystemExit("there is no device, and no C compiler to make a driver that does nothing")
@@ -36,7 +36,7 @@ def with_a_driver_that_does_nothing() -> int:
         library = Path(folder) / "libcuda.so.1"
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
         env = {**os.environ, "LD_LIBRARY_PATH": folder, "NUMBA_CUDA_DRIVER": str(library), INSIDE: "1"}
-        return subprocess.run([sys.executable, "-m", "benchmarks.gpu_host"], env=env).returncode
+        return subprocess.run([sys.executable, "-m", module], env=env).returncode
 
 
 def contenders() -> dict[str, tuple[Callable[[], object], int, float | None]]:

@@ -69,6 +69,11 @@ status cuLaunchKernel(void *kernel, unsigned gx, unsigned gy, unsigned gz, unsig
 }
 
 status cuMemAlloc(address *memory, size_t bytes) { *memory = (address)calloc(1, bytes ? bytes : 1); return 0; }
+status cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
+  *memory = calloc(1, bytes ? bytes : 1);
+  return 0;
+}
+status cuMemFreeHost(void *memory) { free(memory); return 0; }
 status cuMemFree(address memory) { free((void *)memory); return 0; }
 status cuMemcpyHtoD(address to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); return 0; }
 status cuMemcpyHtoDAsync(address to, const void *from, size_t bytes, void *stream) { return cuMemcpyHtoD(to, from, bytes); }
@@ -91,7 +96,7 @@ static const struct { const char *name; void *function; } functions[] = {
   ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice), ENTRY(cuCtxGetApiVersion),
   ENTRY(cuStreamIsCapturing), ENTRY(cuStreamCreate), ENTRY(cuStreamGetCtx), ENTRY(cuEventCreate),
   ENTRY(cuLibraryLoadData), ENTRY(cuLibraryGetKernel), ENTRY(cuLaunchKernel), ENTRY(cuMemAlloc), ENTRY(cuMemFree),
-  ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoHAsync),
+  ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoHAsync),
   ENTRY(cuMemcpyDtoDAsync), ENTRY(cuPointerGetAttribute), ENTRY(cuGetErrorName), ENTRY(cuGetErrorString)};
 
 status cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *found) {

@@ -21,15 +21,16 @@ from nagd_numba.gpu import driver
 from . import gpu_peers as peers
 from .gpu_report import Row
 from .gpu_step import Job
-from .gpu_timing import Contender, compare, measure
+from .gpu_timing import DEFAULT_STREAM, Contender, compare, measure
 
 CASES = ((32, 128), (32, 32), (256, 128), (256, 1024))  # batch, hidden; the last does not fit a multiprocessor
 TF32 = "ours, TF32"
 TF32_CASES = ((256, 1024),)
 TF32_TOLERANCE = 1e-3  # relative, of the loss at the end: factors have 11 bits; a model of it in NumPy ends 1e-5 away
 GRAPH_RATIO = {(32, 128): 3.0}
-NETWORKS, RATES, SWEEP_RATIO = 132, 12, 1.5
+NETWORKS, RATES, SWEEP_HIDDEN, SWEEP_RATIO = 132, 12, 128, 1.5
 ROUNDS = 5
+MOST: int | None = None  # rows of the digits
 
 
 def trainings(_: int) -> Iterator[Job]:
@@ -39,7 +40,7 @@ def trainings(_: int) -> Iterator[Job]:
 
 
 def _training_row(batch: int, hidden: int, row: Row) -> None:
-    case = Case(batch, hidden)
+    case = Case(batch, hidden, MOST)
     makers = {
         "ours": ours,
         "torch graph": torch_graph,
@@ -77,10 +78,10 @@ def _training_row(batch: int, hidden: int, row: Row) -> None:
 def ours(case: Any, precision: str = "float32") -> Callable[[], Any]:
     here = driver.current()
     X, y, params = (here.upload(x, 0) for x in (case.X, case.y, case.flat))
-    stream, net = here.stream(0), nagd_numba.MLP(case.net.sizes, precision=precision)
+    net = nagd_numba.MLP(case.net.sizes, precision=precision)
 
     def train():
-        here.rewrite(params, case.flat, stream)
+        here.rewrite(params, case.flat, DEFAULT_STREAM)
         net.fit(params, X, y, EPOCHS, case.batch, LR, MOMENTUM, shuffle=False)
         return case.views(here.download(params))
 
@@ -177,7 +178,7 @@ def torch_epoch_graph(case: Any) -> Callable[[], Any]:
 def jax_scan(case: Any) -> Callable[[], Any]:
     """As `nagd_numba.bench.training` has it; its products in float32, which JAX would round to TF32 on a device."""
     jax = peers.usable("jax")
-    train = train_jax(case)[""]
+    train = train_jax(case, EPOCHS)[""]
 
     def exactly():
         with jax.default_matmul_precision("highest"):
@@ -188,24 +189,23 @@ def jax_scan(case: Any) -> Callable[[], Any]:
 
 def sweeps(_: int) -> Iterator[Job]:
     """Many networks at once, against the first of them alone."""
-    yield {"networks": NETWORKS, "batch": 32, "hidden": 128}, _sweep_row
+    yield {"networks": NETWORKS, "batch": 32, "hidden": SWEEP_HIDDEN}, _sweep_row
 
 
 def _sweep_row(row: Row) -> None:
-    case, here = Case(32, 128), driver.current()
+    case, here = Case(32, SWEEP_HIDDEN, MOST), driver.current()
     rates = [float(lr) for lr in np.repeat(np.geomspace(0.01, 0.1, RATES), NETWORKS // RATES)]
     seeds = [k % (NETWORKS // RATES) for k in range(NETWORKS)]
     start_at = np.stack([case.net.init(seed) for seed in seeds])
     X, y = here.upload(case.X, 0), here.upload(case.y, 0)
     together, alone = here.upload(start_at, 0), here.upload(start_at[0], 0)
-    stream = here.stream(0)
 
     def fit_many():
-        here.rewrite(together, start_at, stream)
+        here.rewrite(together, start_at, DEFAULT_STREAM)
         nagd_numba.fit_many(case.net, together, X, y, EPOCHS, case.batch, rates, MOMENTUM, seed=seeds)
 
     def fit():
-        here.rewrite(alone, start_at[0], stream)
+        here.rewrite(alone, start_at[0], DEFAULT_STREAM)
         case.net.fit(alone, X, y, EPOCHS, case.batch, rates[0], MOMENTUM, seed=seeds[0])
 
     seconds = measure(

@@ -21,6 +21,7 @@ from nagd_numba.io.atomic import replacing
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("numba", "numba-cuda", "llvmlite", "numpy", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink"),
+    *("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis"),
     *("torch", "cupy", "cupy-cuda12x", "cupy-cuda13x", "jax", "jaxlib"),
 )
 WIDTH = 150  # of tables in a file or a pipe
@@ -73,13 +74,25 @@ class Report:
     def __init__(self, path: Path, budget: float, about: dict[str, Any]) -> None:
         self.path, self.budget, self.start = path, budget, time.monotonic()
         self.problems: list[str] = []
-        self.data = {**about, "budget_s": budget, "complete": False, "sections": {}, "skipped": {}}
+        self.data = {**about, "budget_s": budget, "complete": False, "sections": {}, "skipped": {}, "missing": {}}
         self.data["problems"] = self.problems
 
-    def spent(self) -> str | None:
-        """Why nothing more may start, or None."""
-        used = time.monotonic() - self.start
-        return f"the budget of {self.budget:g} s was used up after {used:.0f} s" if used >= self.budget else None
+    def left(self) -> float:
+        """Seconds."""
+        return self.budget - (time.monotonic() - self.start)
+
+    def spent(self, kept: float = 0.0) -> str | None:
+        """Why nothing more may start, or None; so many seconds are for what comes later."""
+        if self.left() > kept:
+            return None
+        rest = f", but for {kept:g} s for the tests" if kept else ""
+        return f"the budget of {self.budget:g} s was used up after {self.budget - self.left():.0f} s{rest}"
+
+    def missing(self, what: str, cost: str) -> None:
+        """Something is not there, and this is what it costs."""
+        costs = self.data["missing"].setdefault(what, [])
+        if cost not in costs:
+            costs.append(cost)
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
@@ -88,6 +101,10 @@ class Report:
     def skip(self, what: str, reason: str) -> None:
         self.data["skipped"][what] = reason
         print(f"skipped: {what}: {reason}", flush=True)
+
+    def show_missing(self) -> None:
+        for what, costs in self.data["missing"].items():
+            print(f"missing: {what}; without it: {'; '.join(costs)}", flush=True)
 
     def section(self, name: str, title: str, rows: Sequence[Row], seconds: float) -> None:
         kept = [{"case": row.case, "figures": row.figures, "not_measured": row.reasons} for row in rows]
@@ -193,9 +210,9 @@ def memory() -> tuple[int | None, int | None]:
         return None, None
 
 
-def default_path(about: dict[str, Any]) -> Path:
+def default_path(about: dict[str, Any], suffix: str) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", about["device"]["name"].lower()).strip("-")
-    return ROOT / "benchmarks" / "results" / f"{slug or 'unknown'}-{about['date'][:10]}.json"
+    return ROOT / "benchmarks" / "results" / f"{slug or 'unknown'}-{about['date'][:10]}{suffix}.json"
 
 
 def _version(package: str) -> str | None:

@@ -4,6 +4,7 @@
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
                                             the other methods, likewise
+    nagd_numba.bind(step, params, …)        a step bound to its arrays, which are checked once
     nagd_numba.c_address("nag_step_f32")    a step as a function for C, C++ and Fortran
     nagd_numba.FlatParams(layout)           named views on one flat vector
     nagd_numba.MLP(sizes)                   a small network on one flat vector, with compiled training: `fit`
@@ -25,6 +26,7 @@ from .flat import FlatParams
 from .optimizers.adagrad import adagrad_constants, adagrad_step, adagrad_update
 from .optimizers.adam import adam_constants, adam_step, adam_update
 from .optimizers.adamw import adamw_constants, adamw_step, adamw_update
+from .optimizers.bound import bind
 from .optimizers.fista import fista_step, fista_t, fista_update
 from .optimizers.guard import Guard
 from .optimizers.lion import lion_constants, lion_step, lion_update
@@ -59,6 +61,7 @@ __all__ = [
     "adamw_constants",
     "adamw_step",
     "adamw_update",
+    "bind",
     "c_address",
     "c_functions",
     "check_grad",

@@ -14,6 +14,7 @@ from ..gpu.driver import why_no_cuda
 from ..kernels import cache
 from ..kernels.jit import PACKAGE, SIMULATOR, fingerprint
 from ..kernels.threading_layer import parallel_allowed
+from . import support
 
 _PACKAGES = ("numba", "llvmlite", "numpy")
 _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "neon", "sve", "sve2")
@@ -23,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     if args.clear_cache:
         print(f"{cache.clear() / 1e6:.1f} MB of compiled kernels removed from {cache.root()}")
+        return 0
+    if args.support:
+        print(support.table())
         return 0
     lines = collect()
     width = max(len(name) for name, _ in lines)

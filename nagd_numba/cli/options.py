@@ -95,6 +95,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 def add_info(parser: argparse.ArgumentParser) -> None:
     """The options of `nagd-numba info`."""
     parser.add_argument("--clear-cache", action="store_true", help="remove all compiled kernels from the disk")
+    parser.add_argument("--support", action="store_true", help="print the table of what runs where, in Markdown")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,17 @@
     pointer_tuples.py  the same for tuples of pointers: the states of a rule
     compiler.py        a function becomes machine code for an architecture, with no driver; kept on disk
     device_array.py    foreign device arrays: their description, and the checks
+    errors.py          what a failed call of the driver is told as
     driver.py          the only calls of the driver: load, launch, allocate, copy
     streams.py         the streams of Numba, CuPy, PyTorch and cuda.core
     elementwise.py     the kernels of update rules
-    launch.py          validated launches of these, and their cache
+    tables.py          memory for the tables of lists of arrays, used again in the order of its stream
+    repeats.py         steps on arrays that were met before, in the order of the streams of the arrays' libraries
+    launch.py          validated launches of these kernels
+
+Bits on a device are those of the host but for one thing, which no rule can pin: a float32 NaN that arithmetic makes is
+0x7fffffff on a GPU (the PTX ISA says so), where an x86 processor hands on the sign and the payload of a NaN operand.
+(A float64 NaN may differ in the same way.)
 
 (The folder is not called `cuda` since numba-cuda's import hook takes any module `*numba.cuda` for its own.)
 """

@@ -34,7 +34,7 @@ class Driver(Queue):
         self._loaded: dict[tuple[Kernel, int, int], int] = {}
         self._libraries: list[Any] = []  # machine code that is loaded, as long as the process lives
         self._pending: deque[tuple[Any, Any]] = deque()  # events, and what must live until they have happened
-        self._of_graphs: list[Any] = []  # what captured graphs may still read
+        self._of_graphs: list[Any] = []  # what captured graphs may read at any time
 
     @functools.cache  # noqa: B019  (one driver lives as long as the process)
     def why_not(self) -> str | None:
@@ -184,9 +184,12 @@ class Driver(Queue):
         with self._inside(device), cuda.gpus[device]:
             try:
                 return cuda.device_array(shape, dtype, stream=cuda.external_stream(stream) if stream else 0)
-            except Exception as error:
+            except Exception as error:  # Numba's own, whose type says nothing
                 size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-                raise MemoryError(f"device {device} has no {size} bytes of memory left ({error})") from error
+                message = f"Allocating {size} bytes on device {device} failed: {error}"
+                if "OUT_OF_MEMORY" in str(error):
+                    raise MemoryError(f"{message}; free device memory, or use smaller arrays or batches") from error
+                raise RuntimeError(message) from error
 
     def upload(self, x: np.ndarray, device: int, stream: int = 0) -> Any:
         """A copy on a device, made in the order of the stream, to which it belongs."""
@@ -251,20 +254,24 @@ class Driver(Queue):
         if self.capturing(stream, device):
             self._of_graphs.append(x)
             return
-        with self._inside(device):
-            event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
-            self._done("cuEventRecord", event, stream, doing=doing)
-            self._pending.append((event, x))
-            for _ in range(len(self._pending)):
-                try:
-                    event, x = self._pending.popleft()
-                except IndexError:  # another thread took it
-                    break
-                (status,) = driver.cuEventQuery(event)
-                if status == driver.CUresult.CUDA_ERROR_NOT_READY:
-                    self._pending.append((event, x))
-                else:
-                    driver.cuEventDestroy(event)
+        try:
+            with self._inside(device):
+                event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
+                self._done("cuEventRecord", event, stream, doing=doing)
+        except Exception:  # nobody will know when it is read no more
+            self._of_graphs.append(x)
+            raise
+        self._pending.append((event, x))
+        for _ in range(len(self._pending)):
+            try:
+                event, x = self._pending.popleft()
+            except IndexError:  # another thread took it
+                break
+            (status,) = driver.cuEventQuery(event)
+            if status == driver.CUresult.CUDA_ERROR_NOT_READY:
+                self._pending.append((event, x))
+            else:
+                driver.cuEventDestroy(event)
 
     def order(self, before: int, after: int, device: int) -> None:
         """Let what is given to the stream `after` from now on wait for what is on the stream `before` now.

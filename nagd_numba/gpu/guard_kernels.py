@@ -212,7 +212,7 @@ def overflows(WIDTH, SCALAR):
     from .target import cuda
 
     def overflows(table, arrays, like, by, factor, thread, stage):
-        """How many gradients, times the steps `by` and the factor, are not finite."""
+        """How many gradients, times the steps `by` and the factor, are not finite; the last use of `stage`."""
         found = 0.0
         for array in range(arrays):
             grads = pointer_at(load(table, array * WIDTH + GRADS), like)
@@ -226,7 +226,6 @@ def overflows(WIDTH, SCALAR):
         found = 0.0
         for k in range(THREADS):
             found = add(found, load(stage, k))
-        cuda.syncthreads()
         return found
 
     return overflows
@@ -244,10 +243,10 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
         thread = np.int64(cuda.threadIdx.x)
         if scale_at != 0:
             scale = np.float64(load(pointer_at(scale_at, exact), 0))
-        squares, bad, product = totals(table, arrays, blocks, sums, thread, stage)
         skip = False
         if not BEFORE:
             skip = decided != UNDECIDED and load(control, SKIP) != 0.0
+        squares, bad, product = totals(table, arrays, blocks, sums, thread, stage)
         if BEFORE or decided == UNDECIDED:
             root, power = sqrt(squares), 0.0
             norm = div(root, scale)
@@ -297,7 +296,8 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
                     for k in range(7):
                         store(control, STEPS + k, np.float64(by[k]))
         if thread == 0:
-            store(control, SKIP, 1.0 if skip else 0.0)
+            if BEFORE or decided == UNDECIDED:  # otherwise other threads may still be reading it
+                store(control, SKIP, 1.0 if skip else 0.0)
             if not BEFORE:
                 store(control, PRODUCT, math.nan if skip or not PRODUCTS else div(product, scale))
                 store(control, SKIPPED, load(control, SKIPPED) + (1.0 if skip else 0.0))

@@ -84,11 +84,15 @@ class Launch:
         if status:
             self.failed(status, hyper)
 
-    def on(self, stream: int) -> Callable[[tuple[float, ...]], int] | None:
-        """`start` on a stream as one call that returns a status, where that is possible."""
+    def on(self, stream: int, floats: bool = False) -> Callable[[tuple[float, ...]], int] | None:
+        """`start` on a stream as one call that returns a status, where that is possible.
+
+        With `floats` hyper-parameters that are no Python floats are the caller's to keep out.
+        """
         if self._rows is not None:
             return None
-        return functools.partial(self._kernel, self._entries, self._address, stream)
+        kernel = cuda_launch.without_dispatch(self._kernel) if floats else self._kernel
+        return functools.partial(kernel, self._entries, self._address, stream)
 
     def failed(self, status: int, hyper: tuple[Any, ...]) -> None:
         """Raise what a status tells."""
@@ -181,7 +185,7 @@ def prepare(
 
 def _started(launch: Launch, stream: int) -> Callable[[tuple[float, ...]], None]:
     """`launch.start` on a stream."""
-    on_stream = launch.on(stream)
+    on_stream = launch.on(stream, floats=True)
     if on_stream is None:
         return functools.partial(launch.start, stream)
 

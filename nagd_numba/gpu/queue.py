@@ -20,8 +20,13 @@ class Event:
 class Queue:
     """The part of `driver.Driver` that the host does not wait for, and the waiting.
 
-    Whoever begins a copy keeps both sides of it as they are until an event behind it has been waited for.
+    Whoever begins a copy keeps both sides of it as they are until an event behind it has been waited for.  `put`,
+    `fetch`, `copy`, `mark` and `wait` are called in a block of `inside`, which costs more than they do.
     """
+
+    def inside(self, device: int) -> contextlib.AbstractContextManager[None]:
+        """A device's context is the current one in this block."""
+        return self._inside(device)
 
     def _inside(self, device: int) -> contextlib.AbstractContextManager[None]:
         raise NotImplementedError
@@ -41,23 +46,17 @@ class Queue:
         weakref.finalize(memory, driver.cuMemFreeHost, address)
         return np.frombuffer(memory, kind, count).reshape(shape)
 
-    def put(self, pointer: int, x: np.ndarray, device: int, stream: int) -> None:
+    def put(self, pointer: int, x: np.ndarray, stream: int) -> None:
         """Begin to copy page-locked memory to an address."""
-        with self._inside(device):
-            doing = f"Copying {x.nbytes} bytes to device {device}"
-            self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing=doing)
+        self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing="Copying to a device")
 
-    def fetch(self, out: np.ndarray, pointer: int, device: int, stream: int) -> None:
+    def fetch(self, out: np.ndarray, pointer: int, stream: int) -> None:
         """Begin to copy what is at an address to page-locked memory."""
-        with self._inside(device):
-            doing = f"Copying {out.nbytes} bytes from device {device}"
-            self._done("cuMemcpyDtoHAsync", out.ctypes.data, pointer, out.nbytes, stream, doing=doing)
+        self._done("cuMemcpyDtoHAsync", out.ctypes.data, pointer, out.nbytes, stream, doing="Copying from a device")
 
-    def copy(self, to: int, source: int, size: int, device: int, stream: int) -> None:
+    def copy(self, to: int, source: int, size: int, stream: int) -> None:
         """Begin to copy so many bytes from one address of a device to another."""
-        with self._inside(device):
-            doing = f"Copying {size} bytes on device {device}"
-            self._done("cuMemcpyDtoDAsync", to, source, size, stream, doing=doing)
+        self._done("cuMemcpyDtoDAsync", to, source, size, stream, doing="Copying on a device")
 
     def event(self, device: int) -> Event:
         """What `mark` and `wait` take."""
@@ -71,10 +70,8 @@ class Queue:
 
     def mark(self, event: Event, stream: int) -> None:
         """The event is where the stream is now."""
-        with self._inside(event.device):
-            self._done("cuEventRecord", event.handle, stream, doing="Marking a place in a stream")
+        self._done("cuEventRecord", event.handle, stream, doing="Marking a place in a stream")
 
     def wait(self, event: Event) -> None:
         """Wait for what was on the stream before the event; raises if a kernel failed."""
-        with self._inside(event.device):
-            self._done("cuEventSynchronize", event.handle, doing="Running what a stream was given")
+        self._done("cuEventSynchronize", event.handle, doing="Running what a stream was given")

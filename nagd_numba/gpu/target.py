@@ -4,7 +4,8 @@
                      and so on), and device arrays; imported when first asked for, since that takes long
     intrinsic        what a function means to the compiler: registered for kernels that call it
     compile_kernel   a Python function becomes PTX or LTO-IR
-    returned         the type that a function returns in a kernel
+    returned         the type that a function returns in kernels, or why it cannot be compiled for them
+    is_function      is something a function of `@cuda.jit`?
     why_unavailable  why no kernel can be compiled here
 
 Templates of kernels take `cuda` from here when they are bound.  The rest of the package knows device arrays by their
@@ -14,12 +15,13 @@ interface, whatever library made them.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba.extending import intrinsic
 
-__all__ = ["compile_kernel", "intrinsic", "returned", "why_unavailable"]
+__all__ = ["compile_kernel", "intrinsic", "is_function", "returned", "why_unavailable"]
 
 
 def __getattr__(name: str) -> Any:
@@ -53,6 +55,13 @@ def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[i
 
     with no_device(capability):
         return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
+
+
+def is_function(x: Any, device: bool = False) -> bool:
+    """Is it a function of `@cuda.jit`?  `device`: one that kernels call, and no kernel."""
+    dispatcher = sys.modules.get("numba.cuda.dispatcher")
+    made = dispatcher is not None and isinstance(x, dispatcher.CUDADispatcher)
+    return made and (not device or bool(x.targetoptions.get("device")))
 
 
 @contextlib.contextmanager

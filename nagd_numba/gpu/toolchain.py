@@ -41,7 +41,7 @@ class Tool(NamedTuple):
 @functools.cache
 def found() -> dict[str, Tool]:
     """What is installed, by name; what is not has no entry."""
-    tools = {name: Tool(text) for name in (*PACKAGES, "numpy") if (text := _version(name)) is not None}
+    tools = {name: Tool(text) for name in (*PACKAGES, "numpy") if (text := version_of(name)) is not None}
     tools |= {name: tool for name in LIBRARIES if (tool := _library(name)) is not None}
     return tools
 
@@ -116,9 +116,9 @@ def check() -> None:
 
 def names() -> str:
     """The names and versions of all that decides the machine code, found without loading libraries where possible."""
-    told = {name: _version(name) for name in ("numba", "llvmlite", *PACKAGES)}
+    told = {name: version_of(name) for name in ("numba", "llvmlite", *PACKAGES)}
     for library in ("nvvm", "nvJitLink"):
-        installed = {wheel: text for wheel in LIBRARIES[library] if (text := _version(wheel)) is not None}
+        installed = {wheel: text for wheel in LIBRARIES[library] if (text := version_of(wheel)) is not None}
         told |= installed or {library: str(found().get(library))}
     return " ".join(f"{name}={text}" for name, text in told.items() if text is not None)
 
@@ -128,7 +128,8 @@ def _everything(tools: Mapping[str, Tool]) -> str:
     return f"pip install 'nagd-numba[{'cuda12' if twelve else 'cuda'}]'"
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -179,3 +179,9 @@ def rule_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype) -> Any:
     )
     hyper = types.UniTuple(types.float64, len(rule.hyper))
     return kernel(bound, types.int64(types.int64, types.int64, types.int64, hyper))
+
+
+def without_dispatch(kernel: Any) -> Any:
+    """A kernel as what Numba calls once it has looked at the types of the arguments, which takes 0.2 us."""
+    (made,) = kernel.overloads.values()
+    return made.entry_point

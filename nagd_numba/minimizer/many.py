@@ -49,7 +49,7 @@ def minimize_many(
     X0 : array of shape (M, n)
         The starts, one in each row; not modified.  No problems are fine too.  A float32 or float64 array on a CUDA
         device, with `fun` of `@njit` or `@cuda.jit(device=True)`: each problem is solved by a thread of the device,
-        from start to end in one launch if that takes less than a tenth of a second; all is computed in float64.
+        in one launch where 128 iterations are enough for all; everything is computed in float64.
     args : tuple of arrays of length M
         What differs: each problem gets its row (or element) of each array.  On a device, contiguous arrays there.
     shared : tuple
@@ -77,7 +77,7 @@ def minimize_many(
 
     Notes
     -----
-    Ctrl-C is heard within 0.1 s, or the time of one problem on each core (on a device, of one iteration).
+    Ctrl-C is heard within 0.1 s, or the time of one problem on each core (on a device, of 128 iterations).
 
     On a device it is as `minimize` says: `jac` is "inplace" or None there, and the bits are the CPU's where `fun` has
     only `+ - * /`, comparisons, `abs` and `sqrt`.  The device holds `8 (8 n + 15)` bytes for each problem, for at most

@@ -123,8 +123,9 @@ def minimize(
 
     On a CUDA device, compiled functions make no arrays: `jac` is "inplace" or None there, and a `prox` of the user's
     writes to its x and returns it.  `args` are numbers and arrays on that device.  `x` and `jac` of the result stay
-    there, the rest are numbers; `nfev` lacks the call that looks at the functions.  A launch is a tenth of a second of
-    iterations, or one with a callback, which gets x in host memory.  Bits are the CPU's where `fun` has only
+    there, the rest are numbers; `nfev` lacks the call that looks at the functions.  The first launch is 128 iterations,
+    the next ones a tenth of a second each, or one iteration with a callback, which gets x in host memory; the state
+    waits on the device, and Ctrl-C is heard in between.  Bits are the CPU's where `fun` has only
     `+ - * /`, comparisons, `abs` and `sqrt`: CUDA has an `exp`, `log`, `sin`, `**` of its own, a division by zero is
     an infinity or NaN, and `max` and `min` pass over NaN.  For more than one problem take `minimize_many`.
 

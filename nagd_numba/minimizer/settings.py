@@ -188,9 +188,10 @@ def _bounds(n: int, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
 def starting_point(name: str, x0: Any, ndim: int = 1) -> np.ndarray:
     """A contiguous float64 copy of `x0` with that number of dimensions."""
     if validation.is_device_array(x0):
+        shared = f", or pass cupy.asarray({name}) or torch.as_tensor({name}), and functions of such"
         raise TypeError(
-            f"{name} is on a CUDA device and {validation.type_of(x0)}, which has no arithmetic of its own: pass "
-            f"cupy.asarray({name}) or torch.as_tensor({name}), which share its memory"
+            f"{name} is on a CUDA device ({validation.type_of(x0)}), where functions have to be compiled: make them "
+            f"@njit or @cuda.jit(device=True){shared if ndim == 1 else ''}"
         )
     try:
         x = np.asarray(x0)

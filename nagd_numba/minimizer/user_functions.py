@@ -160,8 +160,9 @@ def beside(fun: Any, jac: Any, prox: Any, penalty: Any, x: Any, args: tuple[Any,
     """`adapted` for vectors that stay on a device: they are copied there, and gradients are taken as they come."""
     if not callable(fun):
         raise TypeError(f"fun is {type_of(fun)}; a function fun(x, *args) that returns a number is needed")
-    if not (jac is True or callable(jac)):
-        raise TypeError(f"jac is {jac!r}; True or a function is needed with an x0 of PyTorch or CuPy")
+    form = form_of(jac)
+    if form == DIFFERENCES:
+        raise TypeError(f"jac is {jac!r}; True, 'inplace' or a function is needed with an x0 of PyTorch or CuPy")
 
     def vector(name, returned):
         if not array_backends.is_foreign(returned) or tuple(returned.shape) != tuple(x.shape):
@@ -183,15 +184,14 @@ def beside(fun: Any, jac: Any, prox: Any, penalty: Any, x: Any, args: tuple[Any,
             raise TypeError(f"fun returned {type_of(returned)}; with jac=True it must return (value, gradient)")
         return float(array_backends.detached(returned[0])), vector("fun", returned[1])
 
-    together = jac is True
     functions = Functions(
-        pair if together else value,
-        None if together else mapped("jac", jac),
-        TOGETHER if together else APART,
+        pair if form == TOGETHER else value,  # with INPLACE, the gradient is the first of the args
+        mapped("jac", jac) if form == APART else None,
+        form,
         mapped("prox", prox) if callable(prox) else prox,
         None if penalty is None else lambda x: float(array_backends.detached(penalty(array_backends.duplicate(x)))),
     )
-    functions.fun(x, *args)
-    if not together:
-        functions.jac(x, *args)  # type: ignore[misc]
+    functions.fun(x, *([array_backends.duplicate(x)] if form == INPLACE else []), *args)
+    if functions.jac is not None:
+        functions.jac(x, *args)
     return functions

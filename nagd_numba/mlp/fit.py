@@ -215,8 +215,10 @@ class Trainable:
         train = train_ahead if ahead else train_epochs
         before = past.seconds
 
+        seen = Progress(plan.updates(rows), rows)
+
         def reached() -> Progress:
-            return Progress(plan.updates(rows), rows, past.values("loss"))
+            return seen if rates.foreseeable else Progress(plan.updates(rows), rows, past.values("loss"))
 
         def hyper(epoch: int) -> np.ndarray:
             return rates.of_epoch(epoch * plan.updates(rows), reached())

@@ -148,6 +148,10 @@ def adagrad_step(
     `nagd_numba.optimizers.adagrad` says where they differ, and why.  Inside `@njit` functions and in `prange` as
     `nagd_numba.step`; inside a `@cuda.jit` kernel use `nagd_numba.adagrad_update` on scalars.
 
+    With CUDA arrays the hyper-parameters may be arrays of one element, as for `nagd_numba.step`, and `t` one of int64:
+    the step uses it and then adds 1 to it, unless it changes nothing.  Every call counts: give each of several calls a
+    `t` of its own, or step lists.
+
     References
     ----------
     J. Duchi, E. Hazan and Y. Singer, J. Mach. Learn. Res. 12 (2011) 2121.

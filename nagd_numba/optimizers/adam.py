@@ -197,6 +197,10 @@ def adam_step(
     difference into the moments.  Inside `@njit` functions and in `prange` as `nagd_numba.step`; inside a `@cuda.jit`
     kernel use `nagd_numba.adam_update` on scalars.
 
+    With CUDA arrays the hyper-parameters may be arrays of one element, as for `nagd_numba.step`, and `t` one of int64:
+    the step uses it and then adds 1 to it, unless it changes nothing.  Every call counts: give each of several calls a
+    `t` of its own, or step lists.
+
     References
     ----------
     D. P. Kingma and J. Ba, ICLR 2015, arXiv:1412.6980.

@@ -129,6 +129,10 @@ def adamw_step(
     -----
     As for `adam_step`; the peer is `torch.optim.AdamW`.
 
+    With CUDA arrays the hyper-parameters may be arrays of one element, as for `nagd_numba.step`, and `t` one of int64:
+    the step uses it and then adds 1 to it, unless it changes nothing.  Every call counts: give each of several calls a
+    `t` of its own, or step lists.
+
     References
     ----------
     I. Loshchilov and F. Hutter, ICLR 2019, arXiv:1711.05101.

@@ -138,7 +138,7 @@ class Bound:
             raise TypeError(f"{len(numbers)} numbers were given; there are {', '.join(self._numbers)}")
         for x in numbers:
             place = order[k]
-            if x.__class__ is not float:
+            if x.__class__ is not float or place == self._steps:
                 usual = place == self._steps and x.__class__ is int and 0 < x < 1 << 53
                 x = float(x) if usual else self._number(place, x)
             hyper[place] = x
@@ -155,9 +155,10 @@ class Bound:
 
     def _number(self, place: int, x: Any) -> float:
         """A number as a Python float."""
-        if place == self._steps:
-            return step_number(x, self._optimizer.name)
-        return validation.real(tuple(self._rule.hyper)[place], x)
+        name = tuple(self._rule.hyper)[place]
+        if validation.is_device_array(x):
+            raise TypeError(f"{name} is a device array; a bound step takes numbers: call the step itself")
+        return float(step_number(x, self._optimizer.name)) if place == self._steps else validation.real(name, x)
 
     def _checked(self, settings: dict[str, Any]) -> Hyper:
         """The hyper-parameters as floats."""

@@ -66,7 +66,7 @@ def fista_update(
 @inlined
 def next_t(t: float) -> float:
     """`t_{k+1}`."""
-    following: float = (1.0 + sqrt(1.0 + mul(4.0 * t, t))) / 2.0
+    following: float = mul(0.5, 1.0 + sqrt(1.0 + mul(mul(4.0, t), t)))
     return following
 
 

@@ -212,6 +212,8 @@ def nadam_step(
     As for `adam_step`; the peer is `torch.optim.NAdam`.  `M_t` is formed anew in each of the first steps, which costs
     up to 10 microseconds (`nagd_numba.optimizers.nadam`).  In compiled code `variant` must be a constant.
 
+    With CUDA arrays too the hyper-parameters are numbers: a device has not the power of the C library in the schedule.
+
     References
     ----------
     T. Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.

@@ -273,7 +273,9 @@ def step(
         Ascend instead of descend.
     stream : optional
         For CUDA arrays: a stream of Numba, CuPy, PyTorch or cuda.core (also a graph that is being built), or its
-        handle.  By default the current stream of the library that `params` is from.  The launch is asynchronous.
+        handle, which waits for the streams that the arrays' interfaces name.  By default the current stream of the
+        library that `params` is from (of Numba's arrays the one that they belong to); where the arrays are of several
+        libraries, the streams wait for each other before and after the step.  The launch is asynchronous.
     master : array, optional
         Beside float16 or bfloat16 parameters: a float32 copy of them, which is what is updated (in place); `params`
         becomes that copy, rounded to nearest.
@@ -300,6 +302,11 @@ def step(
     one array may be taken to overlap.  In a `prange` numba reports an exception as `SystemError`, and only of the
     calling thread: in the others `params` and the states become NaN instead, and the next rows are stepped.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
+
+    With CUDA arrays each hyper-parameter but `weight_decay` may be an array of one element on their device, of the
+    dtype of `vel`.  It is read when the step runs, so that a captured graph follows what is written to it; the bits
+    are those of the number.  An unfit value there (negative, NaN) cannot raise: such a step changes nothing, and a
+    `guard` tells so by `skipped`.
 
     References
     ----------

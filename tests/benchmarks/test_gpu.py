@@ -1,7 +1,9 @@
 """`python -m benchmarks.gpu`: what it does without a device, and what it writes, on a driver that is none."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from tests.helpers import driverless, fake_driver
 
 gpu = pytest.importorskip("benchmarks.gpu", reason="the benchmarks are not beside the tests")
-from benchmarks import gpu_report, gpu_step, gpu_timing  # noqa: E402
+from benchmarks import gpu_report, gpu_step, gpu_tests, gpu_timing  # noqa: E402
 from benchmarks.gpu_report import Row, Unusable  # noqa: E402
 from nagd_numba.kernels.jit import SIMULATOR  # noqa: E402
 
@@ -95,16 +97,16 @@ def test_budget(fake, tmp_path):
     assert "the budget of 1e-09 s was used up" in data["skipped"]["step: n 2^4, dtype float32, bytes 20"]
 
 
+def in_place_of_pytest(monkeypatch, program):
+    """The tests are a Python program in place of pytest."""
+    monkeypatch.setattr(gpu, "SECTIONS", {})
+    monkeypatch.setattr(gpu_tests, "command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(gpu_report, "_output", lambda *command: None)
+
+
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (3, 1)])
 def test_tests_are_recorded(fake, monkeypatch, tmp_path, code, status):
-    monkeypatch.setattr(gpu, "SECTIONS", {})
-    popen = gpu.subprocess.Popen
-
-    def instead(command, **options):
-        return popen([sys.executable, "-c", f"print('SKIPPED [1] x'); print('7 passed'); exit({code})"], **options)
-
-    monkeypatch.setattr(gpu.subprocess, "Popen", instead)
-    monkeypatch.setattr(gpu_report, "_output", lambda *command: None)
+    in_place_of_pytest(monkeypatch, f"print('SKIPPED [1] x'); print('7 passed'); exit({code})")
     got, data = run(tmp_path / "out.json")
     assert got == status
     assert data["tests"]["return_code"] == code
@@ -113,16 +115,90 @@ def test_tests_are_recorded(fake, monkeypatch, tmp_path, code, status):
 
 
 def test_tests_that_take_too_long_are_stopped(fake, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "SECTIONS", {})
-    monkeypatch.setattr(gpu, "TEST_SECONDS", 0.5)
-    popen = gpu.subprocess.Popen
-    command = [sys.executable, "-c", "import time; print('half', flush=True); time.sleep(60)"]
-    monkeypatch.setattr(gpu.subprocess, "Popen", lambda _, **options: popen(command, **options))
-    monkeypatch.setattr(gpu_report, "_output", lambda *command: None)
-    status, data = run(tmp_path / "out.json")
+    in_place_of_pytest(monkeypatch, "import time; print('half', flush=True); time.sleep(60)")
+    status, data = run(tmp_path / "out.json", "--budget", "1")
     assert status == 0
     assert data["tests"]["return_code"] is None
-    assert data["tests"]["summary"] == "not finished after 0.5 s; the last line: half"
+    assert re.fullmatch(r"not finished after [01] s; the last line: half", data["tests"]["summary"])
+    assert "the tests were stopped" in data["missing"]["time"][0]
+
+
+def test_measurements_leave_time_for_the_tests(tmp_path):
+    report = gpu_report.Report(tmp_path / "out.json", 100.0, {})
+    report.start -= 60.0
+    assert report.spent() is None
+    assert report.spent(50.0) == "the budget of 100 s was used up after 60 s, but for 50 s for the tests"
+
+
+def test_a_plugin_that_is_missing_is_named_with_what_it_costs(fake, monkeypatch, capsys, tmp_path):
+    in_place_of_pytest(
+        monkeypatch, "print(\"ERROR tests/x.py: ModuleNotFoundError: No module named 'hypothesis'\"); exit(1)"
+    )
+    monkeypatch.setattr(gpu_tests, "find_spec", lambda name: None if name in gpu_tests.PLUGINS else name)
+    status, data = run(tmp_path / "out.json")
+    assert status == 0  # a file that cannot be imported for want of a package is no failure of ours
+    assert data["missing"]["pytest-xdist is not installed"] == ["the tests ran in one process"]
+    assert "hypothesis is not installed; without it: the test files that use it" in capsys.readouterr().out
+
+
+def test_peers_that_are_missing_are_named_with_what_they_cost(fake, tmp_path):
+    _, data = run(tmp_path / "out.json", *ALONE, "step")
+    assert data["missing"]["left out by --without jax"] == ["step: JAX"]
+
+
+PROGRAM = """
+import pytest
+
+@pytest.mark.parametrize("backend", ["host", "device"])
+def test_it(backend):
+    assert backend == "host", "here is why"
+
+def test_device_after():
+    import time
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("absent", [(), ("xdist", "pytest_timeout")], ids=["plugins", "no plugins"])
+def test_strict_options_do_not_matter_and_failures_come_at_once(monkeypatch, tmp_path, absent):
+    """In a project with strict options of its own, as this one's, which refuse to run without the plugins."""
+    (tmp_path / "test_some.py").write_text(PROGRAM)
+    options = "[pytest]\naddopts = --strict-config --dist=loadfile\ntimeout = 300\n"
+    (tmp_path / "pytest.ini").write_text(options)
+    find_spec = gpu_tests.find_spec
+    monkeypatch.setattr(gpu_tests, "find_spec", lambda name: None if name in absent else find_spec(name))
+    monkeypatch.setattr(gpu_tests, "WORKERS", 1)
+    monkeypatch.setattr(gpu_tests, "TESTS", ("test_some.py",))
+    left_out = [f"-pno:{name.removeprefix('pytest_')}" for name in absent]
+    done = subprocess.run(
+        [*gpu_tests.command(), *left_out],
+        **{
+            "capture_output": True,
+            "text": True,
+            "cwd": tmp_path,
+            "env": {**os.environ, "PYTHONPATH": str(gpu_report.ROOT)},
+        },
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    said = done.stdout.index("FAILED test_some.py::test_it[device] (call)")
+    assert said < done.stdout.index("here is why") < done.stdout.index("short test summary")
+
+
+def test_the_usual_place_of_a_toolkit(monkeypatch, tmp_path):
+    (tmp_path / "nvvm").mkdir()
+    monkeypatch.setattr(gpu, "TOOLKIT", tmp_path)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpu.toolchain, "version_of", lambda package: "13.5.37")
+    assert gpu.find_toolkit() is None
+    assert "CUDA_HOME" not in os.environ
+    monkeypatch.setattr(gpu.toolchain, "version_of", lambda package: None)
+    monkeypatch.setenv("CUDA_HOME", "elsewhere")
+    assert gpu.find_toolkit() is None
+    monkeypatch.delenv("CUDA_HOME")
+    assert gpu.find_toolkit() == f"no wheel of NVVM is installed: CUDA_HOME={tmp_path}"
+    assert os.environ["CUDA_HOME"] == str(tmp_path)
 
 
 def test_table_without_rich(monkeypatch, capsys):

@@ -118,15 +118,13 @@ class Engine:
 
 
 def conflict(first: Footprint, second: Footprint):
-    """(what they do, the first range that they share) where one of them writes; None where they may run together."""
-    for kind, a, b in (
-        ("both write", first.written, second.written),
-        ("the first reads and the second writes", first.read, second.written),
-        ("the first writes and the second reads", first.written, second.read),
-    ):
-        shared = overlap(a, b)
-        if shared:
-            return kind, shared
+    """(what they do, the first range that they share); None where they may run together, as atomics of both may."""
+    acts = (("reads", "read"), ("writes", "written"), ("changes atomically", "atomic"))
+    for does, one in acts:
+        for follows, other in acts:
+            shared = None if does == follows != "writes" else overlap(getattr(first, one), getattr(second, other))
+            if shared:
+                return f"the first {does} and the second {follows}", shared
     return None
 
 

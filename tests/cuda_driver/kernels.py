@@ -109,9 +109,7 @@ def check_shape(function, device, grid, block, shared):
     if threads > devices.THREADS:
         raise CudaError("INVALID_VALUE", f"{entry.title}: {threads} threads in a block")
     if threads > most_threads(entry):
-        why = (
-            f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for {entry.max_threads}"
-        )
+        why = f"{entry.title}: {threads} threads of {entry.registers} registers; compiled for {entry.max_threads}"
         raise CudaError("LAUNCH_OUT_OF_RESOURCES", why)
     allowed = function.most_dynamic(device.ordinal)
     if shared > allowed:
@@ -172,7 +170,7 @@ def _from_buffer(library, entry, extra):
 
 def values(kernel, raw, space, device):
     """The arguments as the emulator takes them; raises for what cannot be meant."""
-    kinds = kernel._types
+    kinds = kernel.kinds
     if len(raw) != len(kinds):
         raise CudaError("INVALID_VALUE", f"{short(kernel.name)}: {len(raw)} arguments for {len(kinds)} parameters")
     out = []

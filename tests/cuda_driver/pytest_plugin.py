@@ -45,22 +45,13 @@ def seed(request, machine):
 
 def run(*files, marks="not slow and not ci", plugin=__name__):
     """Run the tests of files (which are no test files of this process) in a process with the driver."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the CUDA driver for tests is a library of Linux")
     if compiler() is None:
         pytest.skip("no C compiler (cc, gcc, clang): the CUDA driver for tests cannot be built")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "NAGD_NUMBA_PASSED"))}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        plugin,
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        marks,
-        *map(str, files),
-    ]
+    options = ["-q", "-p", plugin, "-p", "no:cacheprovider", "-m", marks]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     print(done.stdout)

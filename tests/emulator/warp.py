@@ -56,7 +56,7 @@ class Scheduler:
             kind = self.slots[group[0], 3]
             result = predicates.sum() if kind == 0 else predicates.all() if kind == 1 else predicates.any()
             self.slots[group, 0] = int(result)
-            everyone = len(group) == (self.status != ptx.DONE).sum()
+            everyone = wanted[0] in (0, self.count)  # threads that have ended count as having come
             self.orders(self.sites[group], group, self.count, everyone)
             self.status[group] = ptx.RUNNING
             gone_on = True

@@ -5,7 +5,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from nagd_numba import MLP
+from nagd_numba import MLP, Guard, step
+from nagd_numba.kernels.reductions import BLOCK
 from tests.helpers import driverless, fake_driver, planted
 
 FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: for the persistent kernel, or too few for it
@@ -58,9 +59,29 @@ def test_training_by_many_launches(precision):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_persistent_training():
     with fake_driver.installed(shared_limit=FITS) as gpu, planted.barriers(gpu) as barriers:
         for loss in ("cross_entropy", "mse"):
             for l2 in (0.01, 0):
                 fit(gpu, {"loss": loss, "l2": l2}, metrics=["accuracy"])
+    assert_all_needed(barriers)
+
+
+@pytest.mark.slow
+def test_guarded_steps():
+    """Several blocks of elements for a block of threads; many arrays; sums and factors that leave the range."""
+    rng = np.random.default_rng(0)
+    cases = [
+        ([BLOCK + 70], 1.0, {"clip_norm": 1.0}),
+        ([BLOCK + 70], 1e200, {"clip_norm": 1.0}),
+        ([130, 130], 1e308, {"grad_scale": 3.0}),
+        ([1] * 600, 1.0, {"clip_norm": 1.0}),
+        ([1] * 600, 1e200, {"clip_norm": 1.0}),
+    ]
+    with fake_driver.installed(multiprocessors=1) as gpu, planted.barriers(gpu) as barriers:
+        for sizes, magnitude, options in cases:
+            params, grads, vel = ([rng.uniform(0.5, 1.5, n) for n in sizes] for _ in range(3))
+            device = [[gpu.array(x * by) for x in column] for column, by in ((params, 1), (grads, magnitude), (vel, 1))]
+            step(*device, lr=0.1, guard=Guard(**options))
     assert_all_needed(barriers)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nagd_numba import Guard, step
 from nagd_numba.kernels.reductions import BLOCK
-from tests.gpu.test_step import Half, round_to, widen
 from tests.helpers import driverless, fake_driver
+from tests.helpers.half import Half, round_to, widen
 
 SIZES = (0, 1, 63, 64, 65, 700, BLOCK, BLOCK + 70, 2 * BLOCK + 1)
 REPORT = ("norm", "nonfinite_count", "skipped", "skipped_steps")

@@ -13,14 +13,16 @@ pytestmark = pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator compiles n
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
 
-def test_steps_and_planted_faults():
-    on_driver.run(HERE / "steps.py", HERE / "faults.py")
+def test_steps_streams_lifetimes_and_planted_faults():
+    on_driver.run(*(HERE / f"{name}.py" for name in ("steps", "streams_and_lifetimes", "bound", "faults")))
 
 
 @pytest.mark.ci
-def test_failures_of_every_call():
-    on_driver.run(HERE / "failures.py", marks="not slow")
+def test_training_guards_and_failures_of_every_call():
+    names = ("training", "guards", "failures", "failing_calls")
+    on_driver.run(*(HERE / f"{name}.py" for name in names), marks="not slow")
 
 
-def test_streams_and_lifetimes():
-    on_driver.run(HERE / "streams_and_lifetimes.py")
+@pytest.mark.slow
+def test_failures_of_every_call_of_a_training():
+    on_driver.run(HERE / "failures.py", marks="slow")

@@ -82,7 +82,7 @@ def test_gradients_apart_and_a_prox_of_the_users():
         ({"x0": torch.zeros(2, 2)}, ValueError, r"x0 has shape \(2, 2\)"),
         ({"x0": torch.zeros(2, dtype=torch.int64)}, TypeError, "x0 has dtype int64"),
         ({"x0": torch.tensor([1.0, torch.nan])}, ValueError, "not finite everywhere"),
-        ({"jac": None}, TypeError, "jac is None; True or a function is needed"),
+        ({"jac": None}, TypeError, "jac is None; True, 'inplace' or a function is needed"),
         ({"jac": lambda x: x[:1]}, ValueError, r"jac returned a torch.Tensor of shape \(1,\)"),
         ({"jac": lambda x: x.numpy()}, ValueError, "jac returned a numpy.ndarray"),
         ({"fun": 1}, TypeError, "fun is an int"),
@@ -94,6 +94,21 @@ def test_what_is_refused(options, error, message):
     given = {"fun": lambda x: (x * x).sum(), "x0": torch.ones(2), "jac": lambda x: 2 * x, **options}
     with pytest.raises(error, match=message):
         minimize(**given)
+
+
+def test_gradients_in_place():
+    target = torch.as_tensor(TARGET)
+
+    def fun(x, g, target):
+        g[...] = x - target
+        return ((x - target) ** 2).sum() / 2
+
+    result = minimize(fun, torch.zeros(12, dtype=torch.float64), (target,), "inplace")
+    apart = minimize(
+        lambda x: ((x - target) ** 2).sum() / 2, torch.zeros(12, dtype=torch.float64), (), lambda x: x - target
+    )
+    assert result.success
+    assert torch.equal(result.x, apart.x)
 
 
 def test_not_finite():

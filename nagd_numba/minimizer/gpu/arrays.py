@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from ...gpu.target import intrinsic
 
 _I64 = ir.IntType(64)
 

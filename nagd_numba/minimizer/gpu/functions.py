@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from numba import typeof, types
 from numba.extending import is_jitted
 from numba.np.numpy_support import from_dtype
 
-from ...gpu import compiler, device_array
+from ...gpu import compiler, device_array, target
 from ...gpu.device_array import DeviceMemory
 from ...kernels.jit import plain
 from ...validation import is_device_array, type_of
@@ -24,12 +23,7 @@ _VECTOR = types.Array(types.float64, 1, "A")
 
 def is_compiled(function: Any) -> bool:
     """Is it a function of `@njit`, or of `@cuda.jit`?"""
-    return is_jitted(function) or _of_cuda(function)
-
-
-def _of_cuda(function: Any) -> bool:
-    cuda = sys.modules.get("numba.cuda.dispatcher")
-    return cuda is not None and isinstance(function, cuda.CUDADispatcher)
+    return is_jitted(function) or target.is_function(function)
 
 
 class Argument:
@@ -55,7 +49,7 @@ class Argument:
             )
 
 
-def row_of(kind: types.Array) -> types.Type:
+def row_of(kind: Any) -> Any:
     """The type of a row of an array, or of its element."""
     return kind.dtype if kind.ndim == 1 else kind.copy(ndim=kind.ndim - 1)
 
@@ -96,7 +90,7 @@ def _returned(
             f"{name} is {type_of(function)} and fun is compiled; on a CUDA device all of the functions are: @njit or "
             f"@cuda.jit(device=True) is needed"
         )
-    if _of_cuda(function) and not function.targetoptions.get("device"):
+    if target.is_function(function) and not target.is_function(function, device=True):
         raise TypeError(f"{name} is a CUDA kernel; a device function is needed: @cuda.jit(device=True)")
     form = f"{call} with {args} args" if "*" in call else call
     python: Callable = plain(function)

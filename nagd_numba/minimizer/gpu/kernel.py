@@ -82,7 +82,7 @@ def _never(args):
 
 @template
 def solve_each(start, advance, conclude, prox):
-    from numba import cuda
+    from ...gpu.target import cuda
 
     def solve_each(
         starts,

@@ -1,7 +1,8 @@
 """The state of some problems in a device's memory, and the launches that take them on.
 
-A launch runs for about a tenth of a second, as a call of the CPU's does, so that Ctrl-C, the time limit and callbacks
-come between two; the problems wait meanwhile where they are.
+The first launch takes each problem on by 128 iterations, so that short solves end in it.  The next ones run for about a
+tenth of a second each, as a call of the CPU's does, so that Ctrl-C, the time limit and callbacks come between two; the
+problems wait meanwhile where they are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .functions import Argument
 from .kernel import STATUSES, THREADS, UNFIT
 
 STATE_BYTES = 1 << 30  # of the state of the problems that are solved at a time
+FIRST_STEPS = 128
 NOWHERE = 2**62
 
 
@@ -51,7 +53,7 @@ class Launches:
         wanted: Choices,
         arguments: Sequence[Argument],
         device: int,
-        stream: Any,
+        stream: int,
     ) -> None:
         self._driver = here = driver.current()
         self.problems, self.n = starts.shape
@@ -64,11 +66,9 @@ class Launches:
         self.counts, self._stages = self._empty((COUNTS, width), np.int64), self._empty(width, np.int64)
         self._ended = self._empty(UNFIT + 1, np.int64)
         matrix, each = starts.shape, self.problems
-        self.results = Results(
-            *(self._empty(matrix), self._empty(matrix), self._empty(each), self._empty(each)),
-            *(self._empty(each, np.int64) for _ in range(5)),
-            self._empty(each, np.bool_),
-        )
+        reals = [self._empty(shape) for shape in (matrix, matrix, each, each)]
+        wholes = [self._empty(each, np.int64) for _ in range(5)]
+        self.results = Results._make([*reals, *wholes, self._empty(each, np.bool_)])
         self._bounds = [self._empty(max(1, len(values))) for values in (wanted.first, wanted.second)]
         for array, values in zip(self._bounds, (wanted.first, wanted.second), strict=True):
             if len(values):
@@ -87,7 +87,7 @@ class Launches:
         self.ended = np.zeros(STATUSES, np.int64)  # problems by their status, from RUNNING on
 
     def _empty(self, shape: int | tuple[int, ...], dtype: Any = np.float64) -> Any:
-        return self._driver.empty(shape, dtype, self.device)
+        return self._driver.empty(shape, dtype, self.device, self._stream)
 
     def begin(self, first: int) -> None:
         """Go to the problems from `first` on."""
@@ -105,8 +105,7 @@ class Launches:
         where = self.loaded, self.device, self._stream, configuration
         self._driver.launch(*where, *self._before, *map(np.int64, numbers), *self._after)
         self._fresh = False
-        self._driver.synchronize(self.device, self._stream)
-        found = self._driver.download(self._ended)
+        found = self._driver.download(self._ended, self._stream)
         if found[UNFIT] != NOWHERE:
             raise Unfit(int(found[UNFIT]))
         left = self._count - int(found[:UNFIT].sum())
@@ -116,14 +115,22 @@ class Launches:
 
     def run(self) -> None:
         """All problems to their ends."""
+        steps = steps_of_launch()
         for first in range(0, self.problems, self.width):
             self.begin(first)
-            autotuner, left = Autotuner(("steps",), guess=CALL_SECONDS), 1
-            while left:
-                _, steps = autotuner.next(NOWHERE)
-                start = time.perf_counter()
-                left = self.advance(steps)
-                autotuner.took("steps", steps, time.perf_counter() - start)
+            while self.timed(steps, steps.next(NOWHERE)[1]):
+                pass
+
+    def timed(self, autotuner: Autotuner, steps: int) -> int:
+        """`advance`, of which the autotuner is told how long it took."""
+        start = time.perf_counter()
+        left = self.advance(steps)
+        autotuner.took("steps", steps, time.perf_counter() - start)
+        return left
+
+
+def steps_of_launch() -> Autotuner:
+    return Autotuner(("steps",), guess=CALL_SECONDS / FIRST_STEPS)
 
 
 class Unfit(Exception):

@@ -16,7 +16,7 @@ from numba.np.numpy_support import from_dtype
 from ...gpu import device_array, driver, streams
 from ...gpu.compiler import Kernel
 from ...gpu.device_array import DeviceMemory
-from ...kernels.autotune import CALL_SECONDS, Autotuner
+from ...kernels.autotune import CALL_SECONDS
 from ...kernels.jit import SIMULATOR
 from ...validation import is_device_array
 from .. import algorithm
@@ -26,7 +26,7 @@ from ..settings import Choices
 from ..specialize import Functions
 from .functions import Argument, adapted, is_compiled, row_of
 from .kernel import kernel
-from .launches import Launches, Unfit
+from .launches import Launches, Unfit, steps_of_launch
 
 
 def on_device(start: Any, fun: Any) -> bool:
@@ -89,7 +89,7 @@ def solve_one(
     )
     here = driver.current()
     launches.begin(0)
-    autotuner, left, iterations = Autotuner(("steps",), guess=CALL_SECONDS), 1, 0
+    autotuner, left, iterations = steps_of_launch(), 1, 0
     try:
         while left:
             steps = 1 if tell is not None else autotuner.next(2**62)[1]
@@ -99,9 +99,7 @@ def solve_one(
                 continue
             if remaining < CALL_SECONDS:
                 steps = max(1, int(steps * remaining / CALL_SECONDS))
-            start = time.perf_counter()
-            left = launches.advance(steps)
-            autotuner.took("steps", steps, time.perf_counter() - start)
+            left = launches.timed(autotuner, steps)
             if tell is not None:
                 before, iterations = iterations, int(here.download(launches.counts)[NIT, 0])
                 x, total = here.download(launches.x)[:, 0], float(here.download(launches.numbers)[algorithm.TOTAL, 0])
@@ -141,10 +139,18 @@ def _launches(
     memory = [(argument.name, argument.memory) for argument in arguments if argument.memory is not None]
     device = device_array.one_device([(name, starts), *memory])
     stream = streams.stream_of(None, starts.owner, device)
+    here = driver.current()
+    if here.capturing(stream, device):
+        raise RuntimeError(
+            f"the stream of {name} captures a graph, and a solve waits for the device: solve outside of it"
+        )
+    owners = [starts.owner, *(x.owner for _, x in memory)]
+    for other in streams.Sources(owners).others(stream, given=False, device=device):
+        here.order(other, stream, device)
     made = _kernel(
         *(fun, jac, wanted.prox, wanted.penalty, starts.dtype),
         *(tuple(argument.kind for argument in kinds) for kinds in (columns, common)),
-        driver.current().capability(device),
+        here.capability(device),
     )
     return Launches(made, starts, wanted, arguments, device, stream)
 

@@ -9,9 +9,11 @@ inference.py          the methods of MLP on device arrays
 
 backend.py            parameters and states on a device, checked
 trainer.py            drives a training; training_data.py: what it works on
+evaluation.py         validation and metrics; finite.py: are the parameters finite
+ordering.py           arrays of several streams in one computation
 step_table.py         what each step needs, worked out on the host before the first
 host_sums.py          what the steps leave in the device's memory becomes the sums of an epoch
-multi_launch.py       steps of networks of any size: a few launches a step
+multi_launch.py       steps of networks of any size: a few launches a step; step_records.py: of many steps, prepared
 persistent.py         steps in the shared memory of a thread block: many steps a launch; persistent_launch.py: its
                       launches; block_gemm.py, block_epilogues.py, block_losses.py, block_memory.py: its parts
 """

@@ -147,4 +147,5 @@ class DeviceBackend:
 
     def _copy(self, to: int, source: int) -> None:
         size = self.params.size * self.params.itemsize
-        self._driver.copy(to, source, size, self.device, self._stream)
+        with self._driver.inside(self.device):
+            self._driver.copy(to, source, size, self._stream)

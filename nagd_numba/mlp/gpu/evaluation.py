@@ -36,7 +36,8 @@ class DeviceEvaluation:
         self._driver = here = driver.current()
         self._buffers = Buffers(data.device, stream)
         self._event = here.event(data.device)
-        order = self._buffers.upload("order", rows.astype(np.int64))
+        with here.inside(data.device):
+            order = self._buffers.upload("order", rows.astype(np.int64))
         losses = self._buffers.empty("losses", (networks, len(rows)))
         measures = self._buffers.empty("measures", (networks, len(rows), 3)) if plan.measure else None
         exact = dataclasses.replace(spec, precision="float32")
@@ -69,12 +70,13 @@ class DeviceEvaluation:
 
     def __call__(self) -> np.ndarray:
         """The sums of `metrics.described` of the parameters as they are now, for each network."""
-        for records in self._records:
-            records.start(0, self._calls, self._stream)
-        losses = self._buffers.fetch("losses")
-        measures = self._buffers.fetch("measures") if self._plan.measure else None
-        self._driver.mark(self._event, self._stream)
-        self._driver.wait(self._event)
+        with self._driver.inside(self._data.device):
+            for records in self._records:
+                records.start(0, self._calls, self._stream)
+            losses = self._buffers.fetch("losses")
+            measures = self._buffers.fetch("measures") if self._plan.measure else None
+            self._driver.mark(self._event, self._stream)
+            self._driver.wait(self._event)
         return self._sums(losses, measures)
 
     def _sums(self, losses: np.ndarray, measures: np.ndarray | None) -> np.ndarray:

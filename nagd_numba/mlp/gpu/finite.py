@@ -60,7 +60,8 @@ class FiniteCheck:
         """Are all numbers finite?"""
         x = self._x
         self._start(counts_kernel(x.dtype), self._blocks, THREADS, x.pointer, np.int64(x.size), self._out)
-        found = self._buffers.fetch("counts")
-        self._driver.mark(self._event, self._stream)
-        self._driver.wait(self._event)
+        with self._driver.inside(self._device):
+            found = self._buffers.fetch("counts")
+            self._driver.mark(self._event, self._stream)
+            self._driver.wait(self._event)
         return not found.any()

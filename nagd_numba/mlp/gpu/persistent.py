@@ -84,7 +84,7 @@ def kernel(
     unit = inlined(hidden_unit.bind(activate=chosen.value, DROPOUT=dropout))
     delta = inlined(hidden_delta.bind(derivative=chosen.derivative, DROPOUT=dropout))
     given = element(types.CPointer(from_dtype(np.dtype(inputs))))
-    step = {"update": rule.update, "OPTIONS": options, "STATES": states}
+    step: dict[str, Any] = {"update": rule.update, "OPTIONS": options, "STATES": states}
     function = train_steps.bind(
         STATES=states,
         CONSTANTS=rule.constant_count,

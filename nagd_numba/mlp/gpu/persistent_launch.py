@@ -8,8 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ...gpu import driver
+from ...kernels.cuda_launch import ARGUMENTS
 from . import persistent
 from .training_data import Buffers, Epoch, Job, address_of
+
+FIRST, LAST = 9, 10  # which arguments of the kernel are the first step and the last
 
 
 class PersistentLaunch:
@@ -32,31 +35,38 @@ class PersistentLaunch:
 
     def of_epoch(self, epoch: Epoch) -> Callable[[int, int], None]:
         """What starts steps `first` to `last` of an epoch."""
-        job, spec, data = self.job, self.job.spec, self.job.data
-        scalar = spec.dtype.type
+        job, spec = self.job, self.job.spec
         if self._epoch is None or epoch.table is not self._epoch.table:  # else they are there
             self._buffers.upload("rates", epoch.table.rows())
         if self._epoch is None or spec.dropout > 0:
             seeds = np.empty((job.networks, 2), np.uint64)
             seeds[:, persistent.SEED], seeds[:, persistent.FIRST_STEP] = epoch.seeds, epoch.first_step
             self._buffers.upload("seeds", seeds)
-        self._epoch = epoch
-        before = (
-            *(job.params, job.vel, np.int64(spec.size)),
-            *(data.X.pointer, data.y.pointer, 0 if data.weights is None else data.weights.pointer, scalar(data.scale)),
-            *(epoch.order, np.int64(epoch.n)),
-        )
-        after = (
-            *(np.int64(job.plan.batch), address_of(self._sizes), np.int64(len(spec.sizes) - 1)),
-            *(self._buffers.address("rates"), self._buffers.address("seeds")),
-            *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), spec.threshold, *epoch.records),
-        )
+        if self._epoch is None or not self._epoch.lies_as(epoch):
+            self._record = self._new_record(epoch)
+        self._epoch, record = epoch, self._record
 
         def start_steps(first: int, last: int) -> None:
-            where = self._loaded, data.device, job.stream, self._configuration
-            self._driver.launch(*where, *before, np.int64(first), np.int64(last), *after)
+            record[ARGUMENTS + FIRST], record[ARGUMENTS + LAST] = first, last
+            self._driver.start(job.stream, record)
 
         return start_steps
+
+    def _new_record(self, epoch: Epoch) -> np.ndarray:
+        """The launch, but for the first and the last step."""
+        job, spec, data = self.job, self.job.spec, self.job.data
+        scalar, steps = spec.dtype.type, np.int64(0)
+        return np.asarray(
+            self._driver.record(
+                *(self._loaded, data.device, self._configuration),
+                *(job.params, job.vel, np.int64(spec.size)),
+                *(data.X.pointer, data.y.pointer, 0 if data.weights is None else data.weights.pointer),
+                *(scalar(data.scale), epoch.order, np.int64(epoch.n), steps, steps),
+                *(np.int64(job.plan.batch), address_of(self._sizes), np.int64(len(spec.sizes) - 1)),
+                *(self._buffers.address("rates"), self._buffers.address("seeds")),
+                *(scalar(1.0 / (1.0 - spec.dropout)), scalar(1.0 - spec.dropout), spec.threshold, *epoch.records),
+            )
+        )
 
 
 def fits(job: Job) -> bool:

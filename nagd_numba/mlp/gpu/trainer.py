@@ -81,6 +81,17 @@ class DeviceTrainer:
         on_call: Callable[[int], None] | None = None,
     ) -> StartedEpoch:
         """The same, but its last call goes on while the host does something else; at most two epochs at a time."""
+        with self._driver.inside(self.data.device):
+            return self._start(order, hyper, seed, first_step, on_call)
+
+    def _start(
+        self,
+        order: np.ndarray,
+        hyper: np.ndarray,
+        seed: Any,
+        first_step: int,
+        on_call: Callable[[int], None] | None,
+    ) -> StartedEpoch:
         count, n = max(self.networks, 1), order.shape[-1]
         steps = self.plan.steps(n)
         orders = order.reshape(count, n)
@@ -129,22 +140,22 @@ class DeviceTrainer:
                 self._kept = [self._driver.empty(x.size, x.dtype, device, stream=stream) for x in self._trained]
             except MemoryError:
                 return False
-        for kept, x in zip(self._kept, self._trained, strict=True):
-            self._copy(address_of(kept), x.pointer, x)
+        self._copy([(address_of(kept), x.pointer) for kept, x in zip(self._kept, self._trained, strict=True)])
         return True
 
     def go_back(self) -> None:
         """Make what was last remembered the parameters and the states again."""
-        for kept, x in zip(self._kept, self._trained, strict=True):
-            self._copy(x.pointer, address_of(kept), x)
+        self._copy([(x.pointer, address_of(kept)) for kept, x in zip(self._kept, self._trained, strict=True)])
         self.finish()
 
     def finish(self) -> None:
         """Wait for everything that was started."""
         self._driver.synchronize(self.data.device, self._stream)
 
-    def _copy(self, to: int, source: int, x: DeviceMemory) -> None:
-        self._driver.copy(to, source, x.size * x.itemsize, self.data.device, self._stream)
+    def _copy(self, places: list[tuple[int, int]]) -> None:
+        with self._driver.inside(self.data.device):
+            for (to, source), x in zip(places, self._trained, strict=True):
+                self._driver.copy(to, source, x.size * x.itemsize, self._stream)
 
     def _table_of(self, n: int, weights: np.ndarray | None, rates: np.ndarray) -> StepTable:
         """What the steps need: that of the epoch before, where nothing differs."""
@@ -162,7 +173,8 @@ class DeviceTrainer:
         self._heard = now
 
     def _wait(self, started: StartedEpoch) -> None:
-        self._driver.wait(started.event)
+        with self._driver.inside(self.data.device):
+            self._driver.wait(started.event)
         self._took(started.begun, started.calls)
 
 

@@ -63,8 +63,11 @@ class Epoch(NamedTuple):
 
     def launches_as(self, other: Epoch) -> bool:
         """Does another epoch launch the same, but for the dropout and the rule's constants?"""
-        same = (self.order, self.n, self.records) == (other.order, other.n, other.records)
-        return same and self.table.weighs_as(other.table)
+        return self.lies_as(other) and self.table.weighs_as(other.table)
+
+    def lies_as(self, other: Epoch) -> bool:
+        """Has another epoch as many rows, and are its inputs and records where those of this one are?"""
+        return (self.order, self.n, self.records) == (other.order, other.n, other.records)
 
 
 class Buffers:
@@ -77,15 +80,16 @@ class Buffers:
     def __init__(self, device: int, stream: Any) -> None:
         self._driver, self._device, self._stream = driver.current(), device, stream
         self._arrays: dict[str, Any] = {}
+        self._addresses: dict[str, int] = {}
         self._pinned: dict[str, list[np.ndarray]] = {}
 
     def upload(self, name: str, x: np.ndarray) -> int:
-        """The address of a copy of `x`."""
+        """The address of a copy of `x`; called in a block of `inside`, as `fetch` is."""
         self.empty(name, x.shape, x.dtype)
         staged = self._next(name)
         staged[...] = x
         address = self.address(name)
-        self._driver.put(address, staged, self._device, self._stream)
+        self._driver.put(address, staged, self._stream)
         return address
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> int:
@@ -93,16 +97,16 @@ class Buffers:
         kept = self._arrays.get(name)
         if kept is None or tuple(kept.shape) != shape:
             self._arrays[name] = self._driver.empty(shape, dtype, self._device, stream=self._stream)
-            self._pinned[name] = []
+            self._addresses[name], self._pinned[name] = address_of(self._arrays[name]), []
         return self.address(name)
 
     def address(self, name: str) -> int:
-        return address_of(self._arrays[name])
+        return self._addresses[name]
 
     def fetch(self, name: str) -> np.ndarray:
         """What is there when everything so far on the stream is done, of which the caller has to hear."""
         out = self._next(name)
-        self._driver.fetch(out, self.address(name), self._device, self._stream)
+        self._driver.fetch(out, self.address(name), self._stream)
         return out
 
     def _next(self, name: str) -> np.ndarray:

@@ -173,7 +173,7 @@ def _move(machine, target, source, nbytes):
             raise Failure("ILLEGAL_ADDRESS", f"a copy of {why}")
     ctypes.memmove(target, source, nbytes)
     read = [(source, source + nbytes)] if isinstance(source, int) else []
-    return Footprint(read, [(target, target + nbytes)])
+    return Footprint(read, [(target, target + nbytes)], [])
 
 
 def copy(machine, target, source, nbytes, stream, kind, wait):
@@ -257,7 +257,7 @@ def fill(machine, target, pattern, count, stream):
         if why:
             raise Failure("ILLEGAL_ADDRESS", f"a fill of {why}")
         ctypes.memmove(target, pattern * count, nbytes)
-        return Footprint([], [(target, target + nbytes)])
+        return Footprint([], [(target, target + nbytes)], [])
 
     machine.streams.queue(stream, f"fill of {nbytes} bytes", machine.guarded(stream.context, run))
 
@@ -291,7 +291,7 @@ def _allocate_in(machine, out, nbytes, stream):
 
     def run():
         machine.space.begin(made)
-        return Footprint([], [(made.address, made.end)])
+        return Footprint([], [(made.address, made.end)], [])
 
     machine.streams.queue(stream, f"allocation of {nbytes} bytes", machine.guarded(context, run))
     put_handle(out, made.address)
@@ -320,7 +320,7 @@ def free_async(machine, address, stream):
         machine.space.end(found)
         if not captured:
             machine.space.give_back(found)
-        return Footprint([], [(found.address, found.end)])
+        return Footprint([], [(found.address, found.end)], [])
 
     captured = stream.capture is not None
     machine.streams.queue(stream, f"free of {found.nbytes} bytes", machine.guarded(stream.context, run))

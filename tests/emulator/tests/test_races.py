@@ -318,3 +318,76 @@ def test_barriers_that_are_not_needed(memory):
         kernel(1, 64, p, ignore=(site,))
     with pytest.raises(Race):
         kernel(1, 64, p, ignore=tuple(kernel.barriers))
+
+
+LOAD, STORE, ATOMIC = 1, 2, 3
+NONE, BLOCK, WARP, TWO_WARPS = range(4)  # who waits at the end of a step
+THREADS, STEPS, PLACES = 96, 6, 4
+
+
+def perform(p, doing, where, syncs, out):
+    """In each step each thread does one thing, or nothing, in one place; then some wait."""
+    t, b, total = cuda.threadIdx.x, cuda.blockIdx.x, I32(0)
+    for k in range(STEPS):
+        at = (b * STEPS + k) * THREADS + t
+        what, place = doing[at], where[at]
+        if what == LOAD:
+            total += p[place]
+        elif what == STORE:
+            p[place] = t
+        elif what == ATOMIC:
+            cuda.atomic.add(p, place, 1)
+        if syncs[k] == BLOCK:
+            cuda.syncthreads()
+        elif syncs[k] == WARP:
+            cuda.syncwarp()
+        elif syncs[k] == TWO_WARPS and t < 64:
+            sync_some(I32(1), I32(64))
+    out[b * THREADS + t] = total
+
+
+def races_of(doing, where, syncs):
+    """Whether any two accesses conflict and are not ordered: by comparing all pairs."""
+    groups = {
+        BLOCK: [range(THREADS)],
+        WARP: [range(w, w + 32) for w in range(0, THREADS, 32)],
+        TWO_WARPS: [range(64)],
+    }
+    events = []
+    for block in range(len(doing)):
+        known = np.full((THREADS, THREADS), -1)  # the last step of each other thread that a thread has waited for
+        for k in range(STEPS):
+            for t in np.flatnonzero(doing[block, k]):
+                events.append((block, k, t, doing[block, k, t], where[block, k, t], known[t].copy()))
+            for group in groups.get(syncs[k], []):
+                row = known[list(group)].max(axis=0)
+                row[list(group)] = k
+                known[list(group)] = row
+    for i, (b1, k1, t1, what1, place1, known1) in enumerate(events):
+        for b2, k2, t2, what2, place2, known2 in events[:i]:
+            harmless = what1 == what2 and what1 != STORE
+            ordered = b1 == b2 and (t1 == t2 or known1[t2] >= k2 or known2[t1] >= k1)
+            if place1 == place2 and not harmless and not ordered:
+                return True
+    return False
+
+
+def test_drawn_programs_race_where_two_of_their_accesses_do():
+    kernel, answers = compile(perform, (I32[::1],) * 5), []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        shape, blocks = (STEPS, THREADS), rng.integers(1, 3)
+        doing = rng.choice([0, LOAD, STORE, ATOMIC], (blocks, *shape), p=[0.988, 0.01, 0.001, 0.001])
+        where = rng.integers(0, PLACES, doing.shape) + rng.integers(0, 2) * PLACES * np.arange(blocks)[:, None, None]
+        syncs = rng.choice([NONE, BLOCK, WARP, TWO_WARPS], STEPS, p=[0.1, 0.4, 0.25, 0.25])
+        p, out = np.zeros(2 * PLACES, np.int32), np.zeros(blocks * THREADS, np.int32)
+        program = [x.astype(np.int32).reshape(-1) for x in (doing, where, syncs)]
+        expected = races_of(doing, where, syncs)
+        try:
+            kernel(int(blocks), THREADS, p, *program, out, order=ORDERS[seed % 3], seed=seed)
+            found = False
+        except Race:
+            found = True
+        assert found == expected, seed
+        answers.append(found)
+    assert 20 < sum(answers) < 100

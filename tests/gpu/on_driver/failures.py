@@ -146,7 +146,7 @@ def positions(names, every):
     return sorted({k for name in set(names) for k in (names.index(name), len(names) - 1 - names[::-1].index(name))})
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.ci)], ids=["some", "all"])
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_a_training(machine, training, every):
     training.check()
     kept = [cuda.to_device(training.net.init(0))]

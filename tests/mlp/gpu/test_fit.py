@@ -13,7 +13,7 @@ from nagd_numba.cli.data.samples import Samples
 from nagd_numba.cli.data.split import split
 from nagd_numba.cli.grid import Sweep
 from nagd_numba.mlp.gpu import persistent
-from nagd_numba.mlp.rates import rule_of
+from nagd_numba.mlp.rates import OPTIMIZERS, rule_of
 from tests.helpers import driverless, fake_driver
 from tests.helpers.device_training import assert_equal_histories, problem
 
@@ -105,7 +105,21 @@ def test_clipping_and_accumulation_take_several_launches_a_step(keywords):
 def test_optimizers(optimizer, limit, keywords):
     net = MLP([6, 20, 5], dropout=0.3, l2=0.01)
     X, y = problem(net.sizes, 50)
-    assert_same_course(limit, net, X, y, epochs=2, batch_size=8, lr=0.01, optimizer=optimizer, **keywords)
+    keywords = {"epochs": 2, "batch_size": 8, "optimizer": optimizer, **keywords}
+    assert_same_course(limit, net, X, y, lr=0.01, **keywords)
+    host = np.stack([net.init(seed) for seed in range(2)])
+    with fake_driver.installed(shared_limit=limit) as gpu:
+        params = gpu.array(host)
+        both = (nagd_numba.fit_many(net, x, X[:20], y[:20], lr=[0.01, 0.001], **keywords) for x in (params, host))
+        for there, here in zip(*both, strict=True):
+            assert_equal_histories(there, here)
+        np.testing.assert_array_equal(gpu.download(params), host)
+
+
+def test_every_optimizer_is_tested_on_a_device():
+    (cases,) = (mark.args[1] for mark in test_optimizers.pytestmark)
+    tested = {getattr(case, "values", case)[0] for case in cases}
+    assert tested | {"nag", "momentum", "gd"} == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize(

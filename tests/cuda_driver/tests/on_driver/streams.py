@@ -65,7 +65,7 @@ def test_the_per_thread_stream_is_ordered_with_the_legacy_stream_only(machine):
     fill(p, 4, s)
     fill(p, 5, api.CUstream(api.CU_STREAM_PER_THREAD))
     machine.settle()
-    assert "both write 16 bytes" in machine.faults.pop()
+    assert "the first writes and the second writes 16 bytes" in machine.faults.pop()
 
 
 def test_a_non_blocking_stream_is_not_ordered_with_the_legacy_stream(machine):

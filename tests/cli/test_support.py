@@ -1,0 +1,61 @@
+"""The table of what runs where: complete, and what the README shows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import nagd_numba
+from nagd_numba.c.functions import FUNCTIONS
+from nagd_numba.cli import support
+from nagd_numba.optimizers.registry import OPTIMIZERS
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_has_the_table_of_now():
+    """To renew it: `nagd-numba info --support`, between the marks."""
+    if not README.is_file():
+        pytest.skip("the tests run without the sources' README.md")
+    shown = re.search(r"<!-- support: [^\n]*-->\n\n(.*?)\n\n<!-- end of support -->", README.read_text(), re.DOTALL)
+    assert shown is not None
+    assert shown[1] == support.table()
+
+
+def test_no_cell_is_empty_or_without_its_reason():
+    for name, cells in support.rows().items():
+        assert len(cells) == len(support.COLUMNS), name
+        for cell in cells:
+            assert (cell.reason if isinstance(cell, support.No) else cell).strip(), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_the_names_in_a_row_are_there(optimizer):
+    cells = support.rows()[f"`{optimizer.name}`"]
+    shown = dict(zip(support.COLUMNS, cells, strict=True))
+    assert hasattr(nagd_numba, optimizer.name)
+    for name in re.findall(r"`(\w+)`", shown["in `@cuda.jit`"]):
+        assert hasattr(nagd_numba, name)
+    assert set(re.findall(r"`(\w+)`", shown["C"])) == {
+        x for x, (made, _) in FUNCTIONS.items() if made.rule is optimizer.rule
+    }
+
+
+@pytest.mark.parametrize(
+    ("library", "column", "module"),
+    [("torch", "PyTorch", "torch"), ("optax", "JAX", "optax"), ("keras", "Keras", "keras")],
+)
+def test_the_adapters_have_what_it_says(library, column, module):
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    adapter = pytest.importorskip(f"nagd_numba.adapters.{module}", reason="what it stands on is not installed")
+    for optimizer in OPTIMIZERS.values():
+        cell = dict(zip(support.COLUMNS, support.rows()[f"`{optimizer.name}`"], strict=True))[column]
+        names = [] if isinstance(cell, support.No) else re.findall(r"`(\w+)`", cell)
+        assert all(hasattr(adapter, name) for name in names), optimizer.name
+
+
+def test_the_command_prints_it(capsys):
+    from nagd_numba.cli.main import main
+
+    assert main(["info", "--support"]) == 0
+    assert capsys.readouterr().out.strip() == support.table()
