@@ -26,7 +26,7 @@ from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.io.atomic import check_replaceable
 from nagd_numba.kernels.jit import SIMULATOR
 
-from . import gpu_dry, gpu_mlp, gpu_peers, gpu_report, gpu_step, gpu_tests
+from . import gpu_dry, gpu_minimize, gpu_mlp, gpu_peers, gpu_report, gpu_step, gpu_tests
 from .gpu_report import Report, Row, Unusable, show
 
 BUDGET = 460.0  # in all
@@ -49,6 +49,7 @@ SECTIONS: dict[str, Section] = {
         gpu_step.launches,
         "First row: without waiting for the device. Second: device included.",
     ),
+    "fits": ("many small fits, float64", gpu_minimize.fits, "CPU: all cores."),
 }
 
 

@@ -1,6 +1,6 @@
 """`--dry-run`: everything once and small, to know in a moment whether it runs here; the times mean nothing."""
 
-from . import gpu_mlp, gpu_step, gpu_timing
+from . import gpu_minimize, gpu_mlp, gpu_step, gpu_timing
 
 
 def shrink() -> None:
@@ -13,3 +13,4 @@ def shrink() -> None:
     gpu_mlp.CASES, gpu_mlp.TF32_CASES = ((32, 32),), ()
     gpu_mlp.EPOCHS, gpu_mlp.MOST, gpu_mlp.ROUNDS = 2, 64, 1
     gpu_mlp.NETWORKS, gpu_mlp.RATES, gpu_mlp.SWEEP_HIDDEN = 4, 2, 32
+    gpu_minimize.COUNTS, gpu_minimize.ROUNDS = (3,), 1

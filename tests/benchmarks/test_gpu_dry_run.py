@@ -36,7 +36,7 @@ def dry_run(path, *arguments):
 def test_every_section_has_figures_of_ours(tmp_path):
     data, _ = dry_run(tmp_path / "out.json", "--no-tests")
     assert data["complete"]
-    assert list(data["sections"]) == ["training", "sweep", "step", "lists", "launch"]
+    assert list(data["sections"]) == ["training", "sweep", "step", "lists", "launch", "fits"]
     for name, section in data["sections"].items():
         assert "figures" in section["rows"][0], name
         assert any(figure in section["rows"][0]["figures"] for figure in ("ours", "all networks")), name
