@@ -14,8 +14,8 @@
     tables.py          memory for the tables of lists of arrays, used again in the order of its stream
     repeats.py         steps on arrays that were met before, in the order of the streams of the arrays' libraries
     launch.py          validated launches of these kernels
-    guard_kernels.py   steps with a guard, decided on the device, with guard_sums.py and powers.py; launched by guarded.py
-    hyper_kernels.py   constants of a rule from hyper-parameters in device memory; launched by hyper.py
+    guard_kernels.py   steps with a guard, decided on the device (guard_sums.py, powers.py); guarded.py starts them
+    hyper_kernels.py   constants of a rule from hyper-parameters in device memory; hyper.py starts it
 
 Bits on a device are those of the host but for one thing, which no rule can pin: a float32 NaN that arithmetic makes is
 0x7fffffff on a GPU (the PTX ISA says so), where an x86 processor hands on the sign and the payload of a NaN operand.

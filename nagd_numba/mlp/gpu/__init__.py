@@ -15,5 +15,5 @@ step_table.py         what each step needs, worked out on the host before the fi
 host_sums.py          what the steps leave in the device's memory becomes the sums of an epoch
 multi_launch.py       steps of networks of any size: a few launches a step; step_records.py: of many steps, prepared
 persistent.py         steps in the shared memory of a thread block: many steps a launch; persistent_launch.py: its
-                      launches; block_gemm.py, block_epilogues.py, block_losses.py, block_memory.py: its parts
+                      launches; block_gemm.py, outer.py, block_epilogues.py, block_losses.py, block_memory.py: its parts
 """

@@ -1,9 +1,9 @@
 """Matrix products of one thread block in its shared memory, for the persistent training kernel.
 
-A thread makes ROWS x 4 results: ROWS is 4, or 1 where the products are too small to give every thread as many.  The
-lanes of a warp make a rectangle of such squares.  Four terms come with an access of 16 bytes for each row of A and each
-column of B (where four neighbours of a row are wanted: for each term), so 64 fma need 8 of them.  All sum as the CPU
-does: a chain of fma over BLOCK terms, then the next block added; so the bits are those of `gemm.product`.
+A thread makes ROWS x 4 results: ROWS is 4 (of float64, 2), or 1 where the products are too small to give every thread as
+many.  The lanes of a warp make a rectangle of such squares.  Four terms come with an access of 16 bytes for each row of A
+and each column of B (where four neighbours of a row are wanted: for each term), so 64 fma need 8 of them.  All sum as the
+CPU does: a chain of fma over BLOCK terms, then the next block added; so the bits are those of `gemm.product`.
 
 The pitch of every row is 4 modulo 8 elements: accesses of 16 bytes are aligned, and of the lanes that are served
 together, which read eight rows below each other or one row, no two meet in a bank.  What a pitch adds to a row is read
@@ -19,8 +19,8 @@ from ...kernels.jit import inlined
 from ...kernels.rounding import add, fma
 from ...kernels.template import template
 from ..sums import BLOCK
+from .outer import add_outer
 
-ROWS = 4  # of a thread's results, of large products
 COLUMNS = 4
 STEP = 4  # terms loaded at once
 
@@ -55,6 +55,8 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
 
     RESULTS, FACTORS, OTHERS = ROWS * COLUMNS, ROWS * STEP, COLUMNS * STEP
     ROWS_SHIFT = ROWS.bit_length() - 1
+    # Of rows and of terms in `left`, of columns and of terms in `right`.
+    STRIDES = (*((1, ROWS) if TRANS_A else (STEP, 1)), *((STEP, 1) if TRANS_B else (1, COLUMNS)))
 
     def tiles(space, a, a_pitch, b, b_pitch, rows, columns, inner, thread, threads, to):
         """A product by squares of ROWS x COLUMNS.
@@ -114,12 +116,7 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
                             fetch(space, beside[c] + k, right, c * STEP, STEP)
                         else:
                             fetch(space, beside[0] + (k + c) * b_pitch, right, c * COLUMNS, COLUMNS)
-                    for q in range(STEP):
-                        for r in range(ROWS):
-                            for c in range(COLUMNS):
-                                x = left[q * ROWS + r] if TRANS_A else left[r * STEP + q]
-                                y = right[c * STEP + q] if TRANS_B else right[q * COLUMNS + c]
-                                sums[r * COLUMNS + c] = fma(x, y, sums[r * COLUMNS + c])
+                    add_outer(sums, left, right, ROWS, COLUMNS, STEP, STRIDES)
                     k += STEP
                 while less(k, end):
                     for c in range(COLUMNS):
@@ -129,8 +126,12 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
                         for c in range(COLUMNS):
                             sums[r * COLUMNS + c] = fma(x, right[c], sums[r * COLUMNS + c])
                     k += 1
-                for e in range(RESULTS):
-                    totals[e] = sums[e] if block == 0 else add(totals[e], sums[e])
+                if block == 0:
+                    for e in range(RESULTS):
+                        totals[e] = sums[e]
+                else:
+                    for e in range(RESULTS):
+                        totals[e] = add(totals[e], sums[e])
                 block += BLOCK
             for r in range(ROWS):
                 i = row + r * apart

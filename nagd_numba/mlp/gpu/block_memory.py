@@ -13,7 +13,6 @@ from ...kernels.rounding import mul
 from ...kernels.template import template
 from .block_gemm import pitch_of, rounded
 
-STAGED = 4  # elements of a thread
 WARP = 32
 
 

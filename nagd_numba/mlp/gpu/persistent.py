@@ -31,7 +31,7 @@ from numba.np.numpy_support import from_dtype
 
 from ...gpu.compiler import Kernel, device_function
 from ...gpu.pointer_tuples import load_strided
-from ...gpu.pointers import doubles_at, dynamic_shared, element, less, load, narrow, quotient, store
+from ...gpu.pointers import WIDE, doubles_at, dynamic_shared, element, less, load, narrow, quotient, store
 from ...kernels.jit import inlined, plain
 from ...kernels.reductions import LANES
 from ...kernels.rounding import fma
@@ -43,7 +43,6 @@ from ..elements import hidden_delta, hidden_unit
 from ..losses import LOSSES
 from . import block_epilogues, block_gemm, block_losses, block_memory
 from .block_gemm import pitch_of, rounded
-from .block_memory import STAGED
 from .reductions import sum_of_lanes
 
 THREADS = 512
@@ -80,12 +79,14 @@ def kernel(
 ) -> Kernel:
     """The kernel for networks of this kind, with X of the dtype `inputs`; see `train_steps`."""
     scalar = from_dtype(np.dtype(dtype))
+    staged = WIDE // np.dtype(dtype).itemsize  # more, and registers are spilled
     chosen, target, states = ACTIVATIONS[activation], LOSSES[loss], len(rule.states)
     unit = inlined(hidden_unit.bind(activate=chosen.value, DROPOUT=dropout))
     delta = inlined(hidden_delta.bind(derivative=chosen.derivative, DROPOUT=dropout))
     given = element(types.CPointer(from_dtype(np.dtype(inputs))))
     step: dict[str, Any] = {"update": rule.update, "OPTIONS": options, "STATES": states}
     function = train_steps.bind(
+        STAGED=staged,
         STATES=states,
         CONSTANTS=rule.constant_count,
         SCALAR=scalar,
@@ -96,8 +97,8 @@ def kernel(
         weights_product=_product(scalar, block_epilogues.write_weight.bind(SCALAR=scalar, **step), trans_a=True),
         step_bias=device_function(block_epilogues.step_bias.bind(**step)),
         column_sum=device_function(block_gemm.column_sum.bind(SCALAR=scalar)),
-        read_rows=inlined(block_memory.read_rows.bind(STAGED=STAGED)),
-        write_rows=inlined(block_memory.write_rows.bind(SCALAR=scalar, STAGED=STAGED)),
+        read_rows=inlined(block_memory.read_rows.bind(STAGED=staged)),
+        write_rows=inlined(block_memory.write_rows.bind(SCALAR=scalar, STAGED=staged)),
         copy_network=device_function(block_memory.copy_network),
         loss_pass=block_losses.loss_pass(dtype, loss, measure, weighted),
         sum_weight_squares=device_function(sum_weight_squares.bind()),
@@ -128,13 +129,14 @@ def _product(scalar: types.Float, epilogue: Callable, trans_a: bool = False, tra
                 SCALAR=scalar, ROWS=rows, TRANS_A=trans_a, TRANS_B=trans_b, epilogue=device_function(epilogue)
             )
         )
-        for rows in (block_gemm.ROWS, 1)
+        for rows in (WIDE * 8 // scalar.bitwidth, 1)
     )
     return device_function(block_gemm.product.bind(large=large, small=small))
 
 
 @template
 def train_steps(
+    STAGED,
     STATES,
     CONSTANTS,
     SCALAR,
