@@ -1,9 +1,10 @@
 """Matrix products of one thread block in its shared memory, for the persistent training kernel.
 
-A thread makes ROWS x 4 results: ROWS is 4 (of float64, 2), or 1 where the products are too small to give every thread as
-many.  The lanes of a warp make a rectangle of such squares.  Four terms come with an access of 16 bytes for each row of A
-and each column of B (where four neighbours of a row are wanted: for each term), so 64 fma need 8 of them.  All sum as the
-CPU does: a chain of fma over BLOCK terms, then the next block added; so the bits are those of `gemm.product`.
+A thread makes ROWS x 4 results: ROWS is 4 (of float64, 2), or 1 where the products are too small to give every thread
+as many.  The lanes of a warp make a rectangle of such squares.  Four terms come with an access of 16 bytes for each
+row of A and each column of B (where four neighbours of a row are wanted: for each term), so 64 fma need 8 of them.
+All sum as the CPU does: a chain of fma over BLOCK terms, then the next block added; so the bits are those of
+`gemm.product`.
 
 The pitch of every row is 4 modulo 8 elements: accesses of 16 bytes are aligned, and of the lanes that are served
 together, which read eight rows below each other or one row, no two meet in a bank.  What a pitch adds to a row is read
