@@ -58,7 +58,7 @@ def test_a_section(fake, capsys, tmp_path):
     assert data["problems"] == []
     for name in ("date", "commit", "device", "versions", "platform", "budget_s", "seconds"):
         assert name in data
-    assert set(data["skipped"]) == {"tests", "lists", "launch", "training", "sweep"}
+    assert set(data["skipped"]) == {"tests", "lists", "launch", "training", "sweep", "fits"}
     first, half = data["sections"]["step"]["rows"]
     assert first["case"] == {"n": "2^4", "dtype": "float32", "bytes": 20}
     assert half["case"]["dtype"] == "bfloat16, master"

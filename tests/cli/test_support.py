@@ -46,7 +46,7 @@ def test_the_names_in_a_row_are_there(optimizer):
     [("torch", "PyTorch", "torch"), ("optax", "JAX", "optax"), ("keras", "Keras", "keras")],
 )
 def test_the_adapters_have_what_it_says(library, column, module):
-    pytest.importorskip(library, reason=f"{library} is not installed")
+    pytest.importorskip(library, reason=f"{library}, or what it stands on, is not installed")
     adapter = pytest.importorskip(f"nagd_numba.adapters.{module}", reason="what it stands on is not installed")
     for optimizer in OPTIMIZERS.values():
         cell = dict(zip(support.COLUMNS, support.rows()[f"`{optimizer.name}`"], strict=True))[column]
