@@ -28,7 +28,11 @@ pytestmark = [
 
 # Those that say that they run in Numba's simulator are run in it as well.
 PROGRAMS = [
-    pytest.param(path, simulated, id=path.stem + ("-simulated" if simulated else ""))
+    pytest.param(
+        *(path, simulated),
+        id=path.stem + ("-simulated" if simulated else ""),
+        marks=[pytest.mark.slow] * (path.stem == "keras_digits"),  # five seeds of each method
+    )
     for path in sorted(FOLDER.glob("*.py"))
     for simulated in (False, True)
     if not simulated or "NUMBA_ENABLE_CUDASIM=1" in path.read_text()

@@ -38,7 +38,7 @@ def problem(apart):
 
 
 @pytest.mark.parametrize(
-    "apart", [False, pytest.param(True, marks=pytest.mark.ci)], ids=["contiguous", "elements apart"]
+    "apart", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["contiguous", "elements apart"]
 )
 @infos
 def test_right_direction_with_schedulers(info, apart):

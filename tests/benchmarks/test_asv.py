@@ -30,6 +30,7 @@ SLOWER = f"""\
 {FIRST_LINE}"""
 
 pytestmark = [
+    pytest.mark.slow,  # it builds two environments; CI runs the suites themselves
     pytest.mark.skipif(importlib.util.find_spec("asv") is None, reason="asv is not installed"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not in a git checkout"),
     pytest.mark.timeout(900),

@@ -51,7 +51,7 @@ def test_every_option_has_the_bits_of_one_rank(expected, ranks):
 
 
 @processes
-@pytest.mark.parametrize("ranks", [3, *(pytest.param(n, marks=pytest.mark.ci) for n in (2, 4, 8))])
+@pytest.mark.parametrize("ranks", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4, 8))])
 def test_twenty_epochs_on_the_digits(ranks):
     assert on_ranks(ranks, "digits", "True") == {"True": train_digits(None, True)}
 

@@ -38,7 +38,11 @@ VARIANTS = [
 ]
 # The architectures of one kernel one after the other: they have much of the compiler's work in common.
 EVERYWHERE = [
-    pytest.param(rule, storage, capability, id=f"{machine_code.arch(capability)}-{storage}-{name}")
+    pytest.param(
+        *(rule, storage, capability),
+        id=f"{machine_code.arch(capability)}-{storage}-{name}",
+        marks=() if name == "nesterov" or capability == (9, 0) else pytest.mark.slow,
+    )
     for name, rule in RULES.items()
     for storage in machine_code.STORED
     for capability in (machine_code.OLDEST, *machine_code.CAPABILITIES)

@@ -58,7 +58,10 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
 @pytest.mark.parametrize(
     ("limit", "model", "inputs", "keywords"),
     [
-        (FITS, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+        pytest.param(
+            *(FITS, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+            marks=pytest.mark.slow,
+        ),
         (TOO_LARGE, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
         pytest.param(
             *(FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
@@ -94,12 +97,12 @@ def test_clipping_and_accumulation_take_several_launches_a_step(keywords):
         ("adam", FITS, {}),
         ("nadam", TOO_LARGE, {}),
         ("adamw", FITS, {"clip": 0.5}),
-        pytest.param("adam", TOO_LARGE, {"accumulate": 2}, marks=pytest.mark.ci),
-        pytest.param("adamw", TOO_LARGE, {}, marks=pytest.mark.ci),
-        pytest.param("nadam", FITS, {}, marks=pytest.mark.ci),
-        pytest.param("lion", FITS, {}, marks=pytest.mark.ci),
-        pytest.param("rmsprop", FITS, {}, marks=pytest.mark.ci),
-        pytest.param("adagrad", TOO_LARGE, {}, marks=pytest.mark.ci),
+        pytest.param("adam", TOO_LARGE, {"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param("adamw", TOO_LARGE, {}, marks=pytest.mark.slow),
+        pytest.param("nadam", FITS, {}, marks=pytest.mark.slow),
+        pytest.param("lion", FITS, {}, marks=pytest.mark.slow),
+        pytest.param("rmsprop", FITS, {}, marks=pytest.mark.slow),
+        pytest.param("adagrad", TOO_LARGE, {}, marks=pytest.mark.slow),
     ],
 )
 def test_optimizers(optimizer, limit, keywords):
@@ -155,7 +158,11 @@ def test_a_training_that_ends_early_leaves_what_it_was_then(keywords, stopped):
     ("keywords", "ahead"),
     [
         ({}, True),
-        ({"lr": nagd_numba.schedules.Cosine(0.1, 3), "patience": 2, "metrics": ["accuracy"]}, True),
+        pytest.param(
+            {"lr": nagd_numba.schedules.Cosine(0.1, 3), "patience": 2, "metrics": ["accuracy"]},
+            True,
+            marks=pytest.mark.slow,
+        ),
         ({"callback": lambda history: None}, False),
         ({"keep": "best"}, False),
         ({"lr": lambda t: 0.1}, False),
@@ -298,7 +305,7 @@ def test_what_is_refused_of_a_device():
         assert not gpu.launches
 
 
-@pytest.mark.parametrize("optimizer", ["nag", pytest.param("adam", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("optimizer", ["nag", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_sweep_runs_on_a_device(optimizer):
     rng = np.random.default_rng(0)
     samples = Samples(rng.normal(size=(60, 5)), np.repeat(np.arange(3), 20), np.arange(3), "drawn")
