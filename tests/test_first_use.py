@@ -100,6 +100,7 @@ FOR_PYTHON = {
     "FlatParams",
     "Guard",
     "History",
+    "bind",
     "c_address",
     "c_functions",
     "check_grad",
