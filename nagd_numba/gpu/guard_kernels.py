@@ -43,6 +43,7 @@ from .guard_sums import (
     ordered_totals,
     overflows,
     row_of,
+    stepped,
 )
 from .pointer_tuples import load_each, load_strided, pick_each, place_each, pointers_at, store_each
 from .pointers import STORAGE, load, pointer_at, store
@@ -166,8 +167,7 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
             shrink = div(clip_norm, norm) if clipped else 1.0
             factor = mul(inverse, shrink) if clipped else inverse
             by = cuda.local.array(7, SCALAR)
-            for k in range(7):
-                by[k] = SCALAR(1)
+            by[0] = by[1] = by[2] = by[3] = by[4] = by[5] = by[6] = SCALAR(1)
             scaled = False
             if BEFORE and bad == 0.0:
                 normal = ordinary(inverse, 2.0**-1022, math.inf) and ordinary(shrink, 2.0**-1022, math.inf)
@@ -278,8 +278,7 @@ def step_block(update, OPTIONS, STATES, SCALAR, MASTER):
                 if i < last:
                     used = g[r]
                     if scaled:
-                        for k in range(7):
-                            used = mul(used, by[k])
+                        used = stepped(used, by)
                     used = mul(factor, used)
                     used = limit if used > limit else -limit if used < -limit else used  # NaN stays
                     after, state = update(p[r], used, pick_each(s, r, ROWS, STATES), scalars, OPTIONS)

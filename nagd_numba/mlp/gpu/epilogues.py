@@ -84,7 +84,8 @@ def write_delta(delta):
 
 def weight_or_gradient(at, j, to):
     params, out, _, more = to
-    return (load(out, at) if more != 0 else load(params, at),)
+    source = out if more != 0 else params
+    return (load(source, at),)
 
 
 def write_gradient(total, operands, at, last_row, to):

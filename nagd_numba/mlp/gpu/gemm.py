@@ -40,7 +40,6 @@ HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE = "hidden", "output", "delta", "gradient
 DEPTHS = {"float32": 16, "float64": 8}  # terms in shared memory at once; divisors of BLOCK
 EACH = 4  # rows and columns that a thread makes
 RESULTS = EACH * EACH
-GROUP = 4  # results whose operands a thread reads before it writes the first of them
 PAD = 4  # elements between the rows of a tile in shared memory, against conflicts of its banks
 
 _I32 = ir.IntType(32)
@@ -140,6 +139,7 @@ def product(
     from ...gpu.target import cuda
 
     TILE, THREADS, DEPTH, PITCH, SIDE, STAGE, LOADS, TERMS_APART, _ = shape
+    GROUP = 128 // SCALAR.bitwidth  # results whose operands a thread reads before it writes the first of them
     ITEMS = GROUP * OPERANDS
 
     def product(a, order, scale, b, rows, columns, inner, to):
