@@ -132,7 +132,7 @@ def wrong_calls():
 def test_a_call_that_does_not_fit_is_refused(operands, results, attributes, said):
     function = jax.ffi.ffi_call(register(KIND), results)
     with pytest.raises(jax.errors.JaxRuntimeError, match=said):
-        jax.block_until_ready(function(*operands * [jnp.zeros(4)], **attributes))
+        jax.block_until_ready(function(*operands * [jnp.zeros(4, jnp.float32)], **attributes))
 
 
 def test_arrays_of_another_type_or_length_are_refused():
@@ -140,9 +140,10 @@ def test_arrays_of_another_type_or_length_are_refused():
         register(KIND), 2 * [jax.ShapeDtypeStruct((4,), jnp.float32)], input_output_aliases={0: 0, 2: 1}
     )
     attributes = {"hyper": np.array(HYPER), "traced": np.full(4, -1)}
-    for wrong in (jnp.zeros(5), jnp.zeros(4, jnp.int32)):
+    x = jnp.zeros(4, jnp.float32)
+    for wrong in (jnp.zeros(5, jnp.float32), jnp.zeros(4, jnp.int32)):
         with pytest.raises(jax.errors.JaxRuntimeError, match="other arrays"):
-            jax.block_until_ready(function(jnp.zeros(4), wrong, jnp.zeros(4), **attributes))
+            jax.block_until_ready(function(x, wrong, x, **attributes))
 
 
 THREADS = """

@@ -1,5 +1,7 @@
 """The emulator of CUDA kernels : races within a launch, and the memory that it touched."""
 
+import re
+
 import numpy as np
 import pytest
 from llvmlite import ir
@@ -32,7 +34,7 @@ def test_both_places_are_named(memory):
     with pytest.raises(Race) as found:
         compile(neighbours, (P32,))(1, 64, p)
     line = neighbours.__code__.co_firstlineno + 3
-    assert str(found.value) == (
+    assert re.sub(r"smem_\d+", "smem_1", str(found.value)) == (
         "at byte 128 of the shared array _cudapy_smem_1 (256 bytes): "
         f"store of 4 bytes by thread (32, 0, 0) of block (0, 0, 0), at test_races.py:{line}, and before it "
         f"load of 4 bytes by thread (31, 0, 0) of block (0, 0, 0), at test_races.py:{line + 1}; nothing orders them"
