@@ -37,7 +37,7 @@ def test_every_rule_has_the_bits_of_one_process(ranks, arguments):
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_gloo_carries_the_same_bits(ranks, tmp_path):
     pytest.importorskip("torch", reason="torch is not installed")
     found = sorted(

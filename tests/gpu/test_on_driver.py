@@ -18,9 +18,13 @@ def test_steps_streams_lifetimes_and_planted_faults():
 
 
 @pytest.mark.ci
-def test_training_guards_and_failures_of_every_call():
-    names = ("training", "guards", "failures", "failing_calls")
-    on_driver.run(*(HERE / f"{name}.py" for name in names), marks="not slow")
+def test_training_and_guards():
+    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "guards")), marks="not slow")
+
+
+@pytest.mark.slow
+def test_failures_of_every_call():
+    on_driver.run(*(HERE / f"{name}.py" for name in ("failures", "failing_calls")), marks="not slow")
 
 
 @pytest.mark.slow

@@ -40,7 +40,10 @@ def assert_same_course(limit, net, X, y, order="forward", **keywords):
         return {launch[0] for launch in gpu.launches}
 
 
-@paths
+@pytest.mark.parametrize(
+    "limit",
+    [pytest.param(FITS, id="persistent"), pytest.param(TOO_LARGE, id="multi_launch", marks=pytest.mark.slow)],
+)
 @settings(max_examples=2)
 @given(
     sizes=st.lists(st.sampled_from([1, 3, 10, 33, 70]), min_size=2, max_size=4),

@@ -13,6 +13,6 @@ pytestmark = pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator compiles n
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]'")
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_training():
     on_driver.run(HERE / "training.py")

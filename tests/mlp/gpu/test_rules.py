@@ -58,12 +58,12 @@ def reference(rule, params, states, X, y, hyper):
 @pytest.mark.parametrize(
     ("rule", "limit", "clip"),
     [
-        (STATELESS, FITS, np.inf),
+        pytest.param(STATELESS, FITS, np.inf, marks=pytest.mark.slow),
         (THREE, FITS, np.inf),
         (THREE, TOO_LARGE, np.inf),
-        pytest.param(THREE, TOO_LARGE, 1e9, marks=pytest.mark.ci),
+        pytest.param(THREE, TOO_LARGE, 1e9, marks=pytest.mark.slow),
         pytest.param(STATELESS, TOO_LARGE, np.inf, marks=pytest.mark.ci),
-        pytest.param(STATELESS, TOO_LARGE, 1e9, marks=pytest.mark.ci),
+        pytest.param(STATELESS, TOO_LARGE, 1e9, marks=pytest.mark.slow),
     ],
     ids=lambda x: getattr(x, "name", str(x)),
 )
