@@ -65,20 +65,11 @@ class LaunchInMemory:
         self.device, self._hyper = device, hyper
         here, first = driver.current(), described[0]
         self._here = here
-        storage, width = first[0].dtype, elementwise.wide_width(first[0].dtype)
-        kernel = elementwise.kernel(rule, options, storage, first[-1] is not None, lists, in_memory=True)
+        kernel = elementwise.kernel(rule, options, first[0].dtype, first[-1] is not None, lists, in_memory=True)
         self._prepare, self._update = (here.load(x, device) for x in (hyper.kernel(), kernel))
-        self._rows = launch._table(described, width) if lists else None
         self._key = (rule.name, options, tuple(x.pointer for x in first if x is not None))
-        if self._rows is not None:
-            blocks, none = len(self._rows), (0,) * (len(first) - 1)
-            self._arguments: tuple[Any, ...] = (np.int64(blocks), *none)
-        else:
-            blocks = -(-first[0].size // (width * elementwise.THREADS))
-            addresses = [0 if x is None else x.pointer for x in first]
-            self._arguments = (*addresses, np.int64(first[0].size), np.int64(launch.head(first, width)))
-        most = here.multiprocessors(device) * launch.BLOCKS_PER_MULTIPROCESSOR
-        self._grid = min(blocks, most)
+        self._rows, self._arguments, blocks = launch.described_for_kernel(described, lists)
+        self._grid = launch.most_blocks(here, device, blocks)
 
     def start(self, stream: int, hyper: tuple[Any, ...] = ()) -> None:
         """Start both."""

@@ -50,20 +50,11 @@ class Launch:
         self.device = device_array.one_device(together)
         kernel = elementwise.kernel(rule, options, first[0].dtype, first[-1] is not None, lists)
         loaded = here.load(kernel, self.device)
-        width = elementwise.wide_width(first[0].dtype)
-        self._rows: np.ndarray | None = None
         self._memory: Memory | None = None
-        if lists:
-            self._rows = _table(filled, width)
-            blocks = len(self._rows)
-            arguments: tuple[Any, ...] = (0, np.int64(blocks), *(0 for _ in range(len(first) - 1)))
-        else:
-            blocks = -(-first[0].size // (width * elementwise.THREADS))
-            addresses = [0 if x is None else x.pointer for x in first]
-            arguments = (*addresses, np.int64(first[0].size), np.int64(head(first, width)))
-        most = here.multiprocessors(self.device) * BLOCKS_PER_MULTIPROCESSOR
-        configuration = here.configuration(min(blocks, most), elementwise.THREADS)
-        self._record = here.record(loaded, self.device, configuration, *arguments)
+        self._rows, arguments, blocks = described_for_kernel(filled, lists)
+        table = (0,) if lists else ()  # its address, known at the start
+        configuration = here.configuration(most_blocks(here, self.device, blocks), elementwise.THREADS)
+        self._record = here.record(loaded, self.device, configuration, *table, *arguments)
         self._address = self._record.ctypes.data
         self._entries = here.entries
         self._kernel = cuda_launch.rule_kernel(rule, options, self.exact)
@@ -239,6 +230,23 @@ def head(parts: Parts, width: int) -> int:
         if all((x.pointer + first * x.itemsize) % 16 == 0 for x in there):
             return int(min(first, there[0].size))
     return int(there[0].size)
+
+
+def described_for_kernel(filled: list[Parts], lists: bool) -> tuple[np.ndarray | None, tuple[Any, ...], int]:
+    """The table of a list, or None; the kernel's arguments behind its address; the blocks that would do one group."""
+    first = filled[0]
+    width = elementwise.wide_width(first[0].dtype)
+    if lists:
+        rows = _table(filled, width)
+        return rows, (np.int64(len(rows)), *(0 for _ in range(len(first) - 1))), len(rows)
+    addresses = [0 if x is None else x.pointer for x in first]
+    arguments = (*addresses, np.int64(first[0].size), np.int64(head(first, width)))
+    return None, arguments, -(-first[0].size // (width * elementwise.THREADS))
+
+
+def most_blocks(here: Any, device: int, blocks: int) -> int:
+    """So many blocks, or as many as a device should have."""
+    return min(blocks, here.multiprocessors(device) * BLOCKS_PER_MULTIPROCESSOR)
 
 
 def _table(filled: list[Parts], width: int) -> np.ndarray:
