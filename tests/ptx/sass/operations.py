@@ -517,6 +517,7 @@ OPERATIONS: dict[str, Callable[[Registers, Instruction], Run]] = {
     "FCHK": fchk,
     "MUFU": mufu,
     "I2F": i2f,
+    "I2FP": i2f,
     "F2I": f2i,
     "F2F": f2f,
     "F2FP": f2fp,
