@@ -6,7 +6,7 @@ each row of A and each column of B (where four neighbours of a row are wanted: f
 All sum as the CPU does: a chain of fma over BLOCK terms, then the next block added; so the bits are those of
 `gemm.product`.
 
-A third of what a step issues is not arithmetic on elements but on places.  So these are kept to 32 bits (`narrow`,
+Almost half of what a step issues is arithmetic not on elements but on places.  So these are kept to 32 bits (`narrow`,
 `less`, `least`), and the loop over terms moves addresses instead of computing them.
 
 The pitch of every row is 4 modulo 8 elements: accesses of 16 bytes are aligned, and of the lanes that are served
