@@ -49,7 +49,7 @@ def test_written_by_mpi_and_read_by_gloo(tmp_path):
 @processes
 @pytest.mark.parametrize(
     ("rank", "number"),
-    [pytest.param(1, 1, marks=pytest.mark.ci), pytest.param(0, 1, marks=pytest.mark.ci), (0, 2)],
+    [pytest.param(1, 1, marks=pytest.mark.slow), pytest.param(0, 1, marks=pytest.mark.slow), (0, 2)],
     ids=["before-its-part", "before-that-of-rank-0", "before-the-manifest"],
 )
 def test_a_rank_that_is_killed_while_saving_leaves_a_whole_checkpoint(tmp_path, rank, number):
