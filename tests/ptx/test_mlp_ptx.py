@@ -22,7 +22,7 @@ capabilities = pytest.mark.parametrize(
     ],
 )
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-tiles = pytest.mark.parametrize("tile", [64, 32])
+tiles = pytest.mark.parametrize("tile", [64, pytest.param(32, marks=pytest.mark.slow)])
 purposes = pytest.mark.parametrize("purpose", [HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE])
 
 
