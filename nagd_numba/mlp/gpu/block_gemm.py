@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...gpu.pointers import fetch, least, less, load, narrow, quotient, shared_address, shared_at
+from ...gpu.pointers import fetch, least, less, load, narrow, shared_address, shared_at, small_quotient
 from ...kernels.jit import inlined
 from ...kernels.rounding import add, fma
 from ...kernels.template import template
@@ -88,7 +88,7 @@ def tiles(SCALAR, ROWS, TRANS_A, TRANS_B, epilogue):
         tile, lane = thread >> 5, thread & 31
         down, right_by = lane >> shift, lane & narrow(wide - 1)
         while less(tile, count):
-            line = quotient(tile, across)
+            line = small_quotient(tile, across)
             corner = narrow(narrow(tile - line * across) * wide)
             group = narrow(corner + right_by)
             # Rows of a thread lie `tall` apart, so that lanes read rows that follow one another; or side by side, where

@@ -35,7 +35,7 @@ from llvmlite import ir
 from numba import types
 
 from ...gpu import driver
-from ...gpu.pointers import data_of, narrow
+from ...gpu.pointers import data_of, quotient
 from ...gpu.target import intrinsic
 from ...kernels.template import template
 
@@ -66,7 +66,7 @@ def check(precision: str, device: int) -> None:
 def square(TILE, PITCH):
     def square(thread):
         """First row and column of this thread's results; where its factors begin, in each operand's shared memory."""
-        warp, lane = narrow(thread) >> 5, thread & 31
+        warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
         row = warp // (TILE // COLUMNS) * ROWS + lane // 4 * 4
         column = warp % (TILE // COLUMNS) * COLUMNS
         term = lane % 4 * 2 * PITCH
