@@ -76,7 +76,8 @@ def test_any_call_of_a_step_that_fails(machine, take):
         machine.fail(None, "OUT_OF_MEMORY", after=k)
         error = failure(take, device, stream)
         if error is None:
-            assert call in ("cuEventDestroy", "cuEventDestroy_v2", "cuEventQuery", "cuCtxPopCurrent"), call
+            # The last is Numba's, of arrays of an earlier round: it is told in a finalizer.
+            assert call in ("cuEventDestroy", "cuEventDestroy_v2", "cuEventQuery", "cuCtxPopCurrent", "cuMemFree_v2"), call
         else:
             assert isinstance(error, MemoryError | ValueError)
             assert "CUDA_ERROR_OUT_OF_MEMORY" in str(error), call
