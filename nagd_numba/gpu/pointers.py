@@ -246,6 +246,17 @@ def less(typingctx, a, b):
 
 
 @intrinsic
+def least(typingctx, a, b):
+    """`min(a, b)` of such numbers: one instruction, not four."""
+
+    def build(context, builder, signature, operands):
+        a, b = (builder.trunc(x, _I32) for x in operands)
+        return builder.zext(builder.select(builder.icmp_unsigned("<", a, b), a, b), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), build
+
+
+@intrinsic
 def doubles_at(typingctx, pointer, at):
     """The memory from element `at` on as float64, which must be at a multiple of 8 bytes."""
 
