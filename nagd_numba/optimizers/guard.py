@@ -224,7 +224,7 @@ class Guard:
             raise TypeError("grad_scale is a device array and the arrays are on the host; a number is needed there")
         checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in checked for pair in group]
-        validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
+        validation.no_overlap(everything, written={name for name, _ in everything if not name.startswith("grads")})
         for group in checked:
             dtype = group[0][1].dtype
             values = validation.hyper_parameters(hyper, dtype, rule.range_of)
