@@ -42,20 +42,13 @@ class DeviceEvaluation:
         measures = self._buffers.empty("measures", (networks, len(rows), 3)) if plan.measure else None
         exact = dataclasses.replace(spec, precision="float32")
         each = self._rows_at_once(exact)
-        self._space = here.empty(
-            Space(exact, each, here.multiprocessors(data.device)).size, exact.dtype, data.device, stream=stream
-        )
+        space = Space(exact, each, here.multiprocessors(data.device))
+        self._space = here.empty(space.size, exact.dtype, data.device, stream=stream)
         size = spec.size * spec.dtype.itemsize
         self._calls = -(-len(rows) // each)
         self._records = []
         for m in range(networks):
-            network = Network(
-                exact,
-                data.device,
-                params + m * size,
-                Space(exact, each, here.multiprocessors(data.device)),
-                address_of(self._space),
-            )
+            network = Network(exact, data.device, params + m * size, space, address_of(self._space))
             made = StepRecords(0, data.device)
             full = len(rows) // each
             for calls in (np.arange(full), np.arange(full, self._calls)):  # the last may have fewer rows
