@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from nagd_numba.gpu import elementwise, guard_kernels, hyper_kernels, toolchain
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.kernels.rule import Rule
-from nagd_numba.mlp.gpu import finite, gemm, losses, persistent, reductions
+from nagd_numba.mlp.gpu import finite, gemm, losses, persistent, reductions, split
 from nagd_numba.mlp.gpu.gemm import Kind
 from nagd_numba.optimizers.registry import RULES
 
@@ -240,6 +240,13 @@ def network_entries() -> Iterator[Entry]:
     yield product("delta", 32, "float32", "relu", tf32=True, everywhere=True)
     yield product("gradient", 64, "float32", tf32=True)
     yield product("update", 64, "float32", tf32=True, **default, everywhere=True)
+
+    yield _entry(gemm.part_kernel, "hidden", Kind("float32"), 32, everywhere=True)
+    yield _entry(gemm.part_kernel, "gradient", Kind("float32", source="uint8"), 64)
+    yield _entry(gemm.part_kernel, "delta", Kind("float64"), 32)
+    yield _entry(split.sum_kernel, "hidden", Kind("float32", "relu", True))
+    yield _entry(split.sum_kernel, "gradient", Kind("float64"))
+    yield _entry(split.sum_kernel, "update", Kind("float32", **default))
 
     for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
         yield _entry(losses.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)

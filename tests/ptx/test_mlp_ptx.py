@@ -66,9 +66,10 @@ def test_products_keep_their_sums_in_registers_and_read_shared_memory_widely(pur
     text = ptx(product(purpose, dtype, tile, "uint8" if purpose in (HIDDEN, GRADIENT) else None))
     code = only_pinned(text, dtype)
     assert ".local" not in text
-    terms, suffix, wide = (16, "f32", "v4") if dtype == "float32" else (8, "f64", "v2")
-    assert code.count(f"ld.shared.{wide}.{suffix}") == terms * 2 * (1 if wide == "v4" else 2)
-    assert code.count(f"fma.rn.{suffix}") >= terms * gemm.RESULTS
+    shape, suffix, wide = gemm.shape_of(purpose, Kind(dtype), tile), *(("f32", 4) if dtype == "float32" else ("f64", 2))
+    terms = shape.depth + 1  # those in shared memory at once, and the loop over fewer, which may be unrolled
+    assert code.count(f"ld.shared.v{wide}.{suffix}") >= terms * 2 * shape.each // wide
+    assert code.count(f"fma.rn.{suffix}") >= terms * shape.each**2
 
 
 @purposes
@@ -80,7 +81,7 @@ def test_products_fit(purpose, dtype, tile, capability, tmp_path):
     assert numbers["spill stores"] <= A_FEW
     assert numbers["spill loads"] <= A_FEW
     # At least two blocks of large tiles on a multiprocessor, whose registers are 65536.
-    assert numbers["registers"] * gemm.threads(tile) <= 65536 // (2 if dtype == "float32" else 1)
+    assert numbers["registers"] * product(purpose, dtype, tile).threads <= 65536 // (2 if dtype == "float32" else 1)
 
 
 @purposes
@@ -90,12 +91,12 @@ def test_tensor_cores_multiply_what_was_rounded_once(purpose):
     text = ptx(product(purpose, "float32", tile, tf32=True))
     code = only_pinned(text, "float32")
     assert ".local" not in text
-    terms = gemm.DEPTHS["float32"]
+    shape = gemm.shape_of(purpose, Kind("float32", tf32=True), tile)
+    terms = shape.depth
     assert sum(x.startswith("mma.sync.aligned.m16n8k8") for x in code) == terms // 8 * 4
     # A lane takes a quarter of the terms.
     assert code.count("ld.shared.v4.u32") == code.count("ld.shared.v2.u32") == terms // 4
-    loads = tile * terms // gemm.threads(tile)
-    assert code.count("cvt.rna.tf32.f32") == 2 * 2 * loads  # of both factors, at the beginning and in the loop
+    assert code.count("cvt.rna.tf32.f32") == 2 * 2 * shape.loads  # of both factors, at the beginning and in the loop
     if purpose == OUTPUT:
         assert not [x for x in code if x.startswith("fma")]
 

@@ -1,6 +1,7 @@
 """The network on CUDA, with the bits of the CPU (but for TF32).
 
-gemm.py               the tiled matrix product; epilogues.py: what it does with each element of its result
+gemm.py               the tiled matrix product; staging.py: how its operands come to shared memory; epilogues.py: what
+                      it does with each element of its result; split.py: products of few results and many terms
 tf32.py               the same product on tensor cores
 losses.py             kernels of the output layer: targets, losses, probabilities, classes
 reductions.py         sums of squares; updates of gradients that were finished before

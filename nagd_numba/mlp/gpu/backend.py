@@ -15,7 +15,7 @@ from .. import arguments
 from ..dataset import Data, Split, samples, split
 from ..plan import Plan
 from ..spec import NetworkSpec
-from . import tf32
+from . import gemm, tf32
 from .evaluation import DeviceEvaluation
 from .finite import FiniteCheck
 from .ordering import wait_for
@@ -45,6 +45,7 @@ class DeviceBackend:
         device_array.no_overlap(given)
         self._driver = driver.current()
         self.device = device_array.one_device(given)
+        gemm.check(spec.sizes)
         tf32.check(spec.precision, self.device)
         self._states = states
         self.networks = self.params.shape[0] if many else 0

@@ -42,12 +42,13 @@ class DeviceEvaluation:
         measures = self._buffers.empty("measures", (networks, len(rows), 3)) if plan.measure else None
         exact = dataclasses.replace(spec, precision="float32")
         each = self._rows_at_once(exact)
-        self._space = here.empty(Space(exact, each).size, exact.dtype, data.device, stream=stream)
+        space = Space(exact, each, here.multiprocessors(data.device))
+        self._space = here.empty(space.size, exact.dtype, data.device, stream=stream)
         size = spec.size * spec.dtype.itemsize
         self._calls = -(-len(rows) // each)
         self._records = []
         for m in range(networks):
-            network = Network(exact, data.device, params + m * size, Space(exact, each), address_of(self._space))
+            network = Network(exact, data.device, params + m * size, space, address_of(self._space))
             made = StepRecords(0, data.device)
             full = len(rows) // each
             for calls in (np.arange(full), np.arange(full, self._calls)):  # the last may have fewer rows
@@ -65,7 +66,7 @@ class DeviceEvaluation:
             self._records.append(made.finish())
 
     def _rows_at_once(self, spec: NetworkSpec) -> int:
-        each = Space(spec, PART).size * spec.dtype.itemsize
+        each = Space(spec, PART, multiprocessors=1).size * spec.dtype.itemsize
         return PART * max(1, min(-(-self._rows // PART), MEMORY // each))
 
     def __call__(self) -> np.ndarray:

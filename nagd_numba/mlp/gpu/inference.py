@@ -14,7 +14,7 @@ from ...gpu.device_array import DeviceMemory
 from .. import arguments
 from ..losses import LOSSES
 from ..spec import NetworkSpec
-from . import losses, tf32
+from . import gemm, losses, tf32
 from .ordering import in_order
 from .passes import Network, Source, Space, Starter
 from .training_data import address_of
@@ -126,6 +126,7 @@ def _checked(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any = N
                 )
         named.append(("out", written))
     device = device_array.one_device(named)
+    gemm.check(spec.sizes)
     tf32.check(spec.precision, device)
     return _Call(
         spec=spec,
@@ -168,7 +169,7 @@ class _Work:
     def __init__(self, call: _Call, targets: bool = True) -> None:
         spec = call.spec
         here = driver.current()
-        space = Space(spec, call.rows)
+        space = Space(spec, call.rows, here.multiprocessors(call.device))
         self.call, self._kept = call, _spare.setdefault(here, {})
         self._key = call.device, call.stream, spec.dtype_name, spec.sizes, spec.loss, call.rows, targets
         try:

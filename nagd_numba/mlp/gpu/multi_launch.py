@@ -70,7 +70,7 @@ class NetworkSteps:
         self.fused = plan.accumulate == 1 and plan.clip == math.inf  # each gradient is given to the rule at once
         rows = min(plan.batch, job.data.X.shape[0])
         here = driver.current()
-        space = Space(spec, rows, grads=not self.fused)
+        space = Space(spec, rows, here.multiprocessors(device), grads=not self.fused)
         self._memory = here.empty(space.size, spec.dtype, device, stream=job.stream)
         self.network = Network(spec, device, params, space, address_of(self._memory))
         self._ranges = here.upload(self.network.ranges(), device, stream=job.stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,26 +15,31 @@ from ...kernels.rule import Rule
 from ..dropout import layer_key, layer_keys
 from ..layout import layers
 from ..spec import NetworkSpec
-from . import gemm, losses, reductions
+from . import gemm, losses, reductions, split
 from .gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kind
 
 RuleOptions = tuple[Rule, tuple[Any, ...]]
 
-TILES = (64, 32)  # the first that gives every multiprocessor a tile, or else the last
-
 
 class Space:
-    """What lies between the passes, in one vector of the network's dtype: the place of each part, in elements."""
+    """What lies between the passes, in one vector of the network's dtype: the place of each part, in elements.
 
-    def __init__(self, spec: NetworkSpec, rows: int, grads: bool = False) -> None:
+    `room` is what products in parts may take (`split.py`), on a device with so many multiprocessors.
+    """
+
+    def __init__(self, spec: NetworkSpec, rows: int, multiprocessors: int, grads: bool = False) -> None:
         hidden, out = spec.sizes[1:-1], spec.sizes[-1]
-        widths = [*hidden, *hidden, out, out, 3, spec.size if grads else 0]
-        heights = [rows] * (len(widths) - 1) + [1]
+        self.room = 0
+        for m, n in itertools.pairwise(spec.sizes):
+            for shape in ((rows, n, m), (rows, m, n), (m + 1, n, rows)):
+                self.room = max(self.room, split.division(shape, multiprocessors).room(*shape[:2]))
+        widths = [*hidden, *hidden, out, out, 3, spec.size if grads else 0, self.room]
+        heights = [rows] * (len(widths) - 2) + [1, 1]
         sizes = [-(-width * height // 4) * 4 for width, height in zip(widths, heights, strict=True)]
         places = np.cumsum([0, *sizes]).tolist()
         count = len(hidden)
         self.hidden, self.deltas = places[:count], places[count : 2 * count + 1]  # the last delta is of the outputs
-        self.z, self.scratch, self.grads, self.clip_factor = places[2 * count + 1 : 2 * count + 5]
+        self.z, self.scratch, self.grads, self.partial, self.clip_factor = places[2 * count + 1 : 2 * count + 6]
         self.size = self.clip_factor + 4
 
 
@@ -93,12 +99,18 @@ class Network:
         self, start: Start, purpose: str, kind: Kind, a: Source, b: int, shape: tuple[int, int, int], *to: Any
     ) -> None:
         """Launch a product of (rows, columns, inner)."""
+        found = split.division(shape, self._multiprocessors, self.space.room)
+        operands = a.address, a.order, self.scalar(a.scale), b, *map(np.int64, shape)
+        if found.parts == 1:
+            kernel = gemm.kernel(purpose, kind, found.tile)
+            start(kernel, found.grid, kernel.threads, *operands, *to)
+            return
+        kernel = gemm.part_kernel(*split.without_epilogue(purpose, kind), found.tile)
+        partial = self.at(self.space.partial)
+        start(kernel, (*found.grid, found.parts), kernel.threads, *operands, partial)
         rows, columns, _ = shape
-        tile = _tile(rows, columns, self._multiprocessors)
-        start(
-            *(gemm.kernel(purpose, kind, tile), (-(-rows // tile), -(-columns // tile))),
-            *(gemm.threads(tile), a.address, a.order, self.scalar(a.scale), b, *map(np.int64, shape), *to),
-        )
+        kernel, blocks = split.sum_kernel(purpose, kind), -(-rows * columns // split.THREADS)
+        start(kernel, blocks, split.THREADS, partial, *map(np.int64, (found.parts, rows, columns)), *to)
 
     def forward(self, start: Start, x: Source, rows: int, z: int, key: Any) -> None:
         """The activations, and the outputs at the address `z`; with a key, units are dropped."""
@@ -195,10 +207,3 @@ class Network:
         keep = 1.0 - self.spec.dropout
         own = layer_keys(key, layer) if isinstance(key, np.ndarray) else np.uint64(plain(layer_key)(key, layer))
         return own, self.spec.threshold, self.scalar(1.0 / keep), self.scalar(keep)
-
-
-def _tile(rows: int, columns: int, multiprocessors: int) -> int:
-    for tile in TILES:
-        if -(-rows // tile) * -(-columns // tile) >= multiprocessors:
-            return tile
-    return TILES[-1]

@@ -31,11 +31,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
 from ...gpu import driver
-from ...gpu.pointers import data_of, quotient
+from ...gpu.pointers import data_of, less, quotient
 from ...gpu.target import intrinsic
 from ...kernels.template import template
 
@@ -63,7 +64,9 @@ def check(precision: str, device: int) -> None:
 
 
 @template
-def square(TILE, PITCH):
+def square(shape):
+    TILE, PITCH = shape.tile, shape.pitch
+
     def square(thread):
         """First row and column of this thread's results; where its factors begin, in each operand's shared memory."""
         warp, lane = quotient(thread, 32), thread & 31  # seen to be from 0 on: no division remains
@@ -76,20 +79,40 @@ def square(TILE, PITCH):
 
 
 @intrinsic
-def store_rounded(typingctx, pointer, at, value):
-    """Element `at` of the memory becomes `value`, rounded to TF32."""
+def rounded(typingctx, value):
+    """A number rounded to TF32."""
 
     def build(context, builder, signature, operands):
-        memory, place, x = operands
-        rounded = builder.call(ir.InlineAsm(ir.FunctionType(_I32, [_FLOAT]), _ROUND, "=r,f"), [x])
-        builder.store(builder.bitcast(rounded, _FLOAT), builder.gep(memory, [place]))
-        return context.get_dummy_value()
+        made = builder.call(ir.InlineAsm(ir.FunctionType(_I32, [_FLOAT]), _ROUND, "=r,f"), operands)
+        return builder.bitcast(made, _FLOAT)
 
-    return types.void(pointer, types.int64, types.float32), build
+    return types.float32(types.float32), build
+
+
+# Terms from `stop` on are -0 and 0: their products change no sum, not even one of -0.
+
+
+def rounded_a(value, term, stop):
+    return rounded(value if less(term, stop) else np.float32(-0.0))
+
+
+def rounded_b(value, term, stop):
+    return rounded(value if less(term, stop) else np.float32(0.0))
+
+
+@template
+def multiply(shape):
+    PITCH, DEPTH = shape.pitch, shape.depth
+
+    def multiply(shared, left, right, terms, sums):
+        """Add the next DEPTH terms to the sums; those from `terms` on are padding."""
+        multiply_add(shared, left, right, PITCH, DEPTH, sums)
+
+    return multiply
 
 
 @intrinsic(prefer_literal=True)
-def multiply(typingctx, stage, left, right, pitch, depth, sums):
+def multiply_add(typingctx, stage, left, right, pitch, depth, sums):
     """Add `depth` terms to the sums of all lanes of the warp: what `gemm.multiply_add` does for a thread."""
 
     def build(context, builder, signature, operands):

@@ -54,7 +54,9 @@ def test_the_sums_are_those_of_the_cpu(loss, dtype, inputs, weighted, networks, 
     y = random.integers(0, 3, rows) if loss == "cross_entropy" else random.integers(0, 2, (rows, 3)).astype(dtype)
     weights = (random.uniform(0, 2, rows).astype(dtype),) if weighted else ()
     params = random.normal(size=(max(networks, 1), net.size)).astype(dtype)
-    monkeypatch.setattr(evaluation, "MEMORY", 2 * Space(net.spec, evaluation.PART).size * net.dtype.itemsize)
+    monkeypatch.setattr(
+        evaluation, "MEMORY", 2 * Space(net.spec, evaluation.PART, multiprocessors=1).size * net.dtype.itemsize
+    )
     plan = Plan(8, Normalization.mean(net.spec), measure=True)
     here, there = evaluated(net, params if networks else params[0], plan, (X.astype(inputs), y, *weights))
     assert here.shape == there.shape

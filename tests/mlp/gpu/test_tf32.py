@@ -76,7 +76,7 @@ class Product:
                 UPDATE: (params, vel, rows * columns, DECAY, *rates()),
             }[self.purpose]
             grid = -(-rows // tile), -(-columns // tile)
-            run(grid, gemm.threads(tile), a, 0, 1.0, b, rows, columns, inner, *to, order=order, seed=1)
+            run(grid, kernel.threads, a, 0, 1.0, b, rows, columns, inner, *to, order=order, seed=1)
             return (params.array.copy(), vel.array.copy()) if self.purpose == UPDATE else (out.array.copy(),)
 
     def in_float64(self):
@@ -176,8 +176,9 @@ def test_factors_are_rounded_to_nearest():
 def test_lanes_that_are_served_together_meet_in_no_bank(tile, monkeypatch):
     """16 bytes of 8 lanes at a time, or 8 bytes of 16: each fills the 32 banks."""
     monkeypatch.setattr(tf32, "quotient", operator.floordiv)
-    square = tf32.square.bind(TILE=tile, PITCH=tile + gemm.PAD)
-    places = [square(thread) for thread in range(gemm.threads(tile))]
+    shape = gemm.shape_of(HIDDEN, Kind("float32", tf32=True), tile)
+    square = tf32.square.bind(shape=shape)
+    places = [square(thread) for thread in range(shape.threads)]
     for at, words in ((2, 4), (3, 2)):
         starts = [place[at] for place in places]
         assert all(start % words == 0 for start in starts)

@@ -93,10 +93,13 @@ CASES = {
     ),
     "accumulated": Case([5, 4, 3, 2], 21, "binary_cross_entropy", "sigmoid", batch=5, accumulate=3, measure=True),
     "no hidden layer, batches of more than a block": Case([5, 3], 150, batch=140, measure=True),
+    "batches of several blocks, the last of fewer": Case([5, 3], 370, batch=300, X="uint8", measure=True),
+    "many outputs": Case([4, 3, 260], 5, "mse", "tanh", dropout=0.3, batch=5, measure=True),
 }  # fmt: skip
+IN_PARTS = "batches of several blocks, the last of fewer", "many outputs"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(x, marks=pytest.mark.ci) if x in IN_PARTS else x for x in CASES])
 def test_steps_equal_the_cpu(name):
     from tests.helpers import fake_driver
 
