@@ -37,7 +37,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..kernels.jit import inlined
-from ..kernels.power import whole_power
+from ..kernels.power import long_power, whole_power
+from ..kernels.power import product as long_product
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
@@ -51,6 +52,10 @@ Variant = Literal["torch", "keras", "optax"]
 VARIANTS = get_args(Variant)
 TORCH, KERAS, OPTAX = range(3)
 _NEGLIGIBLE = 2.0**-54
+
+# 0.96^0.004 t of PyTorch's schedule is a power of _ROOT + _ROOT_REST, which is 0.96^0.004 to twice the digits.
+_BASE, _RATE = 0.96, 0.004
+_ROOT, _ROOT_REST, _LOG = 0.9998367253526753, -3.684457749510485e-17, -0.040821994520255166
 
 
 @inlined
@@ -76,7 +81,25 @@ def schedule(beta1: float, t: float, variant: float) -> Scalar:
     """`mu_t`."""
     if variant == OPTAX:
         return beta1
-    return beta1 * (1.0 - 0.5 * 0.96 ** (t * (0.004 if variant == TORCH else 1.0)))
+    base, rest = _base(variant)
+    high, low = long_power(base, rest, t)
+    return _momentum(beta1, t, high, low, variant)
+
+
+@inlined
+def _base(variant: float) -> tuple[float, float]:
+    """What has the power `t` in `mu_t`, as a sum of two numbers."""
+    return (_ROOT, _ROOT_REST) if variant == TORCH else (_BASE, 0.0)
+
+
+@inlined
+def _momentum(beta1: float, t: float, high: float, low: float, variant: float) -> Scalar:
+    """`mu_t`, given the power of `_base` in it as a sum of two numbers."""
+    if variant == TORCH:  # there the exponent is a rounded product
+        exponent = mul(_RATE, t)
+        beyond = -fma(_RATE, t, -exponent)
+        high = add(high, fma(mul(high, beyond), _LOG, low))
+    return mul(beta1, add(1.0, mul(-0.5, high)))
 
 
 @inlined
@@ -85,14 +108,18 @@ def product(beta1: float, t: float, variant: float) -> Scalar:
     bound = whole_power(beta1, t)
     if variant == OPTAX or bound < _NEGLIGIBLE:
         return bound
-    made, i = 1.0, 1.0
-    while i <= t and made >= _NEGLIGIBLE:
-        mu = schedule(beta1, i, variant)
+    base, rest = _base(variant)
+    high, low, made, i = 1.0, 0.0, 1.0, 1.0
+    while i <= t and made >= _NEGLIGIBLE and high >= _NEGLIGIBLE:
+        high, low = long_product(high, low, base, rest)
+        mu = _momentum(beta1, i, high, low, variant)
         if variant == TORCH:  # a product of two float32 is exact in float64
-            made = np.float64(np.float32(made * np.float64(np.float32(mu))))
+            made = np.float64(np.float32(mul(made, np.float64(np.float32(mu)))))
         else:
-            made = made * mu
+            made = mul(made, mu)
         i += 1.0
+    if i <= t and made >= _NEGLIGIBLE:  # the other factors are beta1
+        made = mul(made, whole_power(beta1, t - i + 1.0))
     return made
 
 
@@ -102,10 +129,10 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
     decoupled = options[1]
     mu, mu_next = schedule(beta1, t, variant), schedule(beta1, t + 1.0, variant)
     so_far = product(beta1, t, variant)
-    along_g = div(-lr * (1.0 - mu), 1.0 - so_far)
-    along_m = div(-lr * mu_next, 1.0 - so_far * mu_next)
+    along_g = div(mul(-lr, 1.0 - mu), 1.0 - so_far)
+    along_m = div(mul(-lr, mu_next), 1.0 - mul(so_far, mu_next))
     penalty = 0.0 if decoupled else weight_decay
-    shrink = 1.0 - lr * weight_decay if decoupled else 1.0
+    shrink = 1.0 - mul(lr, weight_decay) if decoupled else 1.0
     return (
         T(along_g),
         T(along_m),
@@ -137,7 +164,6 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
-    libm=True,
 )
 
 
@@ -211,8 +237,6 @@ def nadam_step(
     -----
     As for `adam_step`; the peer is `torch.optim.NAdam`.  `M_t` is formed anew in each of the first steps, which costs
     up to 10 microseconds (`nagd_numba.optimizers.nadam`).  In compiled code `variant` must be a constant.
-
-    With CUDA arrays too the hyper-parameters are numbers: a device has not the power of the C library in the schedule.
 
     References
     ----------

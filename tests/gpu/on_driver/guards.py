@@ -5,7 +5,7 @@ import pytest
 from cuda.bindings import driver as api
 from numba import cuda
 
-from nagd_numba import Guard, adam_step, step
+from nagd_numba import Guard, nadam_step, step
 
 NON_BLOCKING = 1
 GLOBAL = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
@@ -49,16 +49,16 @@ def test_a_graph_follows_a_schedule_and_counts_its_steps(seed):
     host = arrays(300, 4)
     device, lr, t = [cuda.to_device(x) for x in host], device_of(np.float32(0.1)), device_of(np.int64(1))
     cuda.synchronize()
-    adam_step(*device, t=t, lr=lr)
-    adam_step(*host, t=1, lr=float(np.float32(0.1)))
+    nadam_step(*device, t=t, lr=lr)
+    nadam_step(*host, t=1, lr=float(np.float32(0.1)))
     cuda.synchronize()
-    graph, stream = graph_of(lambda s: adam_step(*device, t=t, lr=lr, stream=s))
+    graph, stream = graph_of(lambda s: nadam_step(*device, t=t, lr=lr, stream=s))
     for k in range(2, 5):
         rate = np.float32(0.1 / k)
         lr.copy_to_device(np.array([rate]))
         cuda.synchronize()
         replay(graph, stream)
-        adam_step(*host, t=k, lr=float(rate))
+        nadam_step(*host, t=k, lr=float(rate))
         same(device, host)
     assert t.copy_to_host() == [5]
 
