@@ -20,8 +20,9 @@ optax   beta1                                     1e-8
 
 The product is a function of `t`, so no state but `m` and `v` is carried: it is formed anew in each step, from its
 first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That takes 48 factors at most for "torch" and
-224 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
-to float32 after every factor, whatever the type of the parameters, and so does "torch".
+224 for "keras" at `beta1 = 0.9`, and none once `exp(-t (1 - beta1))` is below it (from step 381 on).  PyTorch rounds
+the product to float32 after every factor, whatever the type of the parameters, and so does "torch".  The powers are
+rounded from exact ones: they do not depend on a C library, and are the same on a device (`kernels.power`).
 
 Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `adam.py`, with the same bits of the
 moments under the same conditions (also with `decoupled=True`, where they do not depend on `p`); its two steps of the
@@ -52,6 +53,7 @@ Variant = Literal["torch", "keras", "optax"]
 VARIANTS = get_args(Variant)
 TORCH, KERAS, OPTAX = range(3)
 _NEGLIGIBLE = 2.0**-54
+_LONG = 38.0  # beta1^t <= exp(-t (1 - beta1)), which is then negligible
 
 # 0.96^0.004 t of PyTorch's schedule is a power of _ROOT + _ROOT_REST, which is 0.96^0.004 to twice the digits.
 _BASE, _RATE = 0.96, 0.004
@@ -77,13 +79,12 @@ def nadam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
 
 
 @inlined
-def schedule(beta1: float, t: float, variant: float) -> Scalar:
-    """`mu_t`."""
-    if variant == OPTAX:
-        return beta1
+def schedule(beta1: float, t: float, variant: float) -> tuple[Scalar, Scalar]:
+    """`mu_t` and `mu_{t+1}`."""
     base, rest = _base(variant)
     high, low = long_power(base, rest, t)
-    return _momentum(beta1, t, high, low, variant)
+    next_high, next_low = long_product(high, low, base, rest)
+    return _momentum(beta1, t, high, low, variant), _momentum(beta1, t + 1.0, next_high, next_low, variant)
 
 
 @inlined
@@ -95,6 +96,8 @@ def _base(variant: float) -> tuple[float, float]:
 @inlined
 def _momentum(beta1: float, t: float, high: float, low: float, variant: float) -> Scalar:
     """`mu_t`, given the power of `_base` in it as a sum of two numbers."""
+    if variant == OPTAX:
+        return beta1
     if variant == TORCH:  # there the exponent is a rounded product
         exponent = mul(_RATE, t)
         beyond = -fma(_RATE, t, -exponent)
@@ -105,12 +108,11 @@ def _momentum(beta1: float, t: float, high: float, low: float, variant: float) -
 @inlined
 def product(beta1: float, t: float, variant: float) -> Scalar:
     """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
-    bound = whole_power(beta1, t)
-    if variant == OPTAX or bound < _NEGLIGIBLE:
-        return bound
+    if mul(t, 1.0 - beta1) > _LONG:
+        return 0.0
     base, rest = _base(variant)
     high, low, made, i = 1.0, 0.0, 1.0, 1.0
-    while i <= t and made >= _NEGLIGIBLE and high >= _NEGLIGIBLE:
+    while variant != OPTAX and i <= t and made >= _NEGLIGIBLE and high >= _NEGLIGIBLE:
         high, low = long_product(high, low, base, rest)
         mu = _momentum(beta1, i, high, low, variant)
         if variant == TORCH:  # a product of two float32 is exact in float64
@@ -118,16 +120,14 @@ def product(beta1: float, t: float, variant: float) -> Scalar:
         else:
             made = mul(made, mu)
         i += 1.0
-    if i <= t and made >= _NEGLIGIBLE:  # the other factors are beta1
-        made = mul(made, whole_power(beta1, t - i + 1.0))
-    return made
+    return made if made < _NEGLIGIBLE else mul(made, whole_power(beta1, t - i + 1.0))  # the other factors are beta1
 
 
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t, variant = hyper
     decoupled = options[1]
-    mu, mu_next = schedule(beta1, t, variant), schedule(beta1, t + 1.0, variant)
+    mu, mu_next = schedule(beta1, t, variant)
     so_far = product(beta1, t, variant)
     along_g = div(mul(-lr, 1.0 - mu), 1.0 - so_far)
     along_m = div(mul(-lr, mu_next), 1.0 - mul(so_far, mu_next))

@@ -5,24 +5,11 @@ import pytest
 
 from nagd_numba import Guard, adam_step, step
 from nagd_numba.optimizers.registry import OPTIMIZERS
-from tests.helpers import driverless, fake_driver
+from tests.helpers.bits import same_bits
+
+pytestmark = pytest.mark.usefixtures("compiler")
 
 CHANGES = {"lr": 0.05, "weight_decay": 0.1, "weight": 0.02, "lr_decay": 0.3}
-
-
-@pytest.fixture(autouse=True)
-def compiler():
-    driverless.require()
-
-
-@pytest.fixture
-def gpu():
-    with fake_driver.installed() as fake:
-        yield fake
-
-
-def same(x, y):
-    return np.array_equal(np.asarray(x).view(np.uint8), np.asarray(y).view(np.uint8))
 
 
 def arrays(n, states, dtype=np.float32, seed=0):
@@ -56,7 +43,7 @@ def check(gpu, name, dtype, options, lists=False, t=3):
             optimizer.step(*columns, **there, **options)
         else:
             optimizer.step(*device, **there, **options)
-        assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+        assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     if rule.counts_steps:
         assert gpu.download(there["t"]) == [t + 3]
 
@@ -116,7 +103,7 @@ def test_with_a_guard_a_skipped_step_is_not_counted(gpu):
     scale.pointer.array[0] = 2.0
     adam_step(*host, t=2, lr=0.1, guard=here)
     adam_step(*device, t=t, lr=0.1, guard=there)
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     assert (here.norm, here.dot, there.skipped_steps) == (there.norm, there.dot, 1)
     assert gpu.download(t) == [3]
     scale.pointer.array[0] = np.nan
@@ -125,7 +112,7 @@ def test_with_a_guard_a_skipped_step_is_not_counted(gpu):
         adam_step(*device, t=t, lr=0.1, guard=there)
         assert there.skipped
         unfit.pointer.array[0] = 2
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     assert (there.skipped_steps, gpu.download(t)[0]) == (3, 2)
 
 
@@ -135,7 +122,7 @@ def test_an_unfit_value_changes_nothing(gpu, value):
     device = [gpu.array(x) for x in host]
     t = gpu.array(np.array([5]))
     adam_step(*device, t=t, lr=gpu.array(np.array([value], np.float32)))
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     assert gpu.download(t) == [5]
 
 
