@@ -110,13 +110,18 @@ FOR_PYTHON = {
     "scipy_method",
 }
 FIRST = ("minimize", "fista_t", "lion_update")
+SECOND = ("step", "adam_step", "nadam_constants", "nesterov_update", "adagrad_update", "rmsprop_step")
 
 
 def test_each_name_is_known():
     assert set(USES) | FOR_PYTHON == set(nagd_numba.__all__)
 
 
-@pytest.mark.parametrize("name", [pytest.param(x, marks=() if x in FIRST else pytest.mark.ci) for x in USES])
+def mark(name):
+    return () if name in FIRST else pytest.mark.ci if name in SECOND else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=mark(x)) for x in USES])
 def test_first_use(name):
     done = subprocess.run([sys.executable, "-c", PRELUDE + USES[name]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -88,6 +88,16 @@ def store(typingctx, pointer, at, value):
 
 
 @intrinsic
+def moved(typingctx, pointer, by):
+    """The pointer to what lies `by` elements further."""
+
+    def build(context, builder, signature, operands):
+        return builder.gep(operands[0], [operands[1]])
+
+    return pointer(pointer, types.int64), build
+
+
+@intrinsic
 def address(typingctx, x):
     """The address of a pointer, or of the first element of an array, as an int64."""
 
@@ -215,12 +225,51 @@ def dynamic_shared(typingctx, like):
 
 
 @intrinsic
+def shared_address(typingctx, pointer, at):
+    """The address of element `at` of shared memory, as an int64."""
+
+    def build(context, builder, signature, operands):
+        place = builder.gep(operands[0], [operands[1]])
+        return builder.ptrtoint(builder.addrspacecast(place, ir.PointerType(place.type.pointee, 3)), ir.IntType(64))
+
+    return types.int64(pointer, types.int64), build
+
+
+@intrinsic
+def shared_at(typingctx, number, like):
+    """Such an address as a pointer of the type of `like`: a loop that moves pointers would make them generic."""
+
+    def build(context, builder, signature, operands):
+        kind = context.get_value_type(like)
+        return builder.addrspacecast(builder.inttoptr(operands[0], ir.PointerType(kind.pointee, 3)), kind)
+
+    return like(types.int64, like), build
+
+
+@intrinsic
 def quotient(typingctx, a, b):
     """`a // b` of whole numbers from 0 on, below 2^31: the 64-bit division takes five times as long."""
 
     def build(context, builder, signature, operands):
         a, b = (builder.trunc(x, _I32) for x in operands)
         return builder.zext(builder.udiv(a, b), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), build
+
+
+@intrinsic
+def small_quotient(typingctx, a, b):
+    """The same of numbers below 2^20, in a third of the instructions.
+
+    `(a + 1/2) / b` is at least `1/(2b)` from a whole number, and what is found within 2^-22 of it, relative.
+    """
+
+    def build(context, builder, signature, operands):
+        a, b = (builder.uitofp(builder.trunc(x, _I32), _FLOAT) for x in operands)
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, _FLOAT])
+        divide = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.div.approx.ftz.f")
+        found = builder.call(divide, [builder.fadd(a, ir.Constant(_FLOAT, 0.5)), b])
+        return builder.zext(builder.fptoui(found, _I32), ir.IntType(64))
 
     return types.int64(types.int64, types.int64), build
 
@@ -243,6 +292,17 @@ def less(typingctx, a, b):
         return builder.icmp_unsigned("<", *(builder.trunc(x, _I32) for x in operands))
 
     return types.boolean(types.int64, types.int64), build
+
+
+@intrinsic
+def least(typingctx, a, b):
+    """The lesser of such numbers."""
+
+    def build(context, builder, signature, operands):
+        a, b = (builder.trunc(x, _I32) for x in operands)
+        return builder.zext(builder.select(builder.icmp_unsigned("<", a, b), a, b), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), build
 
 
 @intrinsic

@@ -15,6 +15,7 @@ interface, whatever library made them.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def compile_kernel(
     """The `output`, `"ptx"` or `"ltoir"`, of a kernel for one list of argument types; blocks have at most `threads`."""
     from numba import cuda
 
-    with no_device(capability):
+    with compiling(capability):
         return cuda.compile(
             *(function, signature),
             cc=capability,
@@ -53,7 +54,7 @@ def returned(function: Callable, arguments: tuple[Any, ...], capability: tuple[i
     """The type that a function returns in a kernel; raises what Numba raises where it cannot be compiled for one."""
     from numba import cuda
 
-    with no_device(capability):
+    with compiling(capability):
         return cuda.compile(function, arguments, cc=capability, output="ltoir", device=True, abi="numba")[1]
 
 
@@ -65,17 +66,24 @@ def is_function(x: Any, device: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def no_device(capability: tuple[int, int]) -> Iterator[None]:
-    """numba-cuda asks the current device for its capability whenever a kernel calls a function: answer for it."""
+def compiling(capability: tuple[int, int]) -> Iterator[None]:
+    """What numba-cuda would do otherwise while it compiles.
+
+    It asks the current device for its capability whenever a kernel calls a function: there may be no device.  And where
+    an array's strides are not those of its shape, it computes addresses as whole numbers, of which NVVM knows no longer
+    that they are in the device's memory; Numba itself moves the pointer.
+    """
+    from numba.core import cgutils
     from numba.cuda import dispatcher
 
+    replaced: Any = importlib.import_module("numba.cuda.cgutils")
     device = type("Device", (), {"compute_capability": capability})
-    original = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: device
+    current, pointer_add = dispatcher.get_current_device, replaced.pointer_add
+    dispatcher.get_current_device, replaced.pointer_add = lambda: device, cgutils.pointer_add
     try:
         yield
     finally:
-        dispatcher.get_current_device = original
+        dispatcher.get_current_device, replaced.pointer_add = current, pointer_add
 
 
 def why_unavailable() -> str | None:

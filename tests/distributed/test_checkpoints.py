@@ -49,7 +49,7 @@ def test_written_by_mpi_and_read_by_gloo(tmp_path):
 @processes
 @pytest.mark.parametrize(
     ("rank", "number"),
-    [pytest.param(1, 1, marks=pytest.mark.ci), pytest.param(0, 1, marks=pytest.mark.ci), (0, 2)],
+    [pytest.param(1, 1, marks=pytest.mark.slow), pytest.param(0, 1, marks=pytest.mark.slow), (0, 2)],
     ids=["before-its-part", "before-that-of-rank-0", "before-the-manifest"],
 )
 def test_a_rank_that_is_killed_while_saving_leaves_a_whole_checkpoint(tmp_path, rank, number):
@@ -59,9 +59,7 @@ def test_a_rank_that_is_killed_while_saving_leaves_a_whole_checkpoint(tmp_path, 
     done = run_ranks(PROGRAM, 3, "save", str(folder), "killed", str(number), str(rank))
     assert done.returncode != 0
     said = done.stdout + done.stderr  # mpiexec says on the one that a rank was killed, the other ranks on the other
-    assert re.search(
-        f"rank {rank} of 3 .* was killed or crashed|KILLED BY SIGNAL|Killed .signal 9|EXIT CODE: 9", said
-    ), said
+    assert re.search(f"rank {rank} of 3 .* was killed or crashed|KILLED BY SIGNAL|Killed .signal 9|EXIT CODE: 9", said)
     reference, _ = course(run_ranks(PROGRAM, 1, "save", str(tmp_path / "other")))
     assert course(run_ranks(PROGRAM, 2, "go", str(folder))) == (reference, 3)
 

@@ -27,7 +27,12 @@ WAYS = {
 
 
 @pytest.mark.parametrize(
-    "way", ["kill", "raise", *(pytest.param(x, marks=pytest.mark.ci) for x in ("leave", "stop", "late"))]
+    "way",
+    [
+        *("kill", "raise"),
+        pytest.param("stop", marks=pytest.mark.ci),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("leave", "late")),
+    ],
 )
 def test_by_mpi(way):
     require_mpi()
@@ -43,7 +48,13 @@ def test_by_mpi(way):
         assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("way", ["kill", *(pytest.param(x, marks=pytest.mark.ci) for x in ("raise", "leave", "late"))])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("kill", pytest.param("leave", marks=pytest.mark.ci)),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("raise", "late")),
+    ],
+)
 def test_by_gloo_every_rank_has_its_message(way, tmp_path):
     pytest.importorskip("torch", reason="torch is not installed")
     ends = (1, -signal.SIGKILL if way == "kill" else 1, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nagd_numba.gpu.target import no_device
+from nagd_numba.gpu.target import compiling
 from nagd_numba.kernels.jit import SIMULATOR
 
 CAPABILITIES = ((8, 0), (9, 0), (10, 0), (12, 0))
@@ -49,7 +49,7 @@ def ptx(function, signature, capability) -> str:
     """The PTX of a Python function as a kernel for argument types and a compute capability."""
     from numba import cuda
 
-    with no_device(capability):
+    with compiling(capability):
         text, _ = cuda.compile_ptx(function, signature, cc=capability)
     return text
 

@@ -24,18 +24,34 @@ rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
 def way(backend, dtype, name):
-    """A backend, a dtype and a rule; for CI to repeat where two of the three are shown elsewhere, since each compiles.
+    """A backend, a dtype and a rule; a repeat where two of the three are shown elsewhere, since each compiles.
 
     Users' compiled functions have a test for every rule of their own, in `test_in_compiled_code.py`.
     """
     first = name == "nesterov" or (dtype is np.float32 and backend.name not in ("njit", "prange"))
-    marks = () if first or backend is BACKENDS[0] else pytest.mark.ci
+    again = pytest.mark.slow if backend.name in ("emulator", "prange") else pytest.mark.ci
+    marks = () if first or backend is BACKENDS[0] else again
     return pytest.param(backend, dtype, RULES[name], marks=marks, id=f"{backend.name}-{dtype.__name__}-{name}")
 
 
 ways = pytest.mark.parametrize(
     ("backend", "dtype", "rule"),
     [way(backend, dtype, name) for backend in BACKENDS for dtype in DTYPES for name in RULES],
+    indirect=["backend"],
+)
+
+
+options_ways = pytest.mark.parametrize(
+    ("backend", "rule"),
+    [
+        pytest.param(
+            *(backend, rule),
+            id=f"{backend.name}-{name}",
+            marks=pytest.mark.ci if name == "nesterov" or backend.name in ("serial", "emulator") else pytest.mark.slow,
+        )
+        for backend in BACKENDS
+        for name, rule in RULES.items()
+    ],
     indirect=["backend"],
 )
 
@@ -89,8 +105,7 @@ def test_backends_agree_to_the_last_bit(rule, dtype, backend, data):
     assert_same_bits([g], [arrays[1]])  # gradients are left alone
 
 
-@pytest.mark.ci
-@rules
+@options_ways
 @given(data=st.data())
 def test_backends_agree_with_every_option(rule, backend, data):
     arrays, hyper, options = data.draw(problems(rule, np.float32, variants=None))

@@ -14,9 +14,15 @@ from tests.ptx import machine_code
 RULE = RULES["nesterov"]
 A_FEW = 64  # bytes: ptxas prefers another block on a multiprocessor to the last register
 
-capabilities = pytest.mark.parametrize("capability", driverless.CAPABILITIES, ids=lambda c: f"sm_{c[0]}{c[1]}")
+capabilities = pytest.mark.parametrize(
+    "capability",
+    [
+        pytest.param(x, id=machine_code.arch(x), marks=() if x == (9, 0) else pytest.mark.slow)
+        for x in driverless.CAPABILITIES
+    ],
+)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-tiles = pytest.mark.parametrize("tile", [64, 32])
+tiles = pytest.mark.parametrize("tile", [64, pytest.param(32, marks=pytest.mark.slow)])
 purposes = pytest.mark.parametrize("purpose", [HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE])
 
 

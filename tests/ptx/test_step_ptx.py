@@ -31,7 +31,11 @@ def kernel_id(rule, options, storage, master, lists):
 
 
 VARIANTS = [
-    pytest.param(rule, options, *kind, id=kernel_id(rule, options, *kind))
+    pytest.param(
+        *(rule, options, *kind),
+        id=kernel_id(rule, options, *kind),
+        marks=() if at % 3 == 0 else pytest.mark.slow,
+    )
     for rule in RULES.values()
     for at, options in enumerate(rule.variants())
     for kind in [KINDS[(at + at // len(KINDS)) % len(KINDS)]]
@@ -41,7 +45,8 @@ EVERYWHERE = [
     pytest.param(
         *(rule, storage, capability),
         id=f"{machine_code.arch(capability)}-{storage}-{name}",
-        marks=() if name == "nesterov" or capability == (9, 0) else pytest.mark.slow,
+        # Two of the three are the usual.
+        marks=() if (name == "nesterov") + (storage == "float32") + (capability == (9, 0)) > 1 else pytest.mark.slow,
     )
     for name, rule in RULES.items()
     for storage in machine_code.STORED

@@ -2,6 +2,13 @@
 
 The vectors of all problems lie element by element, those of one element side by side: neighbouring threads then read
 neighbouring memory.  A launch ends problems, or leaves them after some iterations, from where the next one goes on.
+
+A thread for each problem, not a warp.  `fun` is one program for a whole vector: the lanes of a warp could only all run
+it.  And of our own operations on vectors the sums are chains in the order of the CPU, whose bits they have: lanes do
+not shorten a chain.  What is left, the operations on each element alone, is coalesced as it is: 32 problems in step ask
+for 7.9 sectors of 32 bytes at a time where 7.8 is the least (`python -m tests.ptx.minimize_launch`, from the machine
+code).  Rows of the user's arrays are not: one sector for each problem, which serves its next three elements too.  So a
+device pays where there are thousands of problems; one with many parameters is for the CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ from ..objective import COUNTS, NFEV, NIT, NJEV, RESTARTS
 from ..specialize import Functions, bound_parts, objective_of, row
 from .arrays import arrays_of, placed, strided
 
-THREADS = 128  # of a block, at most
+THREADS = 128  # of a block, at most: a thread may take 168 registers, of which it needs all; with 128 it would spill
 FRESH, BEGUN, INSIDE, ENDED = range(4)  # stages of a problem; one found INSIDE was left by an exception
 STATUSES = 12  # of `ended`: how many problems ended with each status, from RUNNING on
 UNFIT = STATUSES  # and the first element of a start that is not finite

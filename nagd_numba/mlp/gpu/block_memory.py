@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...gpu.pointers import less, load, quotient, store
+from ...gpu.pointers import less, load, moved, narrow, quotient, store
 from ...kernels.rounding import mul
 from ...kernels.template import template
 from .block_gemm import pitch_of, rounded
@@ -22,14 +22,14 @@ def read_rows(STAGED):
 
     def read_rows(values, X, order, begin, rows, inputs, row, column, thread, threads):
         """The next elements of rows `order[begin], ...` of X, from (row, column) on; returns where they end."""
-        places = cuda.local.array(STAGED, np.int64)
+        places, first = cuda.local.array(STAGED, np.int64), moved(order, begin)
         for e in range(STAGED):
             # Beyond the end the first element is read, and not used: no branch delays the others.
             inside = less(row, rows) and less(column, inputs)
-            places[e] = load(order, begin + (row if inside else 0)) * inputs + (column if inside else 0)
-            column += WARP
+            places[e] = load(first, row if inside else 0) * inputs + (column if inside else 0)
+            column = narrow(column + WARP)
             if not less(column, inputs):
-                column, row = thread & (WARP - 1), row + (threads >> 5)
+                column, row = thread & (WARP - 1), narrow(row + (threads >> 5))
         for e in range(STAGED):
             values[e] = load(X, places[e])
         return row, column
@@ -41,13 +41,13 @@ def read_rows(STAGED):
 def write_rows(SCALAR, STAGED):
     def write_rows(space, to, values, rows, inputs, scale, row, column, thread, threads):
         """The same elements, times `scale`, to `space[to]` and what follows."""
-        pitch = pitch_of(inputs)
+        pitch = narrow(pitch_of(inputs))
         for e in range(STAGED):
             if less(row, rows) and less(column, inputs):
                 store(space, to + row * pitch + column, mul(SCALAR(values[e]), scale))
-            column += WARP
+            column = narrow(column + WARP)
             if not less(column, inputs):
-                column, row = thread & (WARP - 1), row + (threads >> 5)
+                column, row = thread & (WARP - 1), narrow(row + (threads >> 5))
 
     return write_rows
 

@@ -37,5 +37,19 @@ def add_outer(typingctx, sums, left, right, rows, columns, terms, strides):
     return types.void(sums, left, right, rows, columns, terms, strides), build
 
 
+@intrinsic(prefer_literal=True)
+def forget(typingctx, values, count):
+    """The local array's elements are not needed any more: a loop need not keep them."""
+
+    def build(context, builder, signature, operands):
+        start = data_of(context, builder, values, operands[0])
+        for place in range(count.literal_value):
+            at = builder.gep(start, [_I64(place)])
+            builder.store(ir.Constant(at.type.pointee, ir.Undefined), at)
+        return context.get_dummy_value()
+
+    return types.void(values, count), build
+
+
 def _loaded(builder: Any, start: Any, places: Any) -> list[Any]:
     return [builder.load(builder.gep(start, [_I64(place)])) for place in places]

@@ -192,19 +192,20 @@ def train_steps(
         space = dynamic_shared(params)
         coming = cuda.local.array(STAGED, GIVEN)
         inputs, outputs = narrow(load(sizes, 0)), narrow(load(sizes, layers))
-        x_pitch, z_pitch = pitch_of(inputs), pitch_of(outputs)
+        x_pitch, z_pitch = narrow(pitch_of(inputs)), narrow(pitch_of(outputs))
         states = m * STATES * stride
         size = copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, True)
         if STATES > 0:  # the first outside of the loop: one pass of a loop costs registers
             copy_network(space, size, vel, states, sizes, layers, thread, threads, True)
         for k in range(1, STATES):
             copy_network(space, (k + 1) * size, vel, states + k * stride, sizes, layers, thread, threads, True)
-        x = (1 + STATES) * size
-        hidden = x + 2 * batch * x_pitch
+        x = narrow((1 + STATES) * size)
+        hidden = narrow(x + 2 * batch * x_pitch)
         z = hidden
         for layer in range(1, layers):
             z += 2 * batch * pitch_of(load(sizes, layer))
-        scratch = z + 2 * batch * z_pitch
+        z = narrow(z)
+        scratch = narrow(z + 2 * batch * z_pitch)
         lanes = scratch + rounded(3 * batch)
         steps = quotient(n + batch - 1, batch)
         mine = m * n
@@ -223,7 +224,7 @@ def train_steps(
             factor, decay = load(rates, row), load(rates, row + 1)
             scalars = load_strided(rates, row + COLUMNS, 1, CONSTANTS)
             key = splitmix(seed, first_step + np.uint64(s))
-            batch_x = x + (s & 1) * batch * x_pitch
+            batch_x = narrow(x + (s & 1) * batch * x_pitch)
             # The first elements of the next batch are on the way during the forward pass.
             after, count = begin + batch, narrow(min(batch, n - (s + 1) * batch)) if s + 1 < last else 0
             row, column = warp, lane
@@ -232,23 +233,25 @@ def train_steps(
                 following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             # Forward.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
-            for layer in range(layers):
+            layer = 0
+            while less(layer, layers):
                 ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
-                out_pitch = pitch_of(outs)
-                biases = start + ins * out_pitch
-                if layer == layers - 1:
+                layer = narrow(layer + 1)
+                out_pitch = narrow(pitch_of(outs))
+                biases = narrow(start + ins * out_pitch)
+                if layer == layers:
                     to_output = space, biases, z, out_pitch
                     output_product(
                         space, below, below_pitch, start, out_pitch, rows, outs, ins, thread, threads, to_output
                     )
                 else:
-                    to_hidden = space, biases, place, out_pitch, outs, layer_key(key, layer), threshold, drop_scale
+                    to_hidden = space, biases, place, out_pitch, outs, layer_key(key, layer - 1), threshold, drop_scale
                     hidden_product(
                         space, below, below_pitch, start, out_pitch, rows, outs, ins, thread, threads, to_hidden
                     )
                     below, below_pitch = place, out_pitch
-                    place += 2 * batch * out_pitch
-                start = biases + rounded(outs)
+                    place = narrow(place + 2 * batch * out_pitch)
+                start = narrow(biases + rounded(outs))
                 cuda.syncthreads()
             while less(row, count):
                 to = x + ((s + 1) & 1) * batch * x_pitch
@@ -257,7 +260,7 @@ def train_steps(
                 if less(row, count):
                     following = read_rows(coming, X, order, after, count, inputs, row, column, thread, threads)
             # Losses and their derivatives.
-            delta = z + batch * z_pitch
+            delta = narrow(z + batch * z_pitch)
             loss_pass(
                 *(space, z, delta, scratch, z_pitch, y, weights, order, begin, rows, outputs, factor),
                 *(losses, measures, thread, threads),
@@ -265,26 +268,28 @@ def train_steps(
             cuda.syncthreads()
             # Deltas of the hidden layers, from above.
             end, above, above_pitch, place = start, delta, z_pitch, z
-            for layer in range(layers - 1, 0, -1):
+            layer = narrow(layers - 1)
+            while layer != 0:
                 ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
-                pitch = pitch_of(outs)
-                end -= ins * pitch + rounded(outs)
-                h_pitch = pitch_of(ins)
-                place -= 2 * batch * h_pitch
-                here = place + batch * h_pitch
+                pitch, h_pitch = narrow(pitch_of(outs)), narrow(pitch_of(ins))
+                end = narrow(end - ins * pitch - rounded(outs))
+                place = narrow(place - 2 * batch * h_pitch)
+                here = narrow(place + batch * h_pitch)
                 to_delta = space, place, here, h_pitch, ins, layer_key(key, layer - 1), threshold, drop_scale, keep
                 delta_product(space, above, above_pitch, end, pitch, rows, ins, outs, thread, threads, to_delta)
-                above, above_pitch = here, h_pitch
+                above, above_pitch, layer = here, h_pitch, narrow(layer - 1)
                 cuda.syncthreads()
             if decay != SCALAR(0):
                 sum_weight_squares(space, sizes, layers, lanes, squares, m * steps + s, thread)
             # Gradients, each given to the rule at once.
             below, below_pitch, start, place = batch_x, x_pitch, 0, hidden
-            for layer in range(layers):
+            layer = 0
+            while less(layer, layers):
                 ins, outs = narrow(load(sizes, layer)), narrow(load(sizes, layer + 1))
-                out_pitch = pitch_of(outs)
-                biases = start + ins * out_pitch
-                above = delta if layer == layers - 1 else place + batch * out_pitch
+                layer = narrow(layer + 1)
+                out_pitch = narrow(pitch_of(outs))
+                biases = narrow(start + ins * out_pitch)
+                above = delta if layer == layers else narrow(place + batch * out_pitch)
                 to_weights = space, start, size, out_pitch, decay, scalars
                 weights_product(
                     space, below, below_pitch, above, out_pitch, ins, outs, rows, thread, threads, to_weights
@@ -292,10 +297,10 @@ def train_steps(
                 j = thread
                 while less(j, outs):
                     step_bias(space, biases + j, size, column_sum(space, above + j, out_pitch, rows), scalars)
-                    j += threads
+                    j = narrow(j + threads)
                 below, below_pitch = place, out_pitch
-                place += 2 * batch * out_pitch
-                start = biases + rounded(outs)
+                place = narrow(place + 2 * batch * out_pitch)
+                start = narrow(biases + rounded(outs))
             cuda.syncthreads()
         copy_network(space, 0, params, m * stride, sizes, layers, thread, threads, False)
         if STATES > 0:

@@ -70,7 +70,13 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
             *(FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
             marks=pytest.mark.slow,
         ),
-        (FITS, {"loss": "binary_cross_entropy", "activation": "sigmoid"}, "float32", {"metrics": ["accuracy", "mae"]}),
+        pytest.param(
+            FITS,
+            {"loss": "binary_cross_entropy", "activation": "sigmoid"},
+            "float32",
+            {"metrics": ["accuracy", "mae"]},
+            marks=pytest.mark.slow,
+        ),
         (TOO_LARGE, {"l2": 0.1}, "uint8", {"sample_weight": np.linspace(0, 2, 60), "keep": "best"}),
         pytest.param(
             *(TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
@@ -99,7 +105,7 @@ def test_clipping_and_accumulation_take_several_launches_a_step(keywords):
     [
         ("adam", FITS, {}),
         ("nadam", TOO_LARGE, {}),
-        ("adamw", FITS, {"clip": 0.5}),
+        pytest.param("adamw", FITS, {"clip": 0.5}, marks=pytest.mark.slow),
         pytest.param("adam", TOO_LARGE, {"accumulate": 2}, marks=pytest.mark.slow),
         pytest.param("adamw", TOO_LARGE, {}, marks=pytest.mark.slow),
         pytest.param("nadam", FITS, {}, marks=pytest.mark.slow),

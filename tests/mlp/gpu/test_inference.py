@@ -71,7 +71,9 @@ def agree(net, params, X, y, seed, **options):
 KINDS = [
     pytest.param("relu", "cross_entropy", "float32", {"dropout": 0.4, "l2": 0.1}, id="cross_entropy"),
     pytest.param("tanh", "mse", "float64", {}, id="mse", marks=pytest.mark.slow),
-    pytest.param("sigmoid", "binary_cross_entropy", "float32", {"l2": 0.01}, id="binary_cross_entropy"),
+    pytest.param(
+        "sigmoid", "binary_cross_entropy", "float32", {"l2": 0.01}, id="binary_cross_entropy", marks=pytest.mark.slow
+    ),
 ]
 sizes = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 

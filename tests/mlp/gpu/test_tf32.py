@@ -22,7 +22,9 @@ from tests.helpers.backends import JIT_OFF
 RULE = RULES["nesterov"]
 LR, MOMENTUM, DECAY = 0.5, 0.25, 0.125
 ORDERS = ("forward", "reverse", "random")
-purposes = pytest.mark.parametrize("purpose", [HIDDEN, OUTPUT, DELTA, GRADIENT, UPDATE])
+purposes = pytest.mark.parametrize(
+    "purpose", [HIDDEN, UPDATE, *(pytest.param(x, marks=pytest.mark.slow) for x in (OUTPUT, DELTA, GRADIENT))]
+)
 
 
 @pytest.fixture
@@ -201,6 +203,7 @@ def products_of(launches):
     return {name[0] for name in names if name}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_training_reaches_the_loss_of_float32():
     """And repeats its bits, in whatever order the threads and blocks run, alone or with other networks."""

@@ -131,10 +131,12 @@ class Block:
         name = i.opcode
         if name in ("BRA", "EXIT", "CALL", "RET", "BAR", "BSYNC", "BSSY", "WARPSYNC", "BREAK"):
             return None, guard
-        if name in ("NOP", "MEMBAR", "ERRBAR", "CCTL", "DEPBAR", "WARPGROUP", "ELECT"):
+        if name in ("NOP", "MEMBAR", "ERRBAR", "CCTL", "DEPBAR", "WARPGROUP", "ELECT", "YIELD"):
             return (lambda mask: None), guard
-        if name in ("LDG", "STG", "LDS", "STS"):
+        if name in ("LDG", "STG", "LDS", "STS", "LD", "ST"):  # of the last two only what is in the device's memory
             return self._memory(i), guard
+        if name == "REDG":
+            return self._reduction(i), guard
         if name in ("S2R", "S2UR"):
             return self._special(i), guard
         if name == "R2UR":
@@ -172,6 +174,12 @@ class Block:
         elif name == "BSYNC":
             self.state[chosen] = MEETING
             self.where[chosen] = int(i.operands[0][1:])
+            self._meet()
+        elif name == "BREAK":  # out of a loop, to where the others need not be waited for
+            who = self.meetings[i.operands[-1]]
+            for thread in np.flatnonzero(chosen):
+                start = thread // WARP * WARP
+                who[start : start + WARP, thread - start] = False
             self._meet()
         elif name != "WARPSYNC":
             raise NotImplementedError(str(i))
@@ -238,6 +246,23 @@ class Block:
             elif first != 255:
                 for row, value in zip(rows, memory.read(addresses, width), strict=True):
                     row[mask] = value
+
+        return run
+
+    def _reduction(self, i: Instruction) -> Run:
+        """The least of 64-bit whole numbers, or a sum."""
+        kind = next(x for x in i.modifiers if x in ("ADD", "MIN"))
+        if not {"64", "S64"} & set(i.modifiers):
+            raise NotImplementedError(str(i))
+        read, value = self._addresses(i.operands[0]), self.registers.integer(i.operands[1], pair=True)
+
+        def run(mask: np.ndarray) -> None:
+            given = np.broadcast_to(value(), mask.shape)[mask].view(np.int64)
+            for address, new in zip(read()[mask], given, strict=True):
+                at = np.array([address])
+                before = np.array(self.device.read(at, 8), np.uint32).ravel().view(np.int64)
+                after = before + new if kind == "ADD" else np.minimum(before, new)
+                self.device.write(at, 8, list(after.view(np.uint32).reshape(2, 1)))
 
         return run
 

@@ -337,6 +337,24 @@ def fsetp(r: Registers, i: Instruction) -> Run:
     return _set_predicates(r, i, lambda: compare(a(), b()))
 
 
+def dsetp(r: Registers, i: Instruction) -> Run:
+    """A comparison; or is the first operand the greater (the lesser) one, and are both NaN?"""
+    kind = i.modifiers[0]
+    if kind not in ("MAX", "MIN"):
+        return fsetp(r, i)
+    assert i.operands[4] == "PT", str(i)
+    first, second = (r.to(x) for x in i.operands[:2])
+    a, b = r.double(i.operands[2]), r.double(i.operands[3])
+
+    def run(mask: np.ndarray) -> None:
+        x, y = a(), b()
+        further, sign = (x > y, ~np.signbit(x)) if kind == "MAX" else (x < y, np.signbit(x))
+        first(further | ((x == y) & sign) | np.isnan(y), mask)
+        second(np.isnan(x) & np.isnan(y), mask)
+
+    return run
+
+
 def fset(r: Registers, i: Instruction) -> Run:
     assert i.modifiers[0] == "BF", str(i)
     compare = _float_comparison(i.modifiers[1])
@@ -505,7 +523,7 @@ OPERATIONS: dict[str, Callable[[Registers, Instruction], Run]] = {
     "FSEL": fsel,
     "ISETP": isetp,
     "FSETP": fsetp,
-    "DSETP": fsetp,
+    "DSETP": dsetp,
     "FSET": fset,
     "FADD": _arithmetic(np.add),
     "FMUL": _arithmetic(np.multiply),
@@ -517,6 +535,7 @@ OPERATIONS: dict[str, Callable[[Registers, Instruction], Run]] = {
     "FCHK": fchk,
     "MUFU": mufu,
     "I2F": i2f,
+    "I2FP": i2f,
     "F2I": f2i,
     "F2F": f2f,
     "F2FP": f2fp,
