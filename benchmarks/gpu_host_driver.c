@@ -1,6 +1,7 @@
 /* A libcuda that computes nothing: what a launch costs the host beside the driver's own work.
 
-Memory is the host's, calls succeed, kernels are not run.  The names are those of the CUDA driver API. */
+Memory is the host's, calls succeed, kernels are not run.  Copies that a device would make while the host goes on, from
+and to page-locked memory and on the device, are not made.  The names are those of the CUDA driver API. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@ Memory is the host's, calls succeed, kernels are not run.  The names are those o
 typedef int status;
 typedef unsigned long long address;
 
-enum { INVALID_CONTEXT = 201 };
+enum { OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201 };
 static char primary;
 static _Thread_local void *stack[64];
 static _Thread_local int depth;
@@ -69,19 +70,41 @@ status cuLaunchKernel(void *kernel, unsigned gx, unsigned gy, unsigned gz, unsig
 }
 
 status cuMemAlloc(address *memory, size_t bytes) { *memory = (address)calloc(1, bytes ? bytes : 1); return 0; }
-status cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
-  *memory = calloc(1, bytes ? bytes : 1);
+
+enum { MOST_PINNED = 64 };
+static struct { char *start, *end; } pinned[MOST_PINNED];
+
+static int is_pinned(const void *memory) {
+  for (int k = 0; k < MOST_PINNED; k++)
+    if (pinned[k].start <= (char *)memory && (char *)memory < pinned[k].end) return 1;
   return 0;
 }
-status cuMemFreeHost(void *memory) { free(memory); return 0; }
+status cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
+  *memory = malloc(bytes);
+  memset(*memory, 0, bytes);
+  for (int k = 0; k < MOST_PINNED; k++)
+    if (!pinned[k].start) {
+      pinned[k].start = *memory, pinned[k].end = (char *)*memory + bytes;
+      return 0;
+    }
+  return OUT_OF_MEMORY;
+}
+status cuMemFreeHost(void *memory) {
+  for (int k = 0; k < MOST_PINNED; k++)
+    if (pinned[k].start == memory) pinned[k].start = pinned[k].end = 0;
+  free(memory);
+  return 0;
+}
 status cuMemFree(address memory) { free((void *)memory); return 0; }
 status cuMemcpyHtoD(address to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); return 0; }
-status cuMemcpyHtoDAsync(address to, const void *from, size_t bytes, void *stream) { return cuMemcpyHtoD(to, from, bytes); }
-status cuMemcpyDtoH(void *to, address from, size_t bytes) { memcpy(to, (void *)from, bytes); return 0; }
-status cuMemcpyDtoHAsync(void *to, address from, size_t bytes, void *stream) { return cuMemcpyDtoH(to, from, bytes); }
-status cuMemcpyDtoDAsync(address to, address from, size_t bytes, void *stream) {
-  return cuMemcpyHtoD(to, (void *)from, bytes);
+status cuMemcpyHtoDAsync(address to, const void *from, size_t bytes, void *stream) {
+  return is_pinned(from) ? 0 : cuMemcpyHtoD(to, from, bytes);
 }
+status cuMemcpyDtoH(void *to, address from, size_t bytes) { memcpy(to, (void *)from, bytes); return 0; }
+status cuMemcpyDtoHAsync(void *to, address from, size_t bytes, void *stream) {
+  return is_pinned(to) ? 0 : cuMemcpyDtoH(to, from, bytes);
+}
+status cuMemcpyDtoDAsync(address to, address from, size_t bytes, void *stream) { return 0; }
 status cuPointerGetAttribute(void *value, int attribute, address pointer) { *(int *)value = 0; return 0; }
 status cuGetErrorName(int error, const char **text) { *text = "CUDA_ERROR"; return 0; }
 status cuGetErrorString(int error, const char **text) { *text = "an error"; return 0; }

@@ -45,10 +45,13 @@ class History:
 
     def append(self, values: dict[str, float]) -> None:
         """Add an epoch; every epoch has the same columns."""
-        if self.epochs and set(values) != set(self._columns):
-            raise ValueError(f"this history has the columns {', '.join(self._columns)}, the epoch {', '.join(values)}")
+        columns = self._columns
+        if values.keys() != columns.keys():
+            if self.epochs:
+                raise ValueError(f"this history has the columns {', '.join(columns)}, the epoch {', '.join(values)}")
+            self._columns = columns = {name: [] for name in values}
         for name, value in values.items():
-            self._columns.setdefault(name, []).append(float(value))
+            columns[name].append(float(value))
         self.epochs += 1
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import difflib
 import math
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -201,7 +201,7 @@ def same_kind(named: Sequence[tuple[str, Any]]) -> None:
             )
 
 
-def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) -> None:
+def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Collection[str]) -> None:
     """Raise where two host arrays share memory, or where elements of a written one share memory among themselves."""
     for name, x in named:
         if name in written and _overlaps_itself(x):
@@ -220,7 +220,7 @@ def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Sequence[str]) 
 
 def _near(arrays: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     """The pairs of arrays whose memory lies in one another's bounds, by their places: few, however many there are."""
-    bounds = sorted((*byte_bounds(x), k) for k, x in enumerate(arrays) if x.size > 0)
+    bounds = sorted((*_bounds(x), k) for k, x in enumerate(arrays) if x.size > 0)
     pairs: list[tuple[int, int]] = []
     open_: list[tuple[int, int]] = []  # the end and the place of each array that is not over yet
     for start, end, k in bounds:
@@ -228,6 +228,14 @@ def _near(arrays: Sequence[np.ndarray]) -> list[tuple[int, int]]:
         pairs += [(min(k, other), max(k, other)) for _, other in open_]
         open_.append((end, k))
     return sorted(pairs)
+
+
+def _bounds(x: np.ndarray) -> tuple[int, int]:
+    """Where the memory of an array begins and ends."""
+    if not x.flags.c_contiguous:
+        return byte_bounds(x)
+    start: int = x.__array_interface__["data"][0]
+    return start, start + x.nbytes
 
 
 def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
@@ -239,7 +247,7 @@ def _shares_memory(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _overlaps_itself(x: np.ndarray) -> bool:
-    if x.size == 0:
+    if x.size == 0 or x.flags.c_contiguous:
         return False
     reach = x.itemsize
     for stride, length in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):

@@ -76,15 +76,14 @@ class Driver(Queue):
     @functools.cached_property
     def entries(self) -> int:
         """The table of functions that compiled launches call."""
+        self._entries = np.array([self._address_of(name) for name in cuda_launch.FUNCTIONS], np.int64)
+        return int(self._entries.ctypes.data)
+
+    def _address_of(self, call: str) -> int:
         from cuda.bindings import driver
 
         legacy = driver.CUdriverProcAddress_flags.CU_GET_PROC_ADDRESS_LEGACY_STREAM
-        found = [
-            self._done("cuGetProcAddress", name.encode(), _SINCE, legacy, doing=f"Looking for {name}")[0]
-            for name in cuda_launch.FUNCTIONS
-        ]
-        self._entries = np.array([int(x) for x in found], np.int64)
-        return int(self._entries.ctypes.data)
+        return int(self._done("cuGetProcAddress", call.encode(), _SINCE, legacy, doing=f"Looking for {call}")[0])
 
     @functools.cache  # noqa: B019
     def _attribute(self, device: int, name: str) -> int:
@@ -133,7 +132,7 @@ class Driver(Queue):
         from cuda.bindings import driver
 
         image, doing = kernel.image(self.capability(device)), f"Loading {kernel.name}"
-        with self._inside(device):
+        with self.inside(device):
             library = self._done("cuLibraryLoadData", image, [], [], 0, [], [], 0, doing=doing)
             try:
                 handle = self._done("cuLibraryGetKernel", library, entry(image).encode(), doing=doing)
@@ -193,16 +192,6 @@ class Driver(Queue):
         """The exception for what a compiled launch has returned."""
         return driver_error("cuLaunchKernel", status, "Starting a CUDA kernel")
 
-    @contextlib.contextmanager
-    def _inside(self, device: int) -> Iterator[None]:
-        """A device's context is the current one in this block."""
-        doing = f"Using CUDA device {device}"
-        self._done("cuCtxPushCurrent", self._context(device), doing=doing)
-        try:
-            yield
-        finally:
-            self._done("cuCtxPopCurrent", doing=doing)
-
     def _done(self, call: str, *arguments: Any, doing: str) -> Any:
         """What a call of the driver returns beside its status, which must be success."""
         from cuda.bindings import driver
@@ -216,7 +205,7 @@ class Driver(Queue):
         """A new device array of Numba's, which belongs to a stream."""
         from .target import cuda
 
-        with self._inside(device), cuda.gpus[device]:
+        with self.inside(device), cuda.gpus[device]:
             try:
                 return cuda.device_array(shape, dtype, stream=cuda.external_stream(stream) if stream else 0)
             except Exception as error:  # Numba's own, whose type says nothing
@@ -241,18 +230,18 @@ class Driver(Queue):
     def send(self, pointer: int, x: np.ndarray, device: int, stream: int) -> None:
         """Copy contiguous host memory to an address, in the order of the stream; `x` must not change before."""
         doing = f"Copying {x.nbytes} bytes to device {device}"
-        with self._inside(device):
+        with self.inside(device):
             self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing=doing)
         self.keep(x, device, stream)
 
     def allocate(self, nbytes: int, device: int) -> int:
         """The address of new memory, to be given to `free`."""
-        with self._inside(device):
+        with self.inside(device):
             return int(self._done("cuMemAlloc", nbytes, doing=f"Allocating {nbytes} bytes on device {device}"))
 
     def free(self, pointer: int, device: int) -> None:
         """Give memory back; waits for the kernels that may use it."""
-        with self._inside(device):
+        with self.inside(device):
             self._done("cuMemFree", pointer, doing="Freeing device memory")
 
     @contextlib.contextmanager
@@ -263,13 +252,13 @@ class Driver(Queue):
         """
         doing = f"Capturing a copy of {x.nbytes} bytes"
         self._of_graphs.append(x)
-        with self._inside(device):
+        with self.inside(device):
             pointer = int(self._done("cuMemAllocAsync", x.nbytes, stream, doing=doing))
             self._done("cuMemcpyHtoDAsync", pointer, x.ctypes.data, x.nbytes, stream, doing=doing)
         try:
             yield pointer
         finally:
-            with self._inside(device):
+            with self.inside(device):
                 self._done("cuMemFreeAsync", pointer, stream, doing=doing)
 
     def capturing(self, stream: int, device: int) -> bool:
@@ -290,7 +279,7 @@ class Driver(Queue):
             self._of_graphs.append(x)
             return
         try:
-            with self._inside(device):
+            with self.inside(device):
                 event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
                 self._done("cuEventRecord", event, stream, doing=doing)
         except Exception:  # nobody will know when it is read no more
@@ -319,7 +308,7 @@ class Driver(Queue):
         if self.capturing(before, device) != self.capturing(after, device):
             return
         doing = "Letting one stream wait for another"
-        with self._inside(device):
+        with self.inside(device):
             event = self._done("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING, doing=doing)
             try:
                 self._done("cuEventRecord", event, before, doing=doing)
@@ -329,7 +318,7 @@ class Driver(Queue):
 
     def synchronize(self, device: int, stream: int) -> None:
         """Wait for everything on a stream; raises if a kernel failed."""
-        with self._inside(device):
+        with self.inside(device):
             self._done("cuStreamSynchronize", stream, doing="Running what a stream was given")
 
     def download(self, array: Any, stream: int | None = None) -> np.ndarray:
@@ -339,7 +328,7 @@ class Driver(Queue):
         if made.size:
             pointer = interface["data"][0]
             doing = f"Copying {made.nbytes} bytes from the device"
-            with self._inside(self.device_of(pointer)):
+            with self.inside(self.device_of(pointer)):
                 if stream is None:
                     self._done("cuCtxSynchronize", doing=doing)
                     self._done("cuMemcpyDtoH", made.ctypes.data, pointer, made.nbytes, doing=doing)

@@ -132,13 +132,13 @@ def apply(
     `key` is what `repeats.known` will be asked for.
     """
     launch = Launch(rule, options, groups, hyper, lists)
-    everything = tuple(x for _, group in groups for x in group)
+    everything = repeats.flattened(tuple(zip(*(group for _, group in groups), strict=True)))
     if launch.ready:
         repeats.start_in_order(launch, streams.Sources(everything), everything, stream, launch.hyper)
     for _, (params, _, *written) in groups:
         validation.tell_torch(params, *written)
     if launch.ready:
-        repeats.remember(launch, key, everything, len(groups[0][1]))
+        repeats.remember(launch, key, everything, len(groups))
 
 
 def prepare(
@@ -157,8 +157,8 @@ def prepare(
             launch.check(values)
 
         return check
-    everything = tuple(x for _, group in groups for x in group)
-    prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+    everything = repeats.flattened(tuple(zip(*(group for _, group in groups), strict=True)))
+    prepared = repeats.Prepared(launch, everything, len(groups))
     handle = None if stream is None else streams.stream_of(stream, everything[0], launch.device)
     sources = prepared.sources
     if not prepared.moving and sources.alone and (sources.default if handle is None else not sources.named):
@@ -168,7 +168,7 @@ def prepare(
         nonlocal prepared
         if not prepared.step(everything, values, handle):
             launch = Launch(rule, options, groups, values, lists)
-            prepared = repeats.Prepared(launch, everything, len(groups[0][1]))
+            prepared = repeats.Prepared(launch, everything, len(groups))
             prepared.step(everything, values, handle)
 
     return start

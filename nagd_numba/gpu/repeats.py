@@ -17,7 +17,7 @@ from . import driver, streams
 
 KEPT = 1 << 13  # steps
 
-Group = tuple[Any, ...]  # for each place of a list, or once: params, grads, the states, and the master copy or None
+Group = tuple[Any, ...]  # params, grads, the states, the master copy or None; of lists all params, then all grads, ...
 
 
 class Prepared:
@@ -25,11 +25,11 @@ class Prepared:
 
     __slots__ = ("_places", "_written", "launch", "moving", "on_default", "sources", "used")
 
-    def __init__(self, launch: Any, group: Group, each: int) -> None:
+    def __init__(self, launch: Any, group: Group, count: int) -> None:
         self.launch = launch
         self.used = True  # since the cache was last full
         self.sources = streams.Sources(group)
-        self._written = [k for k, x in enumerate(group) if k % each != 1 and validation.is_tensor(x)]
+        self._written = [k for k, x in enumerate(group) if k // count != 1 and validation.is_tensor(x)]
         self.moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
         self._places = [_place(group[k]) for k in self.moving]
         self.on_default = launch.on(0) if self.sources.default and not self.moving else None
@@ -70,8 +70,8 @@ class Repeat(Prepared):
 
     __slots__ = ("_references",)
 
-    def __init__(self, launch: Any, key: Any, group: Group, each: int) -> None:
-        super().__init__(launch, group, each)
+    def __init__(self, launch: Any, key: Any, group: Group, count: int) -> None:
+        super().__init__(launch, group, count)
 
         def forget(_: Any, key: Any = key) -> None:  # it refers to the key alone: nothing refers to itself
             known.pop(key, None)
@@ -105,10 +105,15 @@ def start_in_order(launch: Any, sources: streams.Sources, group: Group, stream: 
             here.keep(x, device, handle)
 
 
-def remember(launch: Any, key: Any, group: Group, each: int) -> None:
-    """Keep a launch; arrays without weak references are looked at each time."""
+def remember(launch: Any, key: Any, group: Group, count: int) -> None:
+    """Keep a launch of so many arrays, each with what belongs to it; without weak references they are looked at again.
+
+    `key` says which objects they are: their addresses as ints, or as `addresses_of` has them; None says nothing.
+    """
+    if key is None:
+        return
     try:
-        made = Repeat(launch, key, group, each)
+        made = Repeat(launch, key, group, count)
     except TypeError:
         return
     while len(known) >= KEPT:
@@ -121,12 +126,17 @@ def remember(launch: Any, key: Any, group: Group, each: int) -> None:
 
 
 def flattened(lists: Group) -> Group:
-    """The arrays of lists, place by place; nothing where the lists differ in length."""
+    """The arrays of lists, one list after the other; nothing where the lists differ in length."""
     count = len(lists[0])
-    columns = [[None] * count if x is None else x for x in lists]
+    columns = [x for x in lists if x is not None]
     if any(x.__class__ not in (list, tuple) or len(x) != count for x in columns):
         return ()
-    return tuple(itertools.chain.from_iterable(zip(*columns, strict=True)))
+    return tuple(itertools.chain.from_iterable(columns))
+
+
+def addresses_of(objects: Group) -> bytes:
+    """The addresses of many objects: `id` of each, in a fifth of the time."""
+    return np.fromiter(objects, object, len(objects)).tobytes()
 
 
 def moves(array: Any) -> bool:

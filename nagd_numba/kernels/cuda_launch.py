@@ -154,6 +154,21 @@ def capture_state():
     return capture_state
 
 
+@template
+def call_function():
+    def call_function(function, a, b, c, d):
+        """Call a function of at most four arguments of 64 bits; by the C calling conventions it ignores the others."""
+        return _call(function, (a, b, c, d))
+
+    return call_function
+
+
+@functools.cache
+def call_kernel() -> Any:
+    """`call(function, a, b, c, d) -> status`, while which other threads run."""
+    return without_dispatch(kernel(call_function.bind(), types.int64(*[types.int64] * 5)))
+
+
 @functools.cache
 def capture_kernel() -> Any:
     """`state(entries, context, stream)`."""

@@ -47,4 +47,5 @@ def constants_kernel(dtype: str, rule: Rule, options: tuple[Any, ...]) -> Any:
         SCALARS=rule.constant_count,
         T=np.dtype(dtype).type,
     )
-    return kernel(bound, types.void(types.float64[:, ::1], from_dtype(np.dtype(dtype))[:, ::1]))
+    rows = types.Array(types.float64, 2, "C", readonly=True)
+    return kernel(bound, types.void(rows, from_dtype(np.dtype(dtype))[:, ::1]))

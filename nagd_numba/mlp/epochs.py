@@ -143,12 +143,11 @@ class Order:
 
     def __init__(self, rows: np.ndarray, seed: int | Sequence[int], shuffle: bool = True) -> None:
         self.rows, self.shuffle = rows, shuffle
-        self.seeds = [seed] if isinstance(seed, int) else list(seed)
+        self.seeds = np.atleast_1d(np.array(seed, np.uint64))
         self._orders = np.tile(rows, (len(self.seeds), 1))
         self._shown = self._orders[0] if isinstance(seed, int) else self._orders
 
     def __call__(self, epoch: int) -> np.ndarray:
         if self.shuffle:
-            for order, seed in zip(self._orders, self.seeds, strict=True):
-                shuffled(order, self.rows, seed, epoch)
+            shuffled(self._orders, self.rows, self.seeds, epoch)
         return self._shown

@@ -229,8 +229,9 @@ class Trainable:
             order = Order(parts.rows, seed, shuffle)
             with closing(train(trainer, remaining, order, hyper, np.uint64(seed), bar.steps)) as every:
                 for done in every:
-                    evaluated = None if evaluate is None else evaluate()
-                    past.append(measured(spec, done.sums, rates.recorded(done.hyper), wanted, evaluated))
+                    evaluated = None if evaluate is None else evaluate().tolist()
+                    last = rates.recorded(done.hyper[-1].tolist())
+                    past.append(measured(spec, done.sums.tolist(), last, wanted, evaluated))
                     past.seconds = ranks.of_first(before + time.perf_counter() - start)
                     bar.epoch(past)
                     watched = past.last("validation_loss" if validated else "loss")

@@ -136,6 +136,7 @@ def fit_many(
             ]
         )
         if all(own.constant for own in rates):
+            made.flags.writeable = False  # so that who sees it again need not compare it
             before.append(made)
         return made
 
@@ -144,11 +145,12 @@ def fit_many(
         order = Order(parts.rows, seeds, shuffle)
         with closing(train(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps)) as every:
             for done in every:
-                evaluated = [None] * networks if evaluate is None else evaluate()
+                sums, last = done.sums.tolist(), done.hyper[:, -1].tolist()
+                evaluated = [None] * networks if evaluate is None else evaluate().tolist()
+                seconds = time.perf_counter() - start
                 for m, past in enumerate(histories):
-                    recorded = rates[m].recorded(done.hyper[m])
-                    past.append(measured(spec, done.sums[m], recorded, wanted, evaluated[m]))
-                    past.seconds = time.perf_counter() - start
+                    past.append(measured(spec, sums[m], rates[m].recorded(last[m]), wanted, evaluated[m]))
+                    past.seconds = seconds
                 bar.epoch(histories[0])
                 if callback is not None and wants_end(callback(histories)):
                     for past in histories:

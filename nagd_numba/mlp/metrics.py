@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from .. import validation
 from .dataset import Split
 from .losses import LOSSES
@@ -29,10 +27,9 @@ def checked_metrics(spec: NetworkSpec, metrics: Sequence[str]) -> tuple[str, ...
     return names
 
 
-def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> dict[str, float]:
+def described(sums: Sequence[float], metrics: Sequence[str], spec: NetworkSpec) -> dict[str, float]:
     """Loss and metrics, weighted means both, from what the kernels sum up."""
     outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums = sums.tolist()
     mass = sums[WEIGHT] or 1.0  # every weight is 0, and so is every sum
     hits = mass * outputs if LOSSES[spec.loss].binary else mass
     values = {"loss": (sums[LOSS] + sums[PENALTY]) / mass}
@@ -48,10 +45,10 @@ def described(sums: np.ndarray, metrics: Sequence[str], spec: NetworkSpec) -> di
 
 def measured(
     spec: NetworkSpec,
-    sums: np.ndarray,
+    sums: Sequence[float],
     rates: dict[str, float],
     metrics: Sequence[str],
-    evaluated: np.ndarray | None,
+    evaluated: Sequence[float] | None,
 ) -> dict[str, float]:
     """A row of the history of a network: what an epoch summed up, its last rates, the sums of the validation."""
     values = described(sums, metrics, spec) | rates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Rates:
         return self.lr.foreseeable and self.momentum.foreseeable
 
     def of_epoch(self, first: int, progress: Progress) -> np.ndarray:
-        """A row of the rule's hyper-parameters for each update of the epoch."""
+        """A row of the rule's hyper-parameters for each update of the epoch; a read-only array may be given again."""
         if self._constant is not None and len(self._constant) == progress.updates:
             return self.counted(self._constant, first)
         t = np.arange(first, first + progress.updates + 1)
@@ -60,6 +61,7 @@ class Rates:
             columns["t"] = t[1:]
         hyper = np.column_stack([columns[name] for name in self.rule.hyper])
         if self.constant:
+            hyper.flags.writeable = False
             self._constant = hyper
         return hyper
 
@@ -71,10 +73,10 @@ class Rates:
         made[..., self._t] = np.arange(first + 1, first + hyper.shape[-2] + 1)
         return made
 
-    def recorded(self, hyper: np.ndarray) -> dict[str, float]:
-        """The learning rate and the momentum of the last update in rows of `of_epoch`; 0 where there is no momentum."""
+    def recorded(self, hyper: Sequence[float]) -> dict[str, float]:
+        """The learning rate and the momentum in a row of `of_epoch`; 0 where there is no momentum."""
         lr, momentum = self._recorded
-        return {"lr": float(hyper[-1, lr]), "momentum": 0.0 if momentum < 0 else float(hyper[-1, momentum])}
+        return {"lr": hyper[lr], "momentum": 0.0 if momentum < 0 else hyper[momentum]}
 
     def _check_momentum(self, name: str, values: np.ndarray) -> None:
         below = self.rule.range_of(name).below

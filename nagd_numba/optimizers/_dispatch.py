@@ -13,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import validation
-from ..gpu.repeats import flattened, known
+from ..gpu.repeats import addresses_of, flattened, known
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
 from ..kernels.rule import Range, Rule
@@ -63,7 +63,9 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                 group = (params, grads, *states, master)
                 if params.__class__ in LISTS:
                     group = flattened(group)
-                key = (name, given, *map(id, group))
+                    key = (name, given, len(params), addresses_of(group)) if group else None
+                else:
+                    key = (name, given, *map(id, group))
                 repeat = known.get(key)  # device arrays that were stepped before
                 if repeat is not None and repeat.step(group, hyper, stream):
                     return
@@ -159,6 +161,7 @@ def update(
         parts = [on_host(group) for _, group in groups]
         apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
     else:
+        key = key if params.__class__ in LISTS else None  # it says nothing of what is in another kind of list
         _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
     return None
 

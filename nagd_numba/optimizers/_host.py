@@ -66,20 +66,24 @@ def ready_lists(
     starts: list[Start] = []
     together: dict[np.dtype, list[Vectors]] = {}
     everything: list[tuple[str, np.ndarray]] = []
-    values: tuple[float, ...] = ()
+    values: dict[np.dtype, tuple[float, ...]] = {}
     for k, group in enumerate(groups):
         named = list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
-        host, values = check(rule, named, hyper, options)
+        host = _arrays(named)
         everything += host
+        dtype = host[0][1].dtype
+        if dtype not in values:
+            values[dtype] = _numbers(rule, hyper, dtype, options)
         flat = validation.flat_views([x for _, x in host])
         if flat is None:
             starts.append(ready(rule, host, options)[0])
         elif flat[0].size > 0:
             together.setdefault(flat[0].dtype, []).append(flat)
-    validation.no_overlap(everything, written=())
+    each = len(groups[0])
+    validation.no_overlap(everything, written={name for k, (name, _) in enumerate(everything) if k % each != 1})
     for dtype, vectors_ in together.items():
         starts.append(_segments(rule, dtype, vectors_, options))
-    return starts, values
+    return starts, next(iter(values.values()))
 
 
 def _segments(rule: Rule, dtype: np.dtype, vectors_: list[Vectors], options: tuple[Any, ...]) -> Start:
@@ -102,14 +106,23 @@ def check(
     rule: Rule, named: Sequence[tuple[str, Any]], hyper: dict[str, Any], options: tuple[Any, ...]
 ) -> tuple[list[tuple[str, np.ndarray]], tuple[float, ...]]:
     """The arrays on the host, with their names, and the hyper-parameters as floats; raises where anything is unfit."""
-    written = [name for k, (name, _) in enumerate(named) if k != 1]
-    host = [(name, validation.host_array(name, x, write=name in written)) for name, x in named]
+    host = _arrays(named)
+    validation.no_overlap(host, written={name for k, (name, _) in enumerate(named) if k != 1})
+    return host, _numbers(rule, hyper, host[0][1].dtype, options)
+
+
+def _arrays(named: Sequence[tuple[str, Any]]) -> list[tuple[str, np.ndarray]]:
+    """The arrays of a step, of which all but the second are written, on the host; of one shape and dtype."""
+    host = [(name, validation.host_array(name, x, write=k != 1)) for k, (name, x) in enumerate(named)]
     validation.same_kind(host)
-    validation.no_overlap(host, written=written)
-    dtype = host[0][1].dtype
+    return host
+
+
+def _numbers(rule: Rule, hyper: dict[str, Any], dtype: np.dtype, options: tuple[Any, ...]) -> tuple[float, ...]:
+    """The hyper-parameters as floats, for arrays of a dtype."""
     values = validation.hyper_parameters(hyper, dtype, rule.range_of)
     rule.scalars(values, dtype, options)
-    return host, values
+    return values
 
 
 def ready(

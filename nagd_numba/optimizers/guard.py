@@ -278,7 +278,7 @@ class Guard:
         growth = self._scaling()
         named = [checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
         everything = [pair for group in named for pair in group]
-        validation.no_overlap(everything, written=[name for name, _ in everything if not name.startswith("grads")])
+        validation.no_overlap(everything, written={name for name, _ in everything if not name.startswith("grads")})
         for group in named:
             dtype = group[0][1].dtype
             values = validation.hyper_parameters(hyper, dtype, rule.range_of)

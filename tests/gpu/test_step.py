@@ -1,5 +1,6 @@
 """`step` on device arrays: the compiled kernels and all that is above the driver, in the emulator."""
 
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -109,6 +110,46 @@ def test_a_list_is_one_launch(gpu):
         assert all(same_bits(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
     assert len(gpu.launches) == 3
     assert gpu.uploads == 1, "the table of addresses is made once"
+
+
+def test_a_list_is_known_by_the_arrays_in_it(gpu, monkeypatch):
+    host = [[arrays(8, seed=k)[j] for k in range(3)] for j in range(3)]
+    device = [list(map(gpu.array, column)) for column in host]
+
+    def both(lr):
+        step(*host, lr=lr)
+        step(*device, lr=lr)
+        for here, there in zip(host, device, strict=True):
+            assert all(same_bits(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
+
+    both(0.1)
+    for lists in (host, device):  # in the same lists: another order, and another gradient
+        for column in lists:
+            column.reverse()
+        lists[1][0] = lists[1][0].copy() if lists is host else gpu.array(host[1][0])
+    both(0.2)
+    monkeypatch.setattr(gpu_step.device_array, "describe", None)
+    device[0] = tuple(device[0])  # in other lists
+    both(0.3)
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+@pytest.mark.parametrize("kinds", [(Pair, Pair, Pair), (list, Pair, tuple)], ids=["params", "grads"])
+def test_lists_of_another_class_are_looked_at_each_time(gpu, kinds):
+    for seed in range(3):
+        host = [[arrays(8, seed=2 * seed + k)[j] for k in range(2)] for j in range(3)]
+        columns = [list(map(gpu.array, column)) for column in host]
+        device = [kind(*column) if kind is Pair else kind(column) for kind, column in zip(kinds, columns, strict=True)]
+        for _ in range(2):
+            step(*host)
+            step(*device)
+        assert all(
+            same_bits(x, gpu.download(y)) for x, y in zip(host[0] + host[2], columns[0] + columns[2], strict=True)
+        )
 
 
 def test_a_long_list_is_checked_in_a_moment():

@@ -179,13 +179,13 @@ class FakeDriver:
     def inside(self, device):
         yield
 
-    def put(self, pointer, x, stream):
+    def put(self, to, source, size, stream):
         self.copies.append(("put", stream))
-        ctypes.memmove(pointer, x.ctypes.data, x.nbytes)
+        ctypes.memmove(to, source, size)
 
-    def fetch(self, out, pointer, stream):
+    def fetch(self, to, source, size, stream):
         self.copies.append(("fetch", stream))
-        ctypes.memmove(out.ctypes.data, pointer, out.nbytes)
+        ctypes.memmove(to, source, size)
 
     def copy(self, to, source, size, stream):
         self.copies.append(("copy", stream))

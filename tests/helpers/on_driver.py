@@ -6,6 +6,7 @@ python -m pytest -p tests.helpers.on_driver FILE                   # tests that 
 
 import runpy
 import sys
+import tracemalloc  # noqa: F401  (pytest imports it when a finalizer fails, and the next one then finds half of it)
 
 from nagd_numba.gpu import compiler
 from nagd_numba.kernels.jit import inlining_by_llvm

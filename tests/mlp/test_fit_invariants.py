@@ -136,9 +136,9 @@ def test_dropout_differs_between_steps_and_epochs():
 
 
 def shuffled(rows, seed, epoch):
-    order = np.empty(len(rows), np.int64)
-    trainer.shuffled(order, np.asarray(rows, np.int64), seed, epoch)
-    return order
+    orders = np.empty((1, len(rows)), np.int64)
+    trainer.shuffled(orders, np.asarray(rows, np.int64), np.array([seed], np.uint64), epoch)
+    return orders[0]
 
 
 @given(rows=st.integers(1, 300), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**40))

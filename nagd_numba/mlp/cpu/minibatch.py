@@ -124,20 +124,21 @@ def measure_function(dtype: str, loss: str) -> Linked:
     return linked(measure_elements.bind(BINARY=chosen.binary, T=np.dtype(dtype).type), measure_interface(dtype))
 
 
-def shuffle(order, rows, seed, epoch):
-    """`order` becomes a permutation of `rows`, a function of the seed and the epoch (Fisher and Yates)."""
-    key = splitmix(splitmix(seed, _SHUFFLE), epoch)
+def shuffle(orders, rows, seeds, epoch):
+    """Each of `orders` becomes a permutation of `rows`, a function of its seed and the epoch (Fisher and Yates)."""
     half = np.uint64(32)
-    for i in range(order.size):
-        order[i] = rows[i]
-    for i in range(order.size - 1, 0, -1):
-        # A number below i + 1 from the upper 32 bits: fewer than 2^32 rows are needed.
-        k = np.int64(((splitmix(key, i) >> half) * np.uint64(i + 1)) >> half)
-        order[i], order[k] = order[k], order[i]
+    for m in range(seeds.size):
+        key, order = splitmix(splitmix(seeds[m], _SHUFFLE), epoch), orders[m]
+        for i in range(order.size):
+            order[i] = rows[i]
+        for i in range(order.size - 1, 0, -1):
+            # A number below i + 1 from the upper 32 bits: fewer than 2^32 rows are needed.
+            k = np.int64(((splitmix(key, i) >> half) * np.uint64(i + 1)) >> half)
+            order[i], order[k] = order[k], order[i]
 
 
 @functools.cache
 def shuffle_kernel() -> Any:
-    """`shuffle`, for int64 vectors."""
-    vector = types.Array(types.int64, 1, "C")
-    return kernel(shuffle, types.void(vector, vector.copy(readonly=True), types.uint64, types.uint64))
+    """`shuffle`, for rows of int64 and seeds of uint64."""
+    rows, seeds = (types.Array(kind, 1, "C", readonly=True) for kind in (types.int64, types.uint64))
+    return kernel(shuffle, types.void(types.int64[:, ::1], rows, seeds, types.uint64))

@@ -239,9 +239,9 @@ def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Function
     )
 
 
-def shuffled(order: np.ndarray, rows: np.ndarray, seed: int, epoch: int) -> None:
-    """`order` becomes a permutation of `rows`: a function of the seed and the epoch."""
-    minibatch.shuffle_kernel()(order, rows, np.uint64(seed), np.uint64(epoch))
+def shuffled(orders: np.ndarray, rows: np.ndarray, seeds: np.ndarray, epoch: int) -> None:
+    """Each of `orders` becomes a permutation of `rows`: a function of its seed, uint64, and the epoch."""
+    minibatch.shuffle_kernel()(orders, rows, seeds, np.uint64(epoch))
 
 
 def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray, comm: Any = None) -> np.ndarray:

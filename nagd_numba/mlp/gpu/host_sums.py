@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
+from ...kernels.jit import kernel
+from ...kernels.template import template
 from .. import sums as slots
 
 
@@ -38,40 +42,66 @@ def host_sums(
     decays: np.ndarray,
     labels: bool,
     weights: np.ndarray | None = None,
-    sums: np.ndarray | None = None,
-    first: int = 0,
-    last: int | None = None,
 ) -> np.ndarray:
-    """The sums (`..sums`) of steps `first` to `last` of an epoch of n rows, with the bits of the CPU, for each network.
+    """The sums (`..sums`) of an epoch of n rows, with the bits of the CPU, for each network.
 
     `weights` are those of the rows, in the order of the epoch; `decays` has the weight of the penalty for each step.
-    With `sums` they are added to those.
     """
-    out = np.zeros((len(records.losses), slots.SUMS)) if sums is None else sums
-    last = -(-n // batch) if last is None else last
-    rows = slice(first * batch, min(n, last * batch))
-    losses = records.losses[:, rows]
-    each: Any = 1.0 if weights is None else np.asarray(weights, np.float64)[:, rows]
-    masses = group_weights(None if weights is None else weights[:, rows], rows.stop - rows.start, batch)
-    weighted = losses if weights is None else each * losses
-    out[:, slots.LOSS] = _chain(out[:, slots.LOSS], loss_factor * chains(weighted, batch))
-    out[:, slots.WEIGHT] = _chain(out[:, slots.WEIGHT], masses)
-    if records.measures is not None:
-        for column, slot in enumerate((slots.HIT, slots.ABSOLUTE, slots.SQUARE)[: 1 if labels else 3]):
-            out[:, slot] = _chain(out[:, slot], each * records.measures[:, rows, column])
-    if records.squares is not None:
-        decay = decays[:, first:last]
-        squares = np.where(decay != 0, records.squares[:, first:last], 0.0)  # without a penalty they may be infinite
-        penalties = masses * (0.5 * decay * squares)
-        out[:, slots.PENALTY] = _chain(out[:, slots.PENALTY], penalties)
+    out = np.zeros((len(records.losses), slots.SUMS))
+    measures = _NONE if records.measures is None else records.measures
+    squares = _NONE[0] if records.squares is None else records.squares
+    given = _NONE[0] if weights is None else np.ascontiguousarray(weights, np.float64)
+    sums_kernel()(records.losses, measures, squares, given, decays, batch, loss_factor, 1 if labels else 3, out)
     return out
 
 
-def _chain(start: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """`start` plus the elements of each row, one after the other."""
-    terms = np.empty((len(start), x.shape[1] + 1))
-    terms[:, 0], terms[:, 1:] = start, x
-    return np.add.accumulate(terms, axis=1)[:, -1]
+_NONE = np.zeros((1, 0, 0))
+
+
+@template
+def add_up():
+    def add_up(losses, measures, squares, weights, decays, batch, loss_factor, columns, out):
+        """One term after the other; of what is empty there is nothing."""
+        networks, n = losses.shape
+        for m in range(networks):
+            total = 0.0
+            for step in range(-(-n // batch)):
+                loss, mass, last = 0.0, 0.0, min(n, (step + 1) * batch)
+                if weights.size == 0:
+                    mass = np.float64(last - step * batch)
+                    for i in range(step * batch, last):
+                        loss += losses[m, i]
+                else:
+                    for i in range(step * batch, last):
+                        loss += weights[m, i] * losses[m, i]
+                        mass += weights[m, i]
+                total += loss_factor * loss
+                out[m, slots.WEIGHT] += mass
+                if squares.size > 0:
+                    decay = decays[m, step]
+                    square = squares[m, step] if decay != 0 else 0.0  # without a penalty it may be infinite
+                    out[m, slots.PENALTY] += mass * (0.5 * decay * square)
+            out[m, slots.LOSS] = total
+            if measures.size > 0:
+                for c in range(columns):
+                    slot = slots.HIT if c == 0 else slots.ABSOLUTE if c == 1 else slots.SQUARE
+                    total = 0.0
+                    for i in range(n):
+                        total += (1.0 if weights.size == 0 else weights[m, i]) * measures[m, i, c]
+                    out[m, slot] = total
+
+    return add_up
+
+
+@functools.cache
+def sums_kernel() -> Any:
+    """`add_up`, for float64 in C order; `decays` may be in any."""
+    matrix, real, n = types.float64[:, ::1], types.float64, types.int64
+    any_order = types.Array(real, 2, "A", readonly=True)
+    return kernel(
+        add_up.bind(),
+        types.void(matrix, types.float64[:, :, ::1], matrix, matrix, any_order, n, real, n, matrix),
+    )
 
 
 def chains(x: np.ndarray, each: int) -> np.ndarray:

@@ -64,15 +64,20 @@ class StepRecords:
             part.places = places[first : first + len(part.steps)]
             self._table[part.places, : part.rows.shape[1]] = part.rows
             first += len(part.steps)
+        # Of each word that may change its place in the table, its step, and its column in `change`.
+        width, changing = self._table.shape[1], [np.empty((3, 0), np.int64)]
+        for part in self._parts:
+            for k, c in part.changing:
+                place = part.places * width + ARGUMENTS + k
+                changing.append(np.stack([place, part.steps, np.full(len(part.steps), c)]))
+        self._changing = np.concatenate(changing, axis=1)
+        del self._parts
         return self
 
     def change(self, values: np.ndarray, each: int = 1) -> None:
         """Put other values in the place of the arrays `changing`: column c for array c, a row for `each` steps."""
-        columns = [words(np.ascontiguousarray(x)) for x in values.T]
-        for part in self._parts:
-            rows = part.steps // each
-            for k, c in part.changing:
-                self._table[part.places, ARGUMENTS + k] = columns[c][rows]
+        places, steps, columns = self._changing
+        self._table.reshape(-1)[places] = words(values)[steps // each, columns]
 
     def start(self, first: int, last: int, stream: int) -> None:
         """Start the launches of steps `first` to `last`."""

@@ -37,12 +37,16 @@ class StepTable(NamedTuple):
         samples = np.repeat(samples, plan.accumulate, axis=1)[:, : plan.steps(n)]
         factors = scaling.gradient_factor / (samples * scaling.gradient_divisor)
         decays = spec.l2 / samples if scaling.l2_by_samples else np.full(samples.shape, spec.l2)
-        constants = _constants(plan, hyper[:, : plan.updates(n)], spec.dtype)
-        return cls(np.broadcast_to(factors, shape), np.broadcast_to(decays, shape), constants)
+        made = cls(np.broadcast_to(factors, shape), np.broadcast_to(decays, shape), np.empty(0))
+        return made.updating(spec, plan, n, hyper)
+
+    def updating(self, spec: NetworkSpec, plan: Plan, n: int, hyper: np.ndarray) -> StepTable:
+        """The same with other hyper-parameters."""
+        return self._replace(constants=_constants(plan, hyper[:, : plan.updates(n)], spec.dtype))
 
     def weighs_as(self, other: StepTable) -> bool:
         """Are the factors and the penalties those of another table?"""
-        return self is other or all(map(np.array_equal, self[:2], other[:2]))
+        return all(x is y or np.array_equal(x, y) for x, y in zip(self[:2], other[:2], strict=True))
 
     def rows(self) -> np.ndarray:
         """A row for each step of each network: factor, decay, the constants; for plans that do not accumulate."""
@@ -54,7 +58,7 @@ class StepTable(NamedTuple):
 def _constants(plan: Plan, hyper: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """What the plan's rule makes of each row of hyper-parameters; raises where that leaves the range of `dtype`."""
     made = rule_constants(plan.rule, plan.options, hyper, dtype)
-    finite = np.isfinite(made).all(axis=-1)
-    if not finite.all():
+    if not np.isfinite(made).all():
+        finite = np.isfinite(made).all(axis=-1)
         plan.rule.scalars(tuple(hyper[np.unravel_index(finite.argmin(), finite.shape)].tolist()), dtype, plan.options)
     return made

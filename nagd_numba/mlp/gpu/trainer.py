@@ -56,9 +56,10 @@ class DeviceTrainer:
         self._steps = PersistentLaunch(job) if self.persistent else MultiLaunch(job)
         self._buffers = Buffers(data.device, stream)
         self._trained = [x for x in (params, vel) if x.size > 0]
-        self._kept: list[Any] = []
+        self._kept: list[Any] = []  # memory for copies of these,
+        self._copies: list[tuple[int, int, int]] = []  # where it is, where they are, and their bytes
         self._events = [self._driver.event(data.device) for _ in range(2)]
-        self._table: tuple[np.ndarray, StepTable] | None = None
+        self._table: tuple[int, np.ndarray, StepTable] | None = None  # of so many rows, and of these rates
         self._heard = 0.0  # when an epoch was last waited for
 
     def epoch(
@@ -97,7 +98,7 @@ class DeviceTrainer:
         orders = order.reshape(count, n)
         weights = self.data.weights_of(orders)
         # Before the first launch: hyper-parameters out of range leave the parameters alone.
-        table = self._table_of(n, weights, hyper.reshape(count, -1, len(self.plan.rule.hyper)))
+        table = self._table_of(n, weights, hyper)
         shapes = (count, n), (count, n, 3) if self.plan.measure else (1,), (count, steps)
         where = RecordAddresses(*(self._buffers.empty(*named) for named in zip(RECORDS, shapes, strict=True)))
         seeds = np.empty(count, np.uint64)
@@ -140,31 +141,37 @@ class DeviceTrainer:
                 self._kept = [self._driver.empty(x.size, x.dtype, device, stream=stream) for x in self._trained]
             except MemoryError:
                 return False
-        self._copy([(address_of(kept), x.pointer) for kept, x in zip(self._kept, self._trained, strict=True)])
+            self._copies = [
+                (address_of(kept), x.pointer, x.size * x.itemsize)
+                for kept, x in zip(self._kept, self._trained, strict=True)
+            ]
+        with self._driver.inside(self.data.device):
+            for kept, place, size in self._copies:
+                self._driver.copy(kept, place, size, self._stream)
         return True
 
     def go_back(self) -> None:
         """Make what was last remembered the parameters and the states again."""
-        self._copy([(x.pointer, address_of(kept)) for kept, x in zip(self._kept, self._trained, strict=True)])
+        with self._driver.inside(self.data.device):
+            for kept, place, size in self._copies:
+                self._driver.copy(place, kept, size, self._stream)
         self.finish()
 
     def finish(self) -> None:
         """Wait for everything that was started."""
         self._driver.synchronize(self.data.device, self._stream)
 
-    def _copy(self, places: list[tuple[int, int]]) -> None:
-        with self._driver.inside(self.data.device):
-            for (to, source), x in zip(places, self._trained, strict=True):
-                self._driver.copy(to, source, x.size * x.itemsize, self._stream)
-
-    def _table_of(self, n: int, weights: np.ndarray | None, rates: np.ndarray) -> StepTable:
-        """What the steps need: that of the epoch before, where nothing differs."""
-        if self._table is not None and weights is None:
-            before, table = self._table
-            if table.factors.shape[1] == self.plan.steps(n) and np.array_equal(before, rates):
+    def _table_of(self, n: int, weights: np.ndarray | None, hyper: np.ndarray) -> StepTable:
+        """What the steps need: as much of that of the epoch before as does not differ."""
+        rates = hyper.reshape(max(self.networks, 1), -1, len(self.plan.rule.hyper))
+        if self._table is not None and weights is None and self._table[0] == n:
+            _, before, table = self._table
+            if before is hyper or np.array_equal(before, hyper):
                 return table
-        table = StepTable.of(self.spec, self.plan, n, weights, rates)
-        self._table = rates.copy(), table
+            table = table.updating(self.spec, self.plan, n, rates)
+        else:
+            table = StepTable.of(self.spec, self.plan, n, weights, rates)
+        self._table = n, hyper.copy() if hyper.flags.writeable else hyper, table
         return table
 
     def _took(self, start: float, steps: int) -> None:

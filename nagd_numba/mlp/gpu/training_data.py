@@ -80,39 +80,41 @@ class Buffers:
     def __init__(self, device: int, stream: Any) -> None:
         self._driver, self._device, self._stream = driver.current(), device, stream
         self._arrays: dict[str, Any] = {}
-        self._addresses: dict[str, int] = {}
-        self._pinned: dict[str, list[np.ndarray]] = {}
+        self._described: dict[str, tuple[tuple[int, ...], Any, int]] = {}  # shape, dtype, address
+        self._pinned: dict[str, list[tuple[np.ndarray, int]]] = {}  # and their addresses
 
     def upload(self, name: str, x: np.ndarray) -> int:
         """The address of a copy of `x`; called in a block of `inside`, as `fetch` is."""
-        self.empty(name, x.shape, x.dtype)
-        staged = self._next(name)
+        address = self.empty(name, x.shape, x.dtype)
+        staged, source = self._next(name)
         staged[...] = x
-        address = self.address(name)
-        self._driver.put(address, staged, self._stream)
+        self._driver.put(address, source, x.nbytes, self._stream)
         return address
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> int:
         """The address of an array."""
-        kept = self._arrays.get(name)
-        if kept is None or tuple(kept.shape) != shape:
-            self._arrays[name] = self._driver.empty(shape, dtype, self._device, stream=self._stream)
-            self._addresses[name], self._pinned[name] = address_of(self._arrays[name]), []
-        return self.address(name)
+        kept = self._described.get(name)
+        if kept is None or kept[0] != shape:
+            made = self._driver.empty(shape, dtype, self._device, stream=self._stream)
+            kept = self._described[name] = shape, dtype, address_of(made)
+            self._arrays[name], self._pinned[name] = made, []
+        return kept[2]
 
     def address(self, name: str) -> int:
-        return self._addresses[name]
+        return self._described[name][2]
 
     def fetch(self, name: str) -> np.ndarray:
         """What is there when everything so far on the stream is done, of which the caller has to hear."""
-        out = self._next(name)
-        self._driver.fetch(out, self.address(name), self._stream)
+        out, to = self._next(name)
+        self._driver.fetch(to, self.address(name), out.nbytes, self._stream)
         return out
 
-    def _next(self, name: str) -> np.ndarray:
-        pair, array = self._pinned[name], self._arrays[name]
+    def _next(self, name: str) -> tuple[np.ndarray, int]:
+        pair = self._pinned[name]
         if len(pair) < 2:
-            pair.append(self._driver.pinned(array.shape, array.dtype, self._device))
+            shape, dtype, _ = self._described[name]
+            memory = self._driver.pinned(shape, dtype, self._device)
+            pair.append((memory, memory.ctypes.data))
         pair.reverse()
         return pair[0]
 

@@ -76,12 +76,9 @@ class Case:
         for first, last in itertools.pairwise(edges):
             start_steps(first, last)
         found = host_sums.Records(*(gpu.download(x)[None] for x in (losses, measures, squares)))
-        total = None
-        for first, last in itertools.pairwise(edges):
-            total = host_sums.host_sums(
-                *(found, n, plan.batch, plan.normalization.loss_factor, table.decays, self.labels, self.weights),
-                *(total, first, last),
-            )
+        total = host_sums.host_sums(
+            found, n, plan.batch, plan.normalization.loss_factor, table.decays, self.labels, self.weights
+        )
         return gpu.download(params), gpu.download(vel), total[0]
 
 
