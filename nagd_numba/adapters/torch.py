@@ -146,6 +146,8 @@ class Fused(torch.optim.Optimizer):
             self._step(guard)
             return
         guard = Guard() if guard is None else guard
+        if guard.growth_interval is not None:
+            raise ValueError("guard has a growth_interval, and GradScaler changes the loss scale, too: use one of them")
         own = guard.grad_scale
         guard.grad_scale = own * float(scale)
         try:

@@ -24,7 +24,7 @@ _LEVELS = {
     "x86-64-v3": "AVX2 and FMA: Intel since 2013, AMD since 2015",
     "x86-64-v4": "AVX-512: Intel servers since 2017, AMD since 2022",
 }
-_MATHEMATICS = {"pow", "sqrt"}  # what the code calls by name
+_MATHEMATICS = {"sqrt"}  # what the code calls by name
 _NO_FMA = ("x86-64", "x86-64-v2")
 
 

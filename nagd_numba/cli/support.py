@@ -39,7 +39,6 @@ HERE = No("adapters pass arrays that lie on the CPU; PyTorch's classes leave oth
 LIBRARY = No("scikit-learn's estimators are those of `solver='sgd'`: gradient descent, momentum, Nesterov")
 KERAS = No("no class for Keras yet")
 NO_METHOD = No("its state begins with the parameters, which these take to be zeros")
-LIBM = No("its schedule needs a power that only the C library has")
 ON_DEVICE = No("it is about device memory")
 TOGETHER = No("compiled callers and C call it for each array")
 TREES = "yes, as pytrees"
@@ -76,7 +75,6 @@ def _options() -> dict[str, tuple[Cell, ...]]:
     compiled = PYTHON if set(PYTHON_ONLY) >= {"guard", "master", "stream"} else YES
     half = f"{' and '.join(HALF)}, contiguous"
     only = f"only {' and '.join(map(str, DTYPES))} are there"
-    libm = [f"`{x.name}`" for x in OPTIMIZERS.values() if x.rule.libm]
     guarded = "on the CPU" if all("guard" in x.signature.parameters for x in torch_forms.FORMS.values()) else ""
     return {
         "lists of arrays, one launch": (YES, YES, TOGETHER, SCALAR, TOGETHER, YES, TREES, YES, LOOP),
@@ -89,7 +87,7 @@ def _options() -> dict[str, tuple[Cell, ...]]:
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),
         "hyper-parameters and `t` in device memory": (
-            *(ON_DEVICE, f"all but {', '.join(libm)}" if libm else YES, ON_DEVICE, SCALAR, ON_DEVICE),
+            *(ON_DEVICE, YES, ON_DEVICE, SCALAR, ON_DEVICE),
             *(HERE, "arrays of one element, on the CPU", LOOP, LOOP),
         ),
     }

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..kernels import reductions
-from ..optimizers.guard import Guard, Whole
+from ..optimizers.guard import Guard
+from ..optimizers.guarded_arrays import Whole
 from .slices import Slices
 
 

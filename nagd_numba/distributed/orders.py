@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.rows import sum_kernel
-from ..optimizers.guard import read_only
+from ..optimizers.guarded_arrays import read_only
 from .tree import Tree
 
 

@@ -27,7 +27,7 @@ from .threads import at_most, fair_share
 from .watch import watch
 
 BUCKET = 1 << 21  # elements: fewer cost more messages than they hide, more cost memory (benchmarks/distributed.py)
-_GUARD = ("clip_norm", "clip_value", "nonfinite", "grad_scale")
+_GUARD = ("clip_norm", "clip_value", "nonfinite", "grad_scale", "growth_interval", "growth_factor", "backoff_factor")
 
 
 class ShardedStep(Saved):

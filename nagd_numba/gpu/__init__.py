@@ -15,6 +15,7 @@
     repeats.py         steps on arrays that were met before, in the order of the streams of the arrays' libraries
     launch.py          validated launches of these kernels
     guard_kernels.py   steps with a guard, decided on the device (guard_sums.py, powers.py); guarded.py starts them
+    guard_scale.py     the loss scale that follows the gradients
     hyper_kernels.py   constants of a rule from hyper-parameters in device memory; hyper.py starts it
 
 Bits on a device are those of the host but for one thing, which no rule can pin: a float32 NaN that arithmetic makes is

@@ -34,7 +34,8 @@ class Kernel:
     thread may take.
 
     `users` says that it calls functions of users: these are compiled as for the CPU, with no product fused into a sum,
-    and the machine code is not kept on disk, which would not see a change in them.
+    and the machine code is not kept on disk, which would not see a change in them.  They are let go once it is loaded,
+    so that nothing of ours keeps a user's function; such a kernel is for one compute capability.
     """
 
     def __init__(
@@ -45,14 +46,11 @@ class Kernel:
         threads: int | None = None,
         users: bool = False,
     ) -> None:
-        self.function, self.signature, self.threads, self.users = function, signature, threads, users
+        self.signature, self.threads, self.users = signature, threads, users
+        self.function: FunctionType | None = function
         function.__name__ = name
-        function.__name__ = function.__qualname__ = unique_name(function, signature, threads, _sources())
+        self.name = function.__name__ = function.__qualname__ = unique_name(function, signature, threads, _sources())
         self._images: dict[tuple[int, int], bytes] = {}
-
-    @property
-    def name(self) -> str:
-        return self.function.__name__
 
     def image(self, capability: tuple[int, int]) -> bytes:
         """The machine code for a compute capability; from the disk where it was made before."""
@@ -61,8 +59,14 @@ class Kernel:
                 self._images[capability] = self._kept(capability) or self._made(capability)
         return self._images[capability]
 
+    def loaded(self) -> None:
+        """Its machine code is where it runs."""
+        if self.users:
+            self.function = None
+
     def code(self, output: str, capability: tuple[int, int]) -> Any:
         """The `"ptx"` or `"ltoir"` of the kernel."""
+        assert self.function is not None
         with _building, inlining_by_llvm():
             return target.compile_kernel(self.function, self.signature, output, capability, self.threads)
 

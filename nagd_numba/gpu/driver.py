@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -31,10 +32,11 @@ class Driver(Queue):
     """CUDA through `cuda.bindings`, with primary contexts, as Numba, CuPy and PyTorch use them."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Kernel, int, int], int] = {}
-        self._libraries: list[Any] = []  # machine code that is loaded, as long as the process lives
+        self._loaded: dict[tuple[int, int, int], int] = {}  # by the identity of the kernel, which forgets it
+        self._gone: list[Any] = []  # machine code that is loaded and whose kernels are no more
         self._pending: deque[tuple[Any, Any]] = deque()  # events, and what must live until they have happened
         self._of_graphs: list[Any] = []  # what captured graphs may read at any time
+        self._under_way: list[Any] = []  # what a stream may use, or may have used when somebody stopped waiting for it
 
     @functools.cache  # noqa: B019  (one driver lives as long as the process)
     def why_not(self) -> str | None:
@@ -113,11 +115,17 @@ class Driver(Queue):
         return int(device)
 
     def load(self, kernel: Kernel, device: int, shared: int = 0) -> int:
-        """The handle of a kernel on a device, with so many bytes of dynamic shared memory allowed."""
-        key = kernel, device, shared
+        """The handle of a kernel on a device, with so many bytes of dynamic shared memory allowed.
+
+        It is unloaded some time after the kernel goes: who launches one that may go lets it live meanwhile (`keep`,
+        `waiting`).
+        """
+        key = id(kernel), device, shared
         if key not in self._loaded:
             with _loading:
-                self._loaded[key] = self._load(kernel, device, shared)
+                if key not in self._loaded:
+                    self._unload()
+                    self._loaded[key] = self._load(kernel, device, shared)
         return self._loaded[key]
 
     def _load(self, kernel: Kernel, device: int, shared: int) -> int:
@@ -126,13 +134,40 @@ class Driver(Queue):
         image, doing = kernel.image(self.capability(device)), f"Loading {kernel.name}"
         with self.inside(device):
             library = self._done("cuLibraryLoadData", image, [], [], 0, [], [], 0, doing=doing)
-            handle = self._done("cuLibraryGetKernel", library, entry(image).encode(), doing=doing)
-            self._libraries.append((library, image))
-            if shared > 48 << 10:
-                attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                doing = f"Asking for {shared} bytes of shared memory in a block of {kernel.name}"
-                self._done("cuKernelSetAttribute", attribute, shared, handle, device, doing=doing)
+            try:
+                handle = self._done("cuLibraryGetKernel", library, entry(image).encode(), doing=doing)
+                if shared > 48 << 10:
+                    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    doing = f"Asking for {shared} bytes of shared memory in a block of {kernel.name}"
+                    self._done("cuKernelSetAttribute", attribute, shared, handle, device, doing=doing)
+            except BaseException:
+                self._gone.append((library, image))
+                raise
+        kernel.loaded()
+        weakref.finalize(kernel, self._forget, (id(kernel), device, shared), (library, image)).atexit = False
         return int(handle)
+
+    def _forget(self, key: tuple[int, int, int], loaded: Any) -> None:
+        """A kernel goes, in whatever thread and place: its machine code is unloaded before the next is loaded."""
+        self._loaded.pop(key, None)
+        self._gone.append(loaded)
+
+    def _unload(self) -> None:
+        """Unload what is gone."""
+        from cuda.bindings import driver
+
+        for _ in range(len(self._gone)):
+            loaded = self._gone.pop(0)
+            (status,) = driver.cuLibraryUnload(loaded[0])
+            if status != driver.CUresult.CUDA_SUCCESS:  # while another thread captures a graph, for example
+                self._gone.append(loaded)
+
+    @contextlib.contextmanager
+    def waiting(self, x: Any) -> Iterator[None]:
+        """Let an object live while this block starts what uses it, and waits for that; for ever if it is left early."""
+        self._under_way.append(x)
+        yield
+        self._under_way.remove(x)
 
     def configuration(self, grid: int | tuple[int, ...], block: int | tuple[int, ...], shared: int = 0) -> Any:
         """The words of a record that tell grid, block and bytes of dynamic shared memory."""

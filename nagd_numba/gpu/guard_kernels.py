@@ -5,6 +5,8 @@
     step    the update of each block, unless it is skipped, and the sums of what it met
     judge   again, without a decision: the product with the velocity, and all else where nothing was decided before
 
+(and where the loss scale follows the gradients, `guard_scale` changes it.)
+
 A block is `reductions.BLOCK` elements, and a thread block has a thread for each of its LANES chains of additions: any
 grid gives equal bits.  Arrays are rows of a table, so that one array is a list of one:
 
@@ -52,7 +54,7 @@ from .powers import exponents, power_of_two, quotient, scale_steps, value
 ROWS = 4  # elements of a chain that are on the way at once
 
 # What `control` holds.  STEPS multiply a gradient whose factor is no normal number (`powers.scale_steps`).
-SKIP, NORM, COUNT, PRODUCT, FACTOR, SCALED, SKIPPED, STEPS = range(8)
+SKIP, NORM, COUNT, PRODUCT, FACTOR, SCALED, SKIPPED, FINITE_STEPS, STEPS = range(9)
 CONTROL = STEPS + 7
 UNDECIDED, DECIDED = range(2)  # when `step` runs, and `judge` after it
 PROPAGATE, DO_SKIP = range(2)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import validation
+from ..kernels.loss_scale import Growth
 from ..kernels.reductions import BLOCK, COLUMNS
 from ..kernels.rule import Rule
-from . import device_array, driver, guard_kernels, launch, repeats, streams, tables
+from . import device_array, driver, guard_kernels, guard_scale, launch, repeats, streams, tables
 from .compiler import Kernel
 from .guard_kernels import CONTROL, DECIDED, DO_SKIP, PROPAGATE, THREADS, UNDECIDED
 from .hyper import CONSTANTS, Hyper, one_element
@@ -23,12 +24,17 @@ BLOCKS_PER_MULTIPROCESSOR = 32  # of 64 threads
 
 
 class Wishes(NamedTuple):
-    """What a guard asks for: its options; `grad_scale` is a number, or an array of one element on the device."""
+    """What a guard asks for: its options, and how many steps there were since the loss scale changed last.
+
+    `grad_scale` is a number, or an array of one element on the device.
+    """
 
     grad_scale: Any
     clip_norm: float
     clip_value: float
     nonfinite: str
+    growth: Growth
+    finite_steps: int
 
 
 class Report(NamedTuple):
@@ -39,6 +45,7 @@ class Report(NamedTuple):
     dot: float
     skipped: bool
     skipped_steps: int
+    finite_steps: int
 
 
 class Memory:
@@ -47,10 +54,12 @@ class Memory:
     Nothing of it is moved or freed while the guard lives: a captured graph may name it.
     """
 
-    def __init__(self, here: Any, device: int, stream: int) -> None:
+    def __init__(self, here: Any, device: int, stream: int, finite_steps: int) -> None:
         not_in_a_graph(here, device, stream)
         self.device, self._here = device, here
-        self._control = here.upload(np.zeros(CONTROL), device, stream)
+        control = np.zeros(CONTROL)
+        control[guard_kernels.FINITE_STEPS] = finite_steps
+        self._control = here.upload(control, device, stream)
         self._constants = here.empty(CONSTANTS, np.float64, device, stream)
         self._sums: list[Any] = []  # the last is the largest
         self.control, self.constants = _address(self._control), _address(self._constants)
@@ -71,6 +80,7 @@ class Memory:
             dot=float(x[guard_kernels.PRODUCT]),
             skipped=bool(x[guard_kernels.SKIP]),
             skipped_steps=int(x[guard_kernels.SKIPPED]),
+            finite_steps=int(x[guard_kernels.FINITE_STEPS]),
         )
 
 
@@ -106,6 +116,7 @@ class GuardedLaunch:
             hyper.kernel() if prepared else None,
             guard_kernels.step_kernel(rule, options, storage, master, prepared),
             guard_kernels.judge_kernel(storage, states, before=False),
+            guard_scale.scale_kernel(hyper.exact.name) if wishes.growth.interval > 0 else None,
         ]
         self._loaded = [None if kernel is None else here.load(kernel, device) for kernel in kernels]
 
@@ -113,13 +124,13 @@ class GuardedLaunch:
         """Start them all; everything that may fail for want of memory comes first."""
         here, device, wishes, blocks = self._here, self.device, self._wishes, self._blocks
         if device not in self._memories:
-            self._memories[device] = Memory(here, device, stream)
+            self._memories[device] = Memory(here, device, stream, wishes.finite_steps)
         memory = self._memories[device]
         sums, control = memory.sums(blocks, stream), memory.control
         most = here.multiprocessors(device) * BLOCKS_PER_MULTIPROCESSOR
         wide, single = here.configuration(min(blocks, most), THREADS), here.configuration(1, THREADS)
         when, limit = np.int64(DECIDED if self._decided else UNDECIDED), np.float64(wishes.clip_value)
-        sum_up, decide, prepare, update, tell = self._loaded
+        sum_up, decide, prepare, update, tell, rescale = self._loaded
         with tables.on_device(here, self._rows, device, stream) as (table,):
             arrays = table, np.int64(len(self._rows)), np.int64(blocks)
             judged = (
@@ -137,6 +148,10 @@ class GuardedLaunch:
             given = *arrays, *self._pointers, sums, control, when, np.float64(self._factor), limit, *constants
             here.launch(update, device, stream, wide, *given)
             here.launch(tell, device, stream, single, *judged)
+            if rescale is not None:
+                factor, backoff, interval = wishes.growth
+                growth = np.float64(factor), np.float64(backoff), np.int64(interval)
+                here.launch(rescale, device, stream, here.configuration(1, 1), control, self._scale_at, *growth)
 
 
 def step(
@@ -161,10 +176,16 @@ def step(
     hyper = Hyper(rule, options, given, exact)
     numbers = list(hyper.arrays.values())
     scales: list[tuple[str, device_array.DeviceMemory]] = []
+    follows = wishes.growth.interval > 0
     if validation.is_device_array(wishes.grad_scale):
-        scales.append(("grad_scale", one_element("grad_scale", wishes.grad_scale, exact)))
+        scales.append(("grad_scale", one_element("grad_scale", wishes.grad_scale, exact, write=follows)))
         numbers.append(wishes.grad_scale)
-    device_array.no_overlap([*together, *hyper.written()])
+    elif follows:
+        raise TypeError(
+            f"grad_scale is {wishes.grad_scale!r} and growth_interval {wishes.growth.interval}; for device arrays an "
+            f"array of one element of {exact} on the device is needed, which each step may write to"
+        )
+    device_array.no_overlap([*together, *hyper.written(), *(scales if follows else [])])
     filled = [parts for _, parts in described if parts[0].size > 0]
     if not filled:
         return None
@@ -177,6 +198,8 @@ def step(
     repeats.start_in_order(made, streams.Sources(everything), everything, stream, ())
     for _, (params, _, *written) in groups:
         validation.tell_torch(params, *written)
+    if follows:
+        validation.tell_torch(wishes.grad_scale)
     return memories[device]
 
 

@@ -27,11 +27,6 @@ class Hyper:
         assert rule.constant_count < CONSTANTS
         self.rule, self.options, self.exact = rule, options, exact
         self.arrays = {name: x for name, x in given.items() if validation.is_device_array(x)}
-        if self.arrays and rule.libm:
-            raise TypeError(
-                f"{' and '.join(self.arrays)}: {rule.name} takes no hyper-parameters in device memory, since "
-                f"its schedule uses a power of the C library; numbers are needed"
-            )
         numbers = {name: x for name, x in given.items() if name not in self.arrays}
         values = validation.hyper_parameters(numbers, exact, rule.range_of)
         self._values = dict(zip(numbers, values, strict=True))

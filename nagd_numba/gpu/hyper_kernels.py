@@ -59,14 +59,16 @@ def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, LOW, BELOW):
                 else:
                     found[k] = np.float64(load(pointer_at(addresses[k], out), 0))
         hyper = load_strided(pointer(found), 0, 1, HYPER)
-        made = constants(hyper, SCALAR, OPTIONS)
-        valid = acceptable(hyper, LOW, BELOW) and all_finite(made)
+        valid = acceptable(hyper, LOW, BELOW)
+        if valid:
+            made = constants(hyper, SCALAR, OPTIONS)
+            valid = all_finite(made)
+            store_strided(out, 1, 1, made)
         guarded = address(control) != 0
         wanted = not guarded or load(control, SKIP) == 0.0
         if guarded and not valid:
             store(control, SKIP, 1.0)
         store(out, 0, SCALAR(1) if valid and wanted else SCALAR(0))
-        store_strided(out, 1, 1, made)
         if COUNTER >= 0 and valid and wanted and addresses[COUNTER] != 0:
             t = pointer_at(addresses[COUNTER], count)
             store(t, 0, load(t, 0) + 1)

@@ -25,7 +25,13 @@ def product(high, low, other, rest):
 @inlined
 def whole_power(x, t):
     """`x^t` for `0 <= x <= 1` and a whole float64 `t` from 0 to below 2^53."""
-    high, low, square, rest = 1.0, 0.0, x, 0.0
+    return long_power(x, 0.0, t)[0]
+
+
+@inlined
+def long_power(x, rest, t):
+    """`(x + rest)^t` as such a number."""
+    high, low, square = 1.0, 0.0, x
     n = np.int64(t)
     while n > 0:
         if n & 1:
@@ -33,4 +39,4 @@ def whole_power(x, t):
         n >>= 1
         if n > 0:
             square, rest = product(square, rest, square, rest)
-    return high
+    return high, low

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -149,11 +148,12 @@ def _fma32(a, b, c):
 def _fma64(a, b, c):
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
         return float(np.float64(a) * np.float64(b) + np.float64(c))
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    (m, d), (n, e), (k, f) = a.as_integer_ratio(), b.as_integer_ratio(), c.as_integer_ratio()
+    exact = m * n * f + k * d * e
     if exact == 0:
         return a * b + c  # only the sign of zero is at stake, and no rounding
     try:
-        return float(exact)
+        return exact / (d * e * f)  # the quotient of two ints is rounded once
     except OverflowError:
         return math.inf if exact > 0 else -math.inf
 

@@ -46,7 +46,6 @@ class Rule:
     ranges     what each hyper-parameter can be, where that is not every finite number >= 0
     tested     the positions of the constants that `update` compares with 0, and that usually are not: fused kernels
                have a loop for that case
-    libm       do `constants` use a function of the C library, which no device has to the same bits?
     only       `only(options)`, where `update` has more to compile than one choice of the options needs: what does the
                same for that choice alone
     """
@@ -59,7 +58,6 @@ class Rule:
     options: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     tested: tuple[int, ...] = ()
-    libm: bool = False
     only: Callable[[tuple[Any, ...]], Callable] | None = None
 
     def update_of(self, options: tuple[Any, ...]) -> Callable:

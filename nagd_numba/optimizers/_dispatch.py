@@ -75,13 +75,7 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
             raise
 
     def named(hyper: Any) -> dict[str, Any]:
-        made = dict(zip(rule.hyper, hyper, strict=True))
-        branch = optimizer.branch
-        if branch is not None and validation.is_device_array(made[branch]):
-            raise TypeError(
-                f"{branch} is a device array; a number is needed: whether it is 0 decides which kernel runs"
-            )
-        return made
+        return dict(zip(rule.hyper, hyper, strict=True))
 
     def options_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
         return optimizer.options(dict(zip(optimizer.fixed, given, strict=False)), *given[count:])

@@ -13,30 +13,16 @@ import numpy as np
 
 from .. import validation
 from ..kernels import reductions
+from ..kernels.loss_scale import Growth, next_scale
 from ..kernels.rule import Rule
 from . import scaled
 from ._host import Groups, use_parallel
+from .guarded_arrays import Whole, checked, gradient_sums, in_one_order, read_only
 
 POLICIES = ("propagate", "skip", "raise")
 
 _DOUBLE = np.dtype(np.float64)
 _POWER = 600  # gradients times 2^-600 or 2^600 have squares that neither overflow nor underflow where others do
-
-
-class Whole:
-    """What a guard must know of all arrays of a step where they are all in this process."""
-
-    def totals(self, sums: list[np.ndarray]) -> list[np.ndarray]:
-        """The sums of each array, from those of its blocks (`reductions.new_sums`)."""
-        return [x[-1] for x in sums]
-
-    def count(self, n: int) -> int:
-        """A number of elements of all arrays, from that of those here."""
-        return n
-
-    def everything(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """All arrays, of which these are here."""
-        return arrays
 
 
 @dataclass
@@ -48,6 +34,7 @@ class Report:
     dot: float = math.nan
     skipped: bool = False
     skipped_steps: int = 0
+    finite_steps: int = 0  # since the loss scale changed last
 
 
 class _Option:
@@ -75,6 +62,18 @@ def _scale(name: str, x: Any) -> Any:
     return x if validation.is_device_array(x) else validation.number(name, x, low_open=True)
 
 
+def _interval(name: str, x: Any) -> int | None:
+    return None if x is None else validation.whole(name, x)
+
+
+def _growth(name: str, x: Any) -> float:
+    return validation.number(name, x, low=1.0, low_open=True)
+
+
+def _backoff(name: str, x: Any) -> float:
+    return validation.number(name, x, low_open=True, high=1.0, high_open=True)
+
+
 def _policy(name: str, x: Any) -> str:
     return POLICIES[validation.choice(name, x, POLICIES)]
 
@@ -99,10 +98,18 @@ class Guard:
     grad_scale : float
         What the loss was multiplied by, finite, > 0.  For device arrays also an array of one element on the device, of
         the dtype of the states: it is read when the step runs, and an unfit value there skips the step.
+    growth_interval : int, optional
+        With it `grad_scale` changes as the scale of `torch.amp.GradScaler` does: a skipped step multiplies it by
+        `backoff_factor`, so many steps in a row that were not skipped by `growth_factor`.  Each loss is then to be
+        multiplied by what `grad_scale` is at that time; for device arrays that is an array, which each step may write
+        to.  Needs `nonfinite="skip"`.
+    growth_factor, backoff_factor : float
+        Finite, > 1, and between 0 and 1.  The products are rounded to the type of the states; one that is 0 or infinite
+        there is not taken.
 
     Attributes
     ----------
-    clip_norm, clip_value, nonfinite, grad_scale
+    clip_norm, clip_value, nonfinite, grad_scale, growth_interval, growth_factor, backoff_factor
         The parameters.  They may be set between steps, and are checked when they are; a limit of None reads infinity.
     norm : float
         The Euclidean norm of `g / grad_scale` in the last step, before any clipping; infinity where it is larger than
@@ -136,6 +143,9 @@ class Guard:
     "raise", which therefore no graph can capture.  A captured graph has the limits of the time of the capture, and
     writes to memory of the guard: keep the guard as long as the graph, step with it on one stream at a time.
 
+    A copy or pickle goes on where the guard was.  In the place of an array that `growth_interval` lets change, it has
+    the number that stood there: put it into another array before the next step on a device.
+
     Examples
     --------
     >>> import numpy as np
@@ -149,12 +159,23 @@ class Guard:
     >>> _ = nagd_numba.step(params, np.array([np.nan, 0.0]), vel, guard=guard)
     >>> guard.skipped, guard.nonfinite_count, params
     (True, 1, array([-0.6, -0.8]))
+
+    A scale that is halved where the gradients overflow:
+
+    >>> guard = nagd_numba.Guard(nonfinite="skip", grad_scale=2.0**16, growth_interval=2000)
+    >>> overflowing = guard.grad_scale * np.array([1e305, 1.0])
+    >>> _ = nagd_numba.step(params, overflowing, vel, guard=guard)
+    >>> guard.skipped, guard.grad_scale
+    (True, 32768.0)
     """
 
     clip_norm = _Option(_limit)
     clip_value = _Option(_limit)
     nonfinite = _Option(_policy)
     grad_scale = _Option(_scale)
+    growth_interval = _Option(_interval)
+    growth_factor = _Option(_growth)
+    backoff_factor = _Option(_backoff)
 
     def __init__(
         self,
@@ -162,11 +183,19 @@ class Guard:
         clip_value: float | None = None,
         nonfinite: str = "propagate",
         grad_scale: float = 1.0,
+        growth_interval: int | None = None,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
     ) -> None:
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.nonfinite = nonfinite
         self.grad_scale = grad_scale
+        self.growth_interval = growth_interval
+        self.growth_factor = growth_factor
+        self.backoff_factor = backoff_factor
+        with validation.prefixed("Guard"):
+            self._scaling()
         self._here = Report()
         self._memories: dict[int, Any] = {}  # of `gpu.guarded`, by device
         self._last: Any = None  # the one that the last step wrote to; None where that was on the host
@@ -198,8 +227,31 @@ class Guard:
     def __getstate__(self) -> dict[str, Any]:
         """What is on a device comes to the host: a copy has memory of its own."""
         last = self._report()
-        here = Report(last.norm, last.nonfinite_count, last.dot, last.skipped, self.skipped_steps)
-        return {**self.__dict__, "_here": here, "_memories": {}, "_last": None}
+        here = Report(last.norm, last.nonfinite_count, last.dot, last.skipped, self.skipped_steps, last.finite_steps)
+        state = {**self.__dict__, "_here": here, "_memories": {}, "_last": None}
+        if self.growth_interval is not None and validation.is_device_array(self.grad_scale):
+            from ..gpu import driver
+
+            state["grad_scale"] = float(driver.current().download(self.grad_scale).item())
+        return state
+
+    def _scaling(self) -> Growth:
+        """How the loss scale changes; raises where a bad step would not be skipped."""
+        if self.growth_interval is not None and self.nonfinite != "skip":
+            raise ValueError(
+                f'growth_interval is {self.growth_interval} and nonfinite is {self.nonfinite!r}; "skip" is needed: a '
+                f"scale may have been too large"
+            )
+        return Growth(self.growth_factor, self.backoff_factor, self.growth_interval or 0)
+
+    def _rescale(self, growth: Growth, flat: list[list[np.ndarray]]) -> None:
+        """Change the loss scale after a step."""
+        if growth.interval > 0:
+            dtype = min((x[0].dtype for x in flat), key=lambda dtype: dtype.itemsize)
+            here, bad = self._here, self._here.nonfinite_count > 0
+            with np.errstate(over="ignore"):
+                scale, here.finite_steps = next_scale(self.grad_scale, here.finite_steps, bad, *growth, dtype.type)
+            self.grad_scale = scale
 
     def step_on_device(
         self, rule: Rule, groups: list[Any], hyper: dict[str, Any], options: tuple[Any, ...], stream: Any
@@ -207,11 +259,12 @@ class Guard:
         """Step groups of device arrays and their names, after checking everything."""
         from ..gpu import guarded
 
-        wishes = guarded.Wishes(self.grad_scale, self.clip_norm, self.clip_value, self.nonfinite)
+        growth, before = self._scaling(), self._here.finite_steps
+        wishes = guarded.Wishes(self.grad_scale, self.clip_norm, self.clip_value, self.nonfinite, growth, before)
         last = guarded.step(rule, options, groups, hyper, stream, wishes, self._memories)
         self._last = last
         if last is None:  # nothing to step
-            self._here = Report(0.0, 0, 0.0, skipped_steps=self._here.skipped_steps)
+            self._here = Report(0.0, 0, 0.0, skipped_steps=self._here.skipped_steps, finite_steps=before)
         elif self.nonfinite == "raise" and self.skipped:
             raise FloatingPointError(_bad_gradients(self.nonfinite_count))
 
@@ -222,14 +275,15 @@ class Guard:
         over = Whole() if over is None else over
         if validation.is_device_array(self.grad_scale):
             raise TypeError("grad_scale is a device array and the arrays are on the host; a number is needed there")
-        checked = [_checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
-        everything = [pair for group in checked for pair in group]
+        growth = self._scaling()
+        named = [checked(rule, group, k if len(groups) > 1 else None) for k, group in enumerate(groups)]
+        everything = [pair for group in named for pair in group]
         validation.no_overlap(everything, written={name for name, _ in everything if not name.startswith("grads")})
-        for group in checked:
+        for group in named:
             dtype = group[0][1].dtype
             values = validation.hyper_parameters(hyper, dtype, rule.range_of)
             rule.scalars(values, dtype, options)
-        flat = [[x.reshape(-1) for x in _in_one_order([x for _, x in group])] for group in checked]
+        flat = [[x.reshape(-1) for x in in_one_order([x for _, x in group])] for group in named]
         grads = used = [x[1] for x in flat]
         for dtype in {g.dtype for g in grads}:
             validation.clipping_limits(self.clip_norm, self.clip_value, dtype)
@@ -237,7 +291,7 @@ class Guard:
         factor, by = 1.0 / self.grad_scale, None
         known = self.nonfinite != "propagate" or self.clip_norm < math.inf or not _ordinary(factor, grads)
         if known:
-            length = self._found(over.totals([_gradient_sums(g) for g in grads]), grads, over)
+            length = self._found(over.totals([gradient_sums(g) for g in grads]), grads, over)
             factor, by = self._factor(length, grads)
             if by is not None:
                 used = [scaled.times(g, by) for g in grads]
@@ -247,6 +301,7 @@ class Guard:
                 self._here.skipped_steps += 1
                 if self.nonfinite == "raise":
                     raise FloatingPointError(_bad_gradients(self._here.nonfinite_count))
+                self._rescale(growth, flat)
                 return
         made = []
         for (p, _, *states), g in zip(flat, used, strict=True):
@@ -263,6 +318,7 @@ class Guard:
             total = _in_order(x[reductions.DOT] for x in totals)
             self._here.dot = self._dot(total, by, grads, [x[2] for x in flat], over)
         self._here.skipped = False
+        self._rescale(growth, flat)
         for params, _, *written in groups:
             validation.tell_torch(params, *written)
 
@@ -275,7 +331,7 @@ class Guard:
         unusual = self._here.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE)
         if unusual and over.count(sum(int(x.any()) for x in grads)) > 0:
             power = _POWER if total < 1.0 else -_POWER
-            again = over.totals([_gradient_sums(np.ldexp(g, power)) for g in grads])
+            again = over.totals([gradient_sums(np.ldexp(g, power)) for g in grads])
             total = _in_order(x[reductions.SQUARES] for x in again)
             length = math.sqrt(total), -power
             self._here.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
@@ -331,34 +387,3 @@ def _bad_gradients(count: int) -> str:
 def _ordinary(factor: float, grads: list[np.ndarray]) -> bool:
     """Is the factor a normal number in the type of each array?"""
     return all(scaled.ordinary(factor, g.dtype) for g in grads)
-
-
-def _gradient_sums(g: np.ndarray) -> np.ndarray:
-    sums = reductions.new_sums(g.size)
-    reductions.gradient_kernel(g.dtype, use_parallel(g.size))(read_only(g), sums)
-    return sums
-
-
-def _checked(rule: Rule, group: tuple[Any, ...], number: int | None) -> list[tuple[str, np.ndarray]]:
-    names: tuple[str, ...] = ("params", "grads", *rule.states)
-    names = names if number is None else validation.numbered(names, number)
-    host = [
-        (name, validation.host_array(name, x, write=k != 1))
-        for k, (name, x) in enumerate(zip(names, group, strict=True))
-    ]
-    validation.same_kind(host)
-    return host
-
-
-def _in_one_order(host: list[np.ndarray]) -> list[np.ndarray]:
-    flat = validation.flat_views(host)
-    if flat is None:
-        raise ValueError("a step with a guard needs contiguous arrays: pass copies, np.ascontiguousarray(...)")
-    return flat
-
-
-def read_only(x: np.ndarray) -> np.ndarray:
-    """A view that cannot be written to."""
-    view = x.view()
-    view.flags.writeable = False
-    return view

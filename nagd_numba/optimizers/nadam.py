@@ -20,8 +20,9 @@ optax   beta1                                     1e-8
 
 The product is a function of `t`, so no state but `m` and `v` is carried: it is formed anew in each step, from its
 first factor on until it is below 2^-54, where `1 - M_t` is 1 in float64.  That takes 48 factors at most for "torch" and
-224 for "keras" at `beta1 = 0.9`, and none once `beta1^t` is below 2^-54 (from step 356 on).  PyTorch rounds the product
-to float32 after every factor, whatever the type of the parameters, and so does "torch".
+224 for "keras" at `beta1 = 0.9`, and none once `exp(-t (1 - beta1))` is below it (from step 381 on).  PyTorch rounds
+the product to float32 after every factor, whatever the type of the parameters, and so does "torch".  The powers are
+rounded from exact ones: they do not depend on a C library, and are the same on a device (`kernels.power`).
 
 Roundings are pinned to those of `torch.optim.NAdam` on the CPU as described in `adam.py`, with the same bits of the
 moments under the same conditions (also with `decoupled=True`, where they do not depend on `p`); its two steps of the
@@ -37,7 +38,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..kernels.jit import inlined
-from ..kernels.power import whole_power
+from ..kernels.power import long_power, whole_power
+from ..kernels.power import product as long_product
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
@@ -51,6 +53,11 @@ Variant = Literal["torch", "keras", "optax"]
 VARIANTS = get_args(Variant)
 TORCH, KERAS, OPTAX = range(3)
 _NEGLIGIBLE = 2.0**-54
+_LONG = 38.0  # beta1^t <= exp(-t (1 - beta1)), which is then negligible
+
+# 0.96^0.004 t of PyTorch's schedule is a power of _ROOT + _ROOT_REST, which is 0.96^0.004 to twice the digits.
+_BASE, _RATE = 0.96, 0.004
+_ROOT, _ROOT_REST, _LOG = 0.9998367253526753, -3.684457749510485e-17, -0.040821994520255166
 
 
 @inlined
@@ -72,40 +79,60 @@ def nadam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
 
 
 @inlined
-def schedule(beta1: float, t: float, variant: float) -> Scalar:
-    """`mu_t`."""
+def schedule(beta1: float, t: float, variant: float) -> tuple[Scalar, Scalar]:
+    """`mu_t` and `mu_{t+1}`."""
+    base, rest = _base(variant)
+    high, low = long_power(base, rest, t)
+    next_high, next_low = long_product(high, low, base, rest)
+    return _momentum(beta1, t, high, low, variant), _momentum(beta1, t + 1.0, next_high, next_low, variant)
+
+
+@inlined
+def _base(variant: float) -> tuple[float, float]:
+    """What has the power `t` in `mu_t`, as a sum of two numbers."""
+    return (_ROOT, _ROOT_REST) if variant == TORCH else (_BASE, 0.0)
+
+
+@inlined
+def _momentum(beta1: float, t: float, high: float, low: float, variant: float) -> Scalar:
+    """`mu_t`, given the power of `_base` in it as a sum of two numbers."""
     if variant == OPTAX:
         return beta1
-    return beta1 * (1.0 - 0.5 * 0.96 ** (t * (0.004 if variant == TORCH else 1.0)))
+    if variant == TORCH:  # there the exponent is a rounded product
+        exponent = mul(_RATE, t)
+        beyond = -fma(_RATE, t, -exponent)
+        high = add(high, fma(mul(high, beyond), _LOG, low))
+    return mul(beta1, add(1.0, mul(-0.5, high)))
 
 
 @inlined
 def product(beta1: float, t: float, variant: float) -> Scalar:
     """The product of `mu_1` to `mu_t`; only that it is below 2^-54 where it is."""
-    bound = whole_power(beta1, t)
-    if variant == OPTAX or bound < _NEGLIGIBLE:
-        return bound
-    made, i = 1.0, 1.0
-    while i <= t and made >= _NEGLIGIBLE:
-        mu = schedule(beta1, i, variant)
+    if mul(t, 1.0 - beta1) > _LONG:
+        return 0.0
+    base, rest = _base(variant)
+    high, low, made, i = 1.0, 0.0, 1.0, 1.0
+    while variant != OPTAX and i <= t and made >= _NEGLIGIBLE and high >= _NEGLIGIBLE:
+        high, low = long_product(high, low, base, rest)
+        mu = _momentum(beta1, i, high, low, variant)
         if variant == TORCH:  # a product of two float32 is exact in float64
-            made = np.float64(np.float32(made * np.float64(np.float32(mu))))
+            made = np.float64(np.float32(mul(made, np.float64(np.float32(mu)))))
         else:
-            made = made * mu
+            made = mul(made, mu)
         i += 1.0
-    return made
+    return made if made < _NEGLIGIBLE else mul(made, whole_power(beta1, t - i + 1.0))  # the other factors are beta1
 
 
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
     lr, beta1, beta2, eps, weight_decay, t, variant = hyper
     decoupled = options[1]
-    mu, mu_next = schedule(beta1, t, variant), schedule(beta1, t + 1.0, variant)
+    mu, mu_next = schedule(beta1, t, variant)
     so_far = product(beta1, t, variant)
-    along_g = div(-lr * (1.0 - mu), 1.0 - so_far)
-    along_m = div(-lr * mu_next, 1.0 - so_far * mu_next)
+    along_g = div(mul(-lr, 1.0 - mu), 1.0 - so_far)
+    along_m = div(mul(-lr, mu_next), 1.0 - mul(so_far, mu_next))
     penalty = 0.0 if decoupled else weight_decay
-    shrink = 1.0 - lr * weight_decay if decoupled else 1.0
+    shrink = 1.0 - mul(lr, weight_decay) if decoupled else 1.0
     return (
         T(along_g),
         T(along_m),
@@ -137,7 +164,6 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
-    libm=True,
 )
 
 
@@ -211,8 +237,6 @@ def nadam_step(
     -----
     As for `adam_step`; the peer is `torch.optim.NAdam`.  `M_t` is formed anew in each of the first steps, which costs
     up to 10 microseconds (`nagd_numba.optimizers.nadam`).  In compiled code `variant` must be a constant.
-
-    With CUDA arrays too the hyper-parameters are numbers: a device has not the power of the C library in the schedule.
 
     References
     ----------

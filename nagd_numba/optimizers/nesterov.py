@@ -44,6 +44,7 @@ from ..kernels.rounding import add, fma, mul
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from ..kernels.threading_layer import parallel_allowed
+from ..validation import is_device_array
 from ._dispatch import Ready, python_step
 from ._host import PARALLEL_FROM
 from ._overload import in_compiled_code
@@ -158,7 +159,8 @@ def _decayed(p: Scalar, g: Scalar, weight_decay: Scalar, decay: int, maximize: b
     if maximize:
         g = -g
     if decay == L2:
-        g = fma(weight_decay, p, g)
+        if weight_decay != 0:  # it is 0 only where it was read from the memory of a device
+            g = fma(weight_decay, p, g)
     elif decay == DECOUPLED:
         p = mul(weight_decay, p)
     return p, g
@@ -303,10 +305,9 @@ def step(
     calling thread: in the others `params` and the states become NaN instead, and the next rows are stepped.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
-    With CUDA arrays each hyper-parameter but `weight_decay` may be an array of one element on their device, of the
-    dtype of `vel`.  It is read when the step runs, so that a captured graph follows what is written to it; the bits
-    are those of the number.  An unfit value there (negative, NaN) cannot raise: such a step changes nothing, and a
-    `guard` tells so by `skipped`.
+    With CUDA arrays each hyper-parameter may be an array of one element on their device, of the dtype of `vel`.  It is
+    read when the step runs, so that a captured graph follows what is written to it; the bits are those of the number.
+    An unfit value there (negative, NaN) cannot raise: such a step changes nothing, and a `guard` tells so by `skipped`.
 
     References
     ----------
@@ -327,7 +328,8 @@ def step(
     if momentum_next is None:
         momentum_next = momentum
     hyper = lr, momentum, momentum_next, weight_decay
-    given = convention, nesterov, decoupled, maximize, weight_decay == 0.0
+    zero = weight_decay == 0.0 if weight_decay.__class__ is float else _is_zero(weight_decay)
+    given = convention, nesterov, decoupled, maximize, zero
     # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
     if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is guard is None:
         try:
@@ -338,6 +340,11 @@ def step(
             pass
     _python_step(params, grads, (vel,), hyper, given, stream, master, guard)
     return params
+
+
+def _is_zero(x: Any) -> Any:
+    """Is it 0?  What lies on a device is not looked at."""
+    return False if is_device_array(x) else x == 0.0
 
 
 @inlined

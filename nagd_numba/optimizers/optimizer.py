@@ -56,7 +56,8 @@ class Optimizer:
     follows    numbers that are None by default, and the number that they are then equal to
     derived    options that are not parameters: functions of flags by name (compiled and called from Python), and of
                `zero`, which tells whether the hyper-parameter `branch` is 0
-    branch     the hyper-parameter whose being 0 chooses between kernels
+    branch     the hyper-parameter whose being 0 chooses between kernels; the kernel for one that is not 0 does the
+               same where it is 0 in a device's memory
     c_name     the name of the C function, by default the name of the step
     methods    what networks are trained with; none where the states do not begin with zeros
     """

@@ -18,3 +18,12 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def x64():
+    """JAX has float64."""
+    from tests.helpers.jax_versions import enable_x64
+
+    with enable_x64(True):
+        yield

@@ -101,6 +101,27 @@ def test_a_guard_and_a_scaler():
     torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-4)
 
 
+def test_a_guard_in_the_place_of_a_scaler():
+    """The same parameters and scales; the two of them together are refused."""
+    bad = (0, 4)
+    guard = nagd_numba.Guard(nonfinite="skip", grad_scale=2.0**10, growth_interval=3)
+    network, scales = made("convolutional"), []
+    optimizer = nag(network.parameters(), guard=guard)
+    for k, (X, y) in enumerate(batches(8)):
+        optimizer.zero_grad()
+        (guard.grad_scale * torch.nn.functional.cross_entropy(network(X), y)).backward()
+        if k in bad:
+            next(network.parameters()).grad.view(-1)[3] = math.inf
+        optimizer.step()
+        assert guard.skipped == (k in bad)
+        scales.append(guard.grad_scale)
+    p, expected, _ = scaled_course(sgd, bad=bad)
+    assert scales == expected
+    assert_same_tensors(list(network.parameters()), p)
+    with pytest.raises(ValueError, match="NAG: guard has a growth_interval, and GradScaler changes the loss scale"):
+        scaled_course(lambda params: nag(params, guard=guard))
+
+
 def test_a_guard_clips_as_torch_does():
     p, q = ([torch.nn.Parameter(torch.ones(n)) for n in (3, 5)] for _ in range(2))
     guard = nagd_numba.Guard(clip_norm=1.0, clip_value=0.3)

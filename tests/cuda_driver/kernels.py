@@ -43,7 +43,7 @@ class Module:
     """Machine code that was loaded, for one context or (a library) for all."""
 
     def __init__(self, handle, cubin, context=None):
-        self.handle, self.cubin, self.context = handle, cubin, context
+        self.handle, self.cubin, self.context, self.unloaded = handle, cubin, context, False
         self.functions = {}
 
 

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import itertools
 import warnings
+import weakref
 
 import numpy as np
 
@@ -21,13 +22,15 @@ def compile(function, signature, capability=(9, 0), shared=0):
 
     `shared` is how many bytes of dynamic shared memory a launch has that does not say.
     """
-    return _compiled(getattr(function, "py_func", function), tuple(signature), tuple(capability), shared)
+    function = getattr(function, "py_func", function)
+    made, key = _compiled.setdefault(function, {}), (tuple(signature), tuple(capability), shared)
+    if key not in made:
+        texts, name = _kernel_ir(function, *key[:2])
+        made[key] = Kernel(texts, name, key[0], shared)
+    return made[key]
 
 
-@functools.cache
-def _compiled(function, signature, capability, shared):
-    texts, name = _kernel_ir(function, signature, capability)
-    return Kernel(texts, name, signature, shared)
+_compiled = weakref.WeakKeyDictionary()
 
 
 def _kernel_ir(function, signature, capability):

@@ -7,15 +7,12 @@ import pytest
 
 from nagd_numba import MLP, Guard, step
 from nagd_numba.kernels.reductions import BLOCK
-from tests.helpers import driverless, fake_driver, planted
+from tests.helpers import fake_driver, planted
+
+pytestmark = pytest.mark.usefixtures("compiler")
 
 FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: for the persistent kernel, or too few for it
 SIZES, ROWS = [70, 40, 33, 40], 60  # more terms than a product has in shared memory at once, and two hidden layers
-
-
-@pytest.fixture(autouse=True)
-def compiler():
-    driverless.require()
 
 
 def problem(net):

@@ -10,27 +10,15 @@ from hypothesis import strategies as st
 
 from nagd_numba import Guard, step
 from nagd_numba.kernels.reductions import BLOCK
-from tests.helpers import driverless, fake_driver
+from tests.helpers import fake_driver
+from tests.helpers.bits import same_bits
 from tests.helpers.half import Half, round_to, widen
+
+pytestmark = pytest.mark.usefixtures("compiler")
 
 SIZES = (0, 1, 63, 64, 65, 700, BLOCK, BLOCK + 70, 2 * BLOCK + 1)
 REPORT = ("norm", "nonfinite_count", "skipped", "skipped_steps")
 ci = pytest.mark.ci
-
-
-@pytest.fixture(autouse=True)
-def compiler():
-    driverless.require()
-
-
-@pytest.fixture
-def gpu():
-    with fake_driver.installed() as fake:
-        yield fake
-
-
-def same(x, y):
-    return np.array_equal(np.asarray(x).view(np.uint8), np.asarray(y).view(np.uint8))
 
 
 def assert_same_report(host, device, exact_dot=True):
@@ -131,9 +119,9 @@ def test_half_precision(gpu, storage, master):
     here, there = (Guard(clip_norm=2.0, nonfinite="skip", grad_scale=0.5) for _ in range(2))
     step(exact, widen(g_bits, storage), v, lr=0.1, guard=here)
     step(params, grads, vel, lr=0.1, master=copies, guard=there)
-    assert same(gpu.download(params.inner), round_to(exact, storage))
-    assert same(gpu.download(vel), v)
-    assert copies is None or same(gpu.download(copies), exact)
+    assert same_bits(gpu.download(params.inner), round_to(exact, storage))
+    assert same_bits(gpu.download(vel), v)
+    assert copies is None or same_bits(gpu.download(copies), exact)
     assert_same_report(here, there)
 
 
@@ -156,6 +144,44 @@ def test_the_host_reads_nothing_until_it_is_asked(gpu):
     assert (other.skipped, other.skipped_steps) == (True, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=ci)])
+def test_the_loss_scale_follows_the_gradients(gpu, dtype):
+    """As the host's, whose rule is PyTorch's; the array of the caller has it, and nothing else is read."""
+    host = [x.astype(dtype) for x in np.ones((3, 100))]
+    device, scale = [gpu.array(x) for x in host], gpu.array(np.array([2.0**15], dtype))
+    options = {"nonfinite": "skip", "growth_interval": 2, "growth_factor": 1.1, "backoff_factor": 0.3}
+    here, there = Guard(grad_scale=2.0**15, **options), Guard(grad_scale=scale, **options)
+    for bad in (False, True, False, False, False, True, True, False, False):
+        host[1][:] = device[1].pointer.array[:] = here.grad_scale
+        host[1][3] = device[1].pointer.array[3] = np.nan if bad else 1.0
+        step(*host, lr=0.1, guard=here)
+        step(*device, lr=0.1, guard=there)
+        assert gpu.download(scale) == [here.grad_scale]
+        assert_same_report(here, there)
+        assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert here.grad_scale not in (2.0**15, 1.1 * 2.0**15)
+
+
+def test_a_loss_scale_that_could_not_be_used_stays(gpu):
+    device = [gpu.array(x) for x in np.ones((3, 100), np.float32)]
+    scale, lr = (gpu.array(np.ones(1, np.float32)) for _ in range(2))
+    guard = Guard(nonfinite="skip", grad_scale=scale, growth_interval=1)
+    for unfit, value in ((scale, np.nan), (scale, 0.0), (scale, np.inf), (lr, -1.0)):
+        unfit.pointer.array[0] = value
+        before = gpu.download(scale)
+        step(*device, lr=lr, guard=guard)
+        assert guard.skipped
+        assert same_bits(gpu.download(scale), before)
+        unfit.pointer.array[0] = 2.0
+    step(*device, lr=lr, guard=guard)
+    assert gpu.download(scale) == [4.0]
+    for start, bad, end in ((2.0**127, 0.0, 2.0**127), (2.0**-149, np.nan, 2.0**-149)):  # no further
+        scale.pointer.array[0] = start
+        device[1].pointer.array[0] = bad
+        step(*device, lr=lr, guard=guard)
+        assert gpu.download(scale) == [end]
+
+
 def test_raise_waits_and_changes_nothing(gpu):
     host = np.ones((3, 100), np.float32)
     host[1, 5:7] = np.inf
@@ -164,7 +190,7 @@ def test_raise_waits_and_changes_nothing(gpu):
     with pytest.raises(FloatingPointError, match="2 of the gradients are infinite or NaN; nothing was changed"):
         step(*device, guard=guard)
     assert guard.skipped
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
 
 
 @pytest.mark.parametrize("call", ["load", "allocate", "empty"])
@@ -175,21 +201,28 @@ def test_a_driver_that_fails_leaves_everything_as_it_was(gpu, call):
     gpu.fail = call
     with pytest.raises(RuntimeError, match="CUDA_ERROR_OUT_OF_MEMORY"):
         step(*device, guard=guard)
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     here = Guard(clip_norm=1.0)
     step(*device, guard=guard)
     step(*host, guard=here)
-    assert same(host[0], gpu.download(device[0]))
+    assert same_bits(host[0], gpu.download(device[0]))
     assert_same_report(here, guard)
 
 
 def test_refused_before_any_launch(gpu):
     p, g, v = (gpu.array(x) for x in np.ones((3, 10), np.float32))
+    follows, at_params = (Guard(nonfinite="skip", grad_scale=x, growth_interval=1) for x in (1.0, p[2:3]))
     for call, error, message in [
         (lambda: step(p, g, p, guard=Guard()), ValueError, "params and vel overlap"),
         (lambda: step(p, g, v, lr=-1.0, guard=Guard()), ValueError, "lr is -1.0"),
         (lambda: step(p, g, v, guard=Guard(clip_norm=1e-50)), ValueError, "clip_norm is 1e-50; a number >= 1.2e-38"),
         (lambda: step(p, g, v, guard=Guard(grad_scale=gpu.array(np.ones(1)))), TypeError, "grad_scale is a device"),
+        (
+            lambda: step(p, g, v, guard=follows),
+            TypeError,
+            "grad_scale is 1.0 and growth_interval 1; .* of float32 on the",
+        ),
+        (lambda: step(p, g, v, guard=at_params), ValueError, "params and grad_scale overlap"),
         (lambda: step(p, g, v, guard=3), TypeError, r"guard is an int; a nagd_numba\.Guard is needed"),
         (lambda: step(*np.ones((3, 5)), guard=Guard(grad_scale=v)), TypeError, "grad_scale is a device array and"),
     ]:

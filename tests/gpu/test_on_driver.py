@@ -18,8 +18,8 @@ def test_steps_streams_lifetimes_and_planted_faults():
 
 
 @pytest.mark.ci
-def test_training_and_guards():
-    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "guards")), marks="not slow")
+def test_training_guards_and_what_is_unloaded():
+    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "guards", "unloading")), marks="not slow")
 
 
 @pytest.mark.slow
@@ -29,4 +29,4 @@ def test_failures_of_every_call():
 
 @pytest.mark.slow
 def test_failures_of_every_call_of_a_training():
-    on_driver.run(HERE / "failures.py", marks="slow")
+    on_driver.run(HERE / "failures.py", HERE / "unloading.py", marks="slow")

@@ -14,28 +14,16 @@ from nagd_numba.gpu import elementwise, repeats, streams
 from nagd_numba.gpu import launch as gpu_step
 from nagd_numba.gpu.device_array import describe
 from nagd_numba.optimizers.nesterov import CONVENTIONS
-from tests.helpers import driverless, fake_driver
+from tests.helpers import fake_driver
+from tests.helpers.bits import same_bits
 from tests.helpers.half import Half, round_to, widen
 
-
-@pytest.fixture(autouse=True)
-def compiler():
-    driverless.require()
-
-
-@pytest.fixture
-def gpu():
-    with fake_driver.installed() as fake:
-        yield fake
+pytestmark = pytest.mark.usefixtures("compiler")
 
 
 def arrays(n, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.normal(size=n).astype(dtype) for _ in range(3)]
-
-
-def same(x, y):
-    return np.array_equal(np.asarray(x).view(np.uint8), np.asarray(y).view(np.uint8))
 
 
 @settings(max_examples=40)
@@ -61,7 +49,7 @@ def test_any_length_offset_and_grid_gives_the_bits_of_the_cpu(
         for _ in range(2):
             assert step(*device, lr=0.1, convention=convention, weight_decay=0.01) is device[0]
             step(*host, lr=0.1, convention=convention, weight_decay=0.01)
-        assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+        assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
 
 
 @pytest.mark.parametrize("offset", range(4))
@@ -88,10 +76,10 @@ def test_half_precision_memory(gpu, storage, with_master, n, offset):
         step(exact, widen(g_bits, storage), v, lr=0.1)
         if not with_master:
             exact = widen(round_to(exact, storage), storage)
-    assert same(gpu.download(device_p.inner), round_to(exact, storage))
-    assert same(gpu.download(device_v), v)
+    assert same_bits(gpu.download(device_p.inner), round_to(exact, storage))
+    assert same_bits(gpu.download(device_v), v)
     if with_master:
-        assert same(gpu.download(master), exact)
+        assert same_bits(gpu.download(master), exact)
 
 
 @pytest.mark.parametrize("storage", ["float16", "bfloat16"])
@@ -108,7 +96,7 @@ def test_half_precision_rounds_like_its_definition(gpu, storage):
     with np.errstate(over="ignore"):
         wanted = widen(round_to(p, storage), storage)
     assert np.isnan(got[-1])
-    assert same(got[:-1], wanted[:-1])
+    assert same_bits(got[:-1], wanted[:-1])
 
 
 def test_a_list_is_one_launch(gpu):
@@ -119,7 +107,7 @@ def test_a_list_is_one_launch(gpu):
         step(*device, lr=lr)
         step(*host, lr=lr)
     for here, there in zip(host, device, strict=True):
-        assert all(same(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
+        assert all(same_bits(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
     assert len(gpu.launches) == 3
     assert gpu.uploads == 1, "the table of addresses is made once"
 
@@ -132,7 +120,7 @@ def test_a_list_is_known_by_the_arrays_in_it(gpu, monkeypatch):
         step(*host, lr=lr)
         step(*device, lr=lr)
         for here, there in zip(host, device, strict=True):
-            assert all(same(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
+            assert all(same_bits(x, gpu.download(y)) for x, y in zip(here, there, strict=True))
 
     both(0.1)
     for lists in (host, device):  # in the same lists: another order, and another gradient
@@ -159,7 +147,9 @@ def test_lists_of_another_class_are_looked_at_each_time(gpu, kinds):
         for _ in range(2):
             step(*host)
             step(*device)
-        assert all(same(x, gpu.download(y)) for x, y in zip(host[0] + host[2], columns[0] + columns[2], strict=True))
+        assert all(
+            same_bits(x, gpu.download(y)) for x, y in zip(host[0] + host[2], columns[0] + columns[2], strict=True)
+        )
 
 
 def test_a_long_list_is_checked_in_a_moment():
@@ -193,10 +183,10 @@ def test_arrays_met_before_are_not_described_again(gpu, monkeypatch):
     step(*host)
     step(*device, lr=0.5)
     step(*host, lr=0.5)
-    assert same(gpu.download(device[0]), host[0])
+    assert same_bits(gpu.download(device[0]), host[0])
     with pytest.raises(ValueError, match="lr is nan"):
         step(*device, lr=np.nan)
-    assert same(gpu.download(device[0]), host[0])
+    assert same_bits(gpu.download(device[0]), host[0])
 
 
 def test_what_is_known_of_arrays_goes_with_them(gpu):
@@ -212,7 +202,7 @@ def test_other_options_are_another_launch(gpu):
     for options in ({}, {"nesterov": False}, {"convention": "keras"}, {"weight_decay": 0.1}, {"maximize": True}, {}):
         step(*host, **options)
         step(*device, **options)
-        assert same(host[0], gpu.download(device[0])), options
+        assert same_bits(host[0], gpu.download(device[0])), options
 
 
 @pytest.mark.parametrize("take", [adam_step, adamw_step, nadam_step], ids=lambda take: take.__name__)
@@ -224,12 +214,12 @@ def test_steps_with_two_states_have_the_bits_of_the_cpu(gpu, take):
     for t in (1, 2, 50):
         take(*host, t, 0.1)
         take(*device, t, 0.1)
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     columns = [[gpu.array(x[:300]), gpu.array(x[300:])] for x in host]
     take(*host, 51, 0.1)
     take(*columns, 51, 0.1)
     for x, (first, second) in zip(host, columns, strict=True):
-        assert same(x, np.concatenate([gpu.download(first), gpu.download(second)]))
+        assert same_bits(x, np.concatenate([gpu.download(first), gpu.download(second)]))
 
 
 class Stream:
@@ -270,10 +260,10 @@ def test_a_driver_that_fails_leaves_everything_as_it_was(gpu, call):
     gpu.fail = call
     with pytest.raises(RuntimeError, match="CUDA_ERROR_OUT_OF_MEMORY"):
         step(*device)
-    assert all(same(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
+    assert all(same_bits(x, gpu.download(y)) for x, y in zip(host, device, strict=True))
     step(*device)
     step(*host)
-    assert same(host[0], gpu.download(device[0]))
+    assert same_bits(host[0], gpu.download(device[0]))
 
 
 def test_refusals(gpu):

@@ -157,6 +157,10 @@ class FakeDriver:
     def keep(self, x, device, stream):
         self.kept.append(x)
 
+    @contextlib.contextmanager
+    def waiting(self, x):
+        yield
+
     def order(self, before, after, device):
         self.ordered.append((before, after))
 

@@ -21,12 +21,18 @@ def start(**options):
     original = compiler.Kernel.image
 
     def image(self, capability):
-        made = original(self, capability)
+        function, made = self.function, original(self, capability)
+        if function is None:  # it was loaded, and so emulated, before
+            return made
 
-        def emulated(name):
+        def emulated(name=None):
             with inlining_by_llvm():
-                return emulator.compile(self.function, self.signature, capability)
+                return emulator.compile(function, self.signature, capability)
 
+        if self.users:  # then neither the kernel nor its function may be kept
+            found = emulated()
+            started.programs.add(made, lambda name: found)
+            return made
         started.programs.add(made, emulated)
         return made
 

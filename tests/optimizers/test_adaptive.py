@@ -1,5 +1,8 @@
 """Adam, AdamW, Nadam: PyTorch's bits, the formulas, the frameworks' variants, and the public steps."""
 
+import decimal
+import math
+
 import numpy as np
 import pytest
 
@@ -156,6 +159,25 @@ def test_the_product_may_be_cut_short(variant):
         if t % 7 == 1 or t > 350:
             assert 1 - nadam.product(0.9, float(t), float(variant)) == 1 - whole
     assert plain(nadam.product)(0.9, 1e9, float(variant)) < 2.0**-54
+
+
+@pytest.mark.parametrize("variant", [nadam.TORCH, nadam.KERAS])
+def test_the_schedule_is_rounded_from_the_exact_power(variant):
+    """So it does not depend on the C library."""
+    with decimal.localcontext(prec=50):
+        base = 0.96
+        log = decimal.Decimal(base).ln()
+        for t in (*range(1, 400, 1 if not JIT_OFF else 23), 5000, 50_000, 150_000):
+            exponents = [0.004 * k if variant == nadam.TORCH else float(k) for k in (t, t + 1)]
+            powers = [float((decimal.Decimal(x) * log).exp()) for x in exponents]
+            assert nadam.schedule(0.9, float(t), float(variant)) == tuple(0.9 * (1 - 0.5 * x) for x in powers)
+
+
+def test_the_product_of_a_long_schedule():
+    """Where a momentum near 1 lets the factors count that are equal to it: it takes no more steps than the others."""
+    wanted = math.prod(0.999 * (1 - 0.5 * 0.96**i) for i in range(1, 5001))
+    np.testing.assert_allclose(nadam.product(0.999, 5000.0, float(nadam.KERAS)), wanted, rtol=1e-12)
+    assert 0 < nadam.product(1 - 2.0**-53, 2.0**52, float(nadam.KERAS)) < 1e-6
 
 
 def test_first_step_is_the_learning_rate_in_size():

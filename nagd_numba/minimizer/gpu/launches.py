@@ -56,6 +56,7 @@ class Launches:
         stream: int,
     ) -> None:
         self._driver = here = driver.current()
+        self._kernel = kernel
         self.problems, self.n = starts.shape
         n, self.device, self._stream = self.n, device, stream
         numbers = algorithm.VECTORS * n + n + algorithm.NUMBERS + COUNTS + 1
@@ -103,9 +104,10 @@ class Launches:
         configuration = self._driver.configuration(-(-self._count // threads), threads)
         numbers = self._first, self._count, self.width, self._fresh, steps, stop
         where = self.loaded, self.device, self._stream, configuration
-        self._driver.launch(*where, *self._before, *map(np.int64, numbers), *self._after)
-        self._fresh = False
-        found = self._driver.download(self._ended, self._stream)
+        with self._driver.waiting(self._kernel):
+            self._driver.launch(*where, *self._before, *map(np.int64, numbers), *self._after)
+            self._fresh = False
+            found = self._driver.download(self._ended, self._stream)
         if found[UNFIT] != NOWHERE:
             raise Unfit(int(found[UNFIT]))
         left = self._count - int(found[:UNFIT].sum())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...gpu import device_array, driver, streams
@@ -123,6 +122,7 @@ def solve_one(
     )
 
 
+KEPT = 128  # kernels of a function
 VECTORS = ("x", "jac")  # of the results, which stay on the device
 
 
@@ -147,27 +147,25 @@ def _launches(
     owners = [starts.owner, *(x.owner for _, x in memory)]
     for other in streams.Sources(owners).others(stream, given=False, device=device):
         here.order(other, stream, device)
-    made = _kernel(
-        *(fun, jac, wanted.prox, wanted.penalty, starts.dtype),
-        *(tuple(argument.kind for argument in kinds) for kinds in (columns, common)),
-        here.capability(device),
-    )
+    kinds = [tuple(argument.kind for argument in arguments) for arguments in (columns, common)]
+    made = _kernel(fun, (jac, wanted.prox, wanted.penalty, starts.dtype, *kinds, here.capability(device)))
     return Launches(made, starts, wanted, arguments, device, stream)
 
 
-@functools.lru_cache(maxsize=128)
-def _kernel(
-    fun: Any,
-    jac: Any,
-    prox: Any,
-    penalty: Any,
-    starts: str,
-    columns: tuple[types.Type, ...],
-    common: tuple[types.Type, ...],
-    capability: tuple[int, int],
-) -> Kernel:
-    functions: Functions = adapted(fun, jac, prox, penalty, (*map(row_of, columns), *common), capability)
-    return kernel(functions, from_dtype(np.dtype(starts)), columns, common)
+_kernels: weakref.WeakKeyDictionary[Any, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
+
+
+def _kernel(fun: Any, how: tuple[Any, ...]) -> Kernel:
+    """The kernel for a function and all else that decides it, which is kept as long as the function is there."""
+    kernels = _kernels.setdefault(fun, {})
+    if how not in kernels:
+        jac, prox, penalty, starts, columns, common, capability = how
+        functions: Functions = adapted(fun, jac, prox, penalty, (*map(row_of, columns), *common), capability)
+        made = kernel(functions, from_dtype(np.dtype(starts)), columns, common)
+        while len(kernels) >= KEPT:
+            kernels.pop(next(iter(kernels)), None)
+        kernels[how] = made
+    return kernels[how]
 
 
 def _not_finite(name: str, starts: DeviceMemory, at: int) -> ValueError:

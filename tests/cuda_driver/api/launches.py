@@ -36,6 +36,14 @@ def _function(machine, out, module, name):
     put_handle(out, module.functions[name].handle)
 
 
+def _unload(machine, handle):
+    module = machine.get(Module, handle)
+    for function in module.functions.values():
+        machine.forget(function)
+    machine.forget(module)
+    module.unloaded = True
+
+
 @call("cuModuleLoadData", "qq", unsafe=True)
 def load_module(machine, out, image):
     _load(machine, out, image, machine.current())
@@ -48,7 +56,7 @@ def load_module_with_options(machine, out, image, count, options, option_values)
 
 @call("cuModuleUnload", "q", unsafe=True)
 def unload_module(machine, handle):
-    machine.forget(machine.get(Module, handle))
+    _unload(machine, handle)
 
 
 @call("cuModuleGetFunction", "qqq")
@@ -63,10 +71,7 @@ def load_library(machine, out, image, jit, jit_values, jit_count, options, optio
 
 @call("cuLibraryUnload", "q", context=False, unsafe=True)
 def unload_library(machine, handle):
-    module = machine.get(Module, handle)
-    for function in module.functions.values():
-        machine.forget(function)
-    machine.forget(module)
+    _unload(machine, handle)
 
 
 @call("cuLibraryGetKernel", "qqq", context=False)
@@ -201,6 +206,8 @@ def _launch(machine, function, grid, block, shared, stream, params, extra):
     machine.launches += 1
 
     def run():
+        if function.module.unloaded:
+            raise kernels.Failure("LAUNCH_FAILED", f"{entry.title} was unloaded before it ran")
         return kernels.emulate(kernel, grid, block, given, shared, machine.engine.random, machine.space)
 
     machine.streams.queue(stream, f"kernel {entry.title}", machine.guarded(context, run))

@@ -8,18 +8,9 @@ from numba import cuda
 from nagd_numba import adam_step, step
 from nagd_numba.gpu import driver
 from nagd_numba.optimizers.bound import bind
-from tests.gpu.on_driver.streams_and_lifetimes import (
-    SIZES,
-    Wrapper,
-    arrays,
-    graph_of,
-    lists,
-    new_stream,
-    on_device,
-    replay,
-    same,
-    same_lists,
-)
+
+from .arrays import GLOBAL, arrays, graph_of, new_stream, on_device, replay, same
+from .streams_and_lifetimes import SIZES, Wrapper, lists, same_lists
 
 
 @pytest.mark.parametrize("stream", ["none", "Numba's", "raw"])
@@ -52,8 +43,7 @@ def test_lists_and_a_graph_of_them(seed):
     step(*host)
     assert len(SIZES) == len(take._params)
     cuda.synchronize()
-    mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
-    assert api.cuStreamBeginCapture(stream, mode)[0] == 0
+    assert api.cuStreamBeginCapture(stream, GLOBAL)[0] == 0
     take(0.1)
     take(0.2)
     status, graph = api.cuStreamEndCapture(stream)

@@ -11,22 +11,7 @@ from nagd_numba import step
 from nagd_numba.gpu import driver, repeats, tables
 from nagd_numba.optimizers.bound import bind
 
-
-def arrays(n, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=n).astype(np.float32) for _ in range(3)]
-
-
-def on_device(columns):
-    made = [cuda.to_device(x) for x in columns]
-    cuda.synchronize()
-    return made
-
-
-def new_stream():
-    status, stream = api.cuStreamCreate(1)
-    assert status == 0
-    return int(stream)
+from .arrays import GLOBAL, arrays, new_stream, on_device
 
 
 def one(device, stream):
@@ -136,8 +121,7 @@ def test_a_kernel_that_fails_is_found_when_the_host_waits(machine):
 def test_a_first_step_within_a_capture_says_what_to_do(machine):
     device, here = on_device(arrays(100)), driver.current()
     stream = new_stream()
-    mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
-    assert api.cuStreamBeginCapture(stream, mode)[0] == 0
+    assert api.cuStreamBeginCapture(stream, GLOBAL)[0] == 0
     with pytest.raises(RuntimeError, match=r"CUDA_ERROR_STREAM_CAPTURE.*while a stream is captured"):
         here.synchronize(0, stream)
     api.cuStreamEndCapture(stream)

@@ -11,7 +11,7 @@ from nagd_numba import MLP, step
 from nagd_numba.gpu import driver
 from tests.cuda_driver.errors import CODES
 
-from .steps import arrays, raw_stream, synchronized
+from .arrays import arrays, new_stream, on_device
 
 ERRORS = {"cuMemAlloc_v2": "OUT_OF_MEMORY", "cuMemAllocAsync": "OUT_OF_MEMORY", "cuMemHostAlloc": "OUT_OF_MEMORY"}
 
@@ -56,7 +56,7 @@ def equal(one, other):
 @pytest.mark.parametrize("kind", ["array", "list"])
 def test_a_step(machine, kind):
     """`fresh`: the first step also loads the kernel."""
-    stream = raw_stream()
+    stream = new_stream()
     before = arrays(100)
     once, twice = [x.copy() for x in before], [x.copy() for x in before]
     step(*once, lr=0.1)
@@ -66,13 +66,13 @@ def test_a_step(machine, kind):
     def run(device):
         step(*(device if kind == "array" else [[x] for x in device]), lr=0.1, stream=stream)
 
-    kept, device = [], synchronized(before)
+    kept, device = [], on_device(before)
     fresh()
     names = calls_of(machine, lambda: run(device))
     assert names.count("cuLibraryLoadData") == 1
     launch = max(k for k, name in enumerate(names) if name.startswith("cuLaunchKernel"))
     for number, name in enumerate(names):
-        device = synchronized(before)
+        device = on_device(before)
         kept.append(device)
         fresh()
         error = attempt(machine, name, number, lambda device=device: run(device))
@@ -89,7 +89,7 @@ def test_a_step(machine, kind):
 
 @pytest.mark.parametrize("error", ["OUT_OF_MEMORY", "LAUNCH_FAILED", "INVALID_CONTEXT"])
 def test_the_error_is_named(machine, error):
-    device = synchronized(arrays(100))
+    device = on_device(arrays(100))
     step(*device)
     machine.fail("cuLaunchKernelEx", error)
     machine.fail("cuLaunchKernel", error)
@@ -101,7 +101,7 @@ def test_the_error_is_named(machine, error):
 
 def test_a_kernel_that_fails_while_it_runs(machine):
     """The error comes where the host waits, and stays."""
-    device = synchronized(arrays(100))
+    device = on_device(arrays(100))
     machine.fail_kernel("LAUNCH_FAILED")
     step(*device)
     here = driver.current()

@@ -15,15 +15,15 @@ from numba import cuda
 from nagd_numba import step
 from nagd_numba.gpu import driver
 
-from .steps import arrays, captured, raw_stream, same, synchronized
+from .arrays import arrays, graph_of, new_stream, on_device, replay, same
 
 # ------------------------------------------------------------------ what runs
 
 
 def on_a_stream():
     """The gradient comes on the stream of the step, and the result goes on it."""
-    host, stream = arrays(100), raw_stream()
-    device = synchronized(host)
+    host, stream = arrays(100), new_stream()
+    device = on_device(host)
     g = 2 * host[1]
     pointer = device[1].__cuda_array_interface__["data"][0]
     assert api.cuMemcpyHtoDAsync(pointer, g.ctypes.data, g.nbytes, stream)[0] == 0
@@ -37,8 +37,8 @@ def on_a_stream():
 
 
 def list_on_a_stream():
-    host, stream = [[x] for x in arrays(100)], raw_stream()
-    device = [synchronized(column) for column in host]
+    host, stream = [[x] for x in arrays(100)], new_stream()
+    device = [on_device(column) for column in host]
     step(*device, stream=stream)
     assert api.cuStreamSynchronize(stream)[0] == 0
     step(*host)
@@ -47,12 +47,11 @@ def list_on_a_stream():
 
 def captured_list():
     host = [[x] for x in arrays(100)]
-    device = [synchronized(column) for column in host]
+    device = [on_device(column) for column in host]
     step(*device)
-    cuda.synchronize()
-    stream, graph = captured(lambda s: step(*device, stream=s))
+    graph, stream = graph_of(lambda s: step(*device, stream=s))
     for _ in range(2):
-        assert api.cuGraphLaunch(graph, stream)[0] == 0
+        replay(graph, stream)
     assert api.cuStreamSynchronize(stream)[0] == 0
     for _ in range(3):
         step(*host)
@@ -62,7 +61,7 @@ def captured_list():
 def in_a_thread():
     """Which has no context."""
     host = arrays(100)
-    device, failed = synchronized(host), []
+    device, failed = on_device(host), []
 
     def run():
         try:
@@ -83,7 +82,7 @@ def on_the_second_device():
     cuda.select_device(0)
     host = arrays(100)
     with cuda.gpus[1]:
-        device = synchronized(host)
+        device = on_device(host)
     step(*device)
     step(*host)
     with cuda.gpus[1]:

@@ -9,36 +9,11 @@ from numba import cuda
 
 from nagd_numba import adam_step, step
 
-NON_BLOCKING = 1
-
-
-def arrays(n, count=3, dtype=np.float32):
-    rng = np.random.default_rng(n)
-    return [rng.normal(size=n).astype(dtype) for _ in range(count)]
+from .arrays import arrays, graph_of, new_stream, on_device, replay, same
 
 
 def upload(columns, stream=0):
     return [cuda.to_device(x, stream=stream) for x in columns]
-
-
-def raw_stream(flags=NON_BLOCKING):
-    cuda.current_context()
-    status, stream = api.cuStreamCreate(flags)
-    assert status == 0
-    return int(stream)
-
-
-def synchronized(columns):
-    """On the device, where nothing is queued any more."""
-    made = upload(columns)
-    cuda.synchronize()
-    return made
-
-
-def same(device, host):
-    cuda.synchronize()
-    for x, y in zip(device, host, strict=True):
-        np.testing.assert_array_equal(x.copy_to_host(), y)
 
 
 def test_on_the_default_stream(seed):
@@ -54,15 +29,15 @@ STREAMS = {
     "numba": cuda.stream,
     "numba, per thread": cuda.per_thread_default_stream,
     "numba, legacy": cuda.legacy_default_stream,
-    "raw": raw_stream,
-    "raw, blocking": lambda: raw_stream(0),
+    "raw": new_stream,
+    "raw, blocking": lambda: new_stream(0),
 }
 
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_on_a_stream(kind):
     host = arrays(300)
-    device, stream = synchronized(host), STREAMS[kind]()
+    device, stream = on_device(host), STREAMS[kind]()
     for _ in range(2):
         step(*device, stream=stream)
         step(*host)
@@ -75,7 +50,7 @@ def test_on_a_stream_of_cuda_core(seed):
     here = Device(0)
     here.set_current()
     host = arrays(300)
-    device, stream = synchronized(host), here.create_stream()
+    device, stream = on_device(host), here.create_stream()
     for _ in range(2):
         step(*device, stream=stream)
         step(*host)
@@ -97,8 +72,8 @@ def test_uploads_on_the_stream_of_the_step(seed):
 def test_lists_on_a_stream(seed):
     sizes = (10, 700, 1)
     host = [[arrays(n)[k] for n in sizes] for k in range(3)]
-    device = [synchronized(column) for column in host]
-    stream = raw_stream()
+    device = [on_device(column) for column in host]
+    stream = new_stream()
     for _ in range(2):
         step(*device, stream=stream)
         step(*host)
@@ -108,10 +83,10 @@ def test_lists_on_a_stream(seed):
 
 def test_many_different_lists_one_after_the_other(seed):
     """What each needs on the device is there until it has run."""
-    stream, groups = raw_stream(), []
+    stream, groups = new_stream(), []
     for n in range(3):
         host = [[arrays(20 + n)[k], arrays(30 + n)[k]] for k in range(3)]
-        groups.append((host, [synchronized(column) for column in host]))
+        groups.append((host, [on_device(column) for column in host]))
     for host, device in groups:
         step(*device, stream=stream)
         step(*host)
@@ -122,9 +97,9 @@ def test_many_different_lists_one_after_the_other(seed):
 
 def test_two_streams_that_nothing_orders(machine):
     """That is an error of the caller's, and found."""
-    device = synchronized(arrays(100))
-    step(*device, stream=raw_stream())
-    step(*device, stream=raw_stream())
+    device = on_device(arrays(100))
+    step(*device, stream=new_stream())
+    step(*device, stream=new_stream())
     machine.settle()
     assert any("race" in fault for fault in machine.faults)
     machine.faults.clear()
@@ -132,36 +107,22 @@ def test_two_streams_that_nothing_orders(machine):
 
 def test_two_streams_on_different_arrays(seed):
     hosts = [arrays(100), arrays(101)]
-    devices = [synchronized(host) for host in hosts]
+    devices = [on_device(host) for host in hosts]
     for device in devices:
-        step(*device, stream=raw_stream())
+        step(*device, stream=new_stream())
     for host, device in zip(hosts, devices, strict=True):
         step(*host)
         same(device, host)
 
 
-def captured(body):
-    """A graph of what a function does with a stream."""
-    stream = raw_stream()
-    mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
-    assert api.cuStreamBeginCapture(stream, mode)[0] == 0
-    body(stream)
-    status, graph = api.cuStreamEndCapture(stream)
-    assert status == 0
-    status, executable = api.cuGraphInstantiate(graph, 0)
-    assert status == 0
-    return stream, executable
-
-
 def test_a_captured_step_is_replayed(seed):
     host = arrays(300)
-    device = synchronized(host)
+    device = on_device(host)
     step(*device)  # what is compiled and loaded cannot be while a graph is captured
     step(*host)
-    cuda.synchronize()
-    stream, graph = captured(lambda s: [step(*device, stream=s) for _ in range(2)])
+    graph, stream = graph_of(lambda s: [step(*device, stream=s) for _ in range(2)])
     for _ in range(2):
-        assert api.cuGraphLaunch(graph, stream)[0] == 0
+        replay(graph, stream)
     for _ in range(4):
         step(*host)
     same(device, host)
@@ -173,7 +134,7 @@ def test_a_graph_of_cuda_core(seed):
     here = Device(0)
     here.set_current()
     host = arrays(300)
-    device = synchronized(host)
+    device = on_device(host)
     step(*device)
     step(*host)
     cuda.synchronize()
@@ -191,7 +152,7 @@ def test_a_graph_of_cuda_core(seed):
 
 def test_a_thread_of_its_own_with_no_context():
     host, failed = arrays(300), []
-    device = synchronized(host)
+    device = on_device(host)
 
     def other():
         try:
@@ -213,7 +174,7 @@ def test_on_the_second_device():
     host = arrays(300)
     first = upload(host)
     with cuda.gpus[1]:
-        device = synchronized(host)
+        device = on_device(host)
     step(*device)
     assert int(api.cuCtxGetDevice()[1]) == 0
     step(*host)
@@ -225,7 +186,7 @@ def test_on_the_second_device():
 
 def test_a_step_with_another_number_of_states(seed):
     host = arrays(100, 4)
-    device = synchronized(host)
+    device = on_device(host)
     for t in (1, 2):
         adam_step(*device, t)
         adam_step(*host, t)

@@ -14,31 +14,7 @@ from numba import cuda
 from nagd_numba import step
 from nagd_numba.gpu import driver, repeats
 
-NON_BLOCKING = 1
-GLOBAL = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
-
-
-def arrays(n, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=n).astype(np.float32) for _ in range(3)]
-
-
-def on_device(columns):
-    made = [cuda.to_device(x) for x in columns]
-    cuda.synchronize()
-    return made
-
-
-def new_stream():
-    status, stream = api.cuStreamCreate(NON_BLOCKING)
-    assert status == 0
-    return int(stream)
-
-
-def same(device, host):
-    cuda.synchronize()
-    for x, y in zip(device, host, strict=True):
-        np.testing.assert_array_equal(driver.current().download(x), y)
+from .arrays import arrays, graph_of, new_stream, on_device, replay, same
 
 
 class Wrapper:
@@ -203,23 +179,6 @@ def test_a_wrapper_whose_memory_moves():
         step(*host)
         step(*host)
         same(device, host)
-
-
-def graph_of(body, mode=GLOBAL):
-    """What a function does with a stream, as a graph, and the stream; after all that was started before."""
-    cuda.synchronize()
-    stream = new_stream()
-    assert api.cuStreamBeginCapture(stream, mode)[0] == 0
-    body(stream)
-    status, graph = api.cuStreamEndCapture(stream)
-    assert status == 0
-    status, executable = api.cuGraphInstantiate(graph, 0)
-    assert status == 0
-    return executable, stream
-
-
-def replay(graph, stream):
-    assert api.cuGraphLaunch(graph, stream)[0] == 0
 
 
 SIZES = (10, 300, 1)

@@ -6,7 +6,7 @@ from numba import cuda
 
 from nagd_numba import MLP, fit_many
 
-from .steps import raw_stream
+from .arrays import new_stream
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_parameters_that_another_stream_still_writes(machine, small, data):
     params, start = cuda.to_device(net.init(0)), net.init(1)
     cuda.synchronize()
     pointer = params.__cuda_array_interface__["data"][0]
-    assert api.cuMemcpyHtoDAsync(pointer, start.ctypes.data, start.nbytes, raw_stream())[0] == 0
+    assert api.cuMemcpyHtoDAsync(pointer, start.ctypes.data, start.nbytes, new_stream())[0] == 0
     net.fit(params, *data, **KEYWORDS)
     machine.settle()
     assert any("race" in fault for fault in machine.faults)
