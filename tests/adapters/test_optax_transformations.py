@@ -73,12 +73,12 @@ def test_an_update_that_is_added_makes_the_step(name, options):
     ("name", "options"),
     [
         ("nag", {}),
-        ("nag", {"nesterov": False, "weight_decay": 0.1}),
+        pytest.param("nag", {"nesterov": False, "weight_decay": 0.1}, marks=pytest.mark.slow),
         ("nag", {"weight_decay": 0.3, "decoupled": True}),
         ("nadam", {}),
-        pytest.param("nadam", {"weight_decay": 0.3, "decoupled": True}, marks=pytest.mark.ci),
-        ("adamw", {"weight_decay": 0.3}),
-        pytest.param("lion", {"weight_decay": 0.3, "maximize": True}, marks=pytest.mark.ci),
+        pytest.param("nadam", {"weight_decay": 0.3, "decoupled": True}, marks=pytest.mark.slow),
+        pytest.param("adamw", {"weight_decay": 0.3}, marks=pytest.mark.ci),
+        pytest.param("lion", {"weight_decay": 0.3, "maximize": True}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
