@@ -225,28 +225,6 @@ def dynamic_shared(typingctx, like):
 
 
 @intrinsic
-def shared_address(typingctx, pointer, at):
-    """The address of element `at` of shared memory, as an int64."""
-
-    def build(context, builder, signature, operands):
-        place = builder.gep(operands[0], [operands[1]])
-        return builder.ptrtoint(builder.addrspacecast(place, ir.PointerType(place.type.pointee, 3)), ir.IntType(64))
-
-    return types.int64(pointer, types.int64), build
-
-
-@intrinsic
-def shared_at(typingctx, number, like):
-    """Such an address as a pointer of the type of `like`: a loop that moves pointers would make them generic."""
-
-    def build(context, builder, signature, operands):
-        kind = context.get_value_type(like)
-        return builder.addrspacecast(builder.inttoptr(operands[0], ir.PointerType(kind.pointee, 3)), kind)
-
-    return like(types.int64, like), build
-
-
-@intrinsic
 def quotient(typingctx, a, b):
     """`a // b` of whole numbers from 0 on, below 2^31: the 64-bit division takes five times as long."""
 
