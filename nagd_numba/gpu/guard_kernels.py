@@ -175,7 +175,8 @@ def judge(block_sums, totals, overflows, WIDTH, SCALAR, SMALLEST, LARGEST, MOST,
                 normal = ordinary(inverse, 2.0**-1022, math.inf) and ordinary(shrink, 2.0**-1022, math.inf)
                 if not (normal and ordinary(factor, SMALLEST, LARGEST)):
                     scaled, factor = True, 1.0
-                    m, e = quotient(clip_norm, 0.0, root, power) if clipped else quotient(1.0, 0.0, scale, 0.0)
+                    above, below, less = (clip_norm, root, power) if clipped else (1.0, scale, 0.0)
+                    m, e = quotient(above, 0.0, below, less)  # called once: over two calls NVVM 13.0 did not end
                     steps = scale_steps(m, e, MOST, LEAST, LOWER)
                     for k in range(7):
                         by[k] = SCALAR(steps[k])
