@@ -13,7 +13,7 @@ import ctypes
 
 import numpy as np
 
-from nagd_numba.gpu import driver, queue, repeats, tables
+from nagd_numba.gpu import driver, queue, repeats, tables, target
 from nagd_numba.gpu.errors import driver_error
 from nagd_numba.kernels import cuda_launch
 from nagd_numba.kernels.jit import inlining_by_llvm
@@ -96,7 +96,7 @@ class FakeDriver:
 
     def load(self, kernel, device, shared=0):
         self._refuse("load")
-        with inlining_by_llvm():  # as `gpu.compiler` does
+        with inlining_by_llvm(), target.compiling(self._capability):  # as `gpu.compiler` does
             return emulator.compile(kernel.function, kernel.signature, self._capability)
 
     def configuration(self, grid, block, shared=0):

@@ -8,7 +8,7 @@ import runpy
 import sys
 import tracemalloc  # noqa: F401  (pytest imports it when a finalizer fails, and the next one then finds half of it)
 
-from nagd_numba.gpu import compiler
+from nagd_numba.gpu import compiler, target
 from nagd_numba.kernels.jit import inlining_by_llvm
 from tests import cuda_driver, emulator
 from tests.cuda_driver import pytest_plugin
@@ -26,7 +26,7 @@ def start(**options):
             return made
 
         def emulated(name=None):
-            with inlining_by_llvm():
+            with inlining_by_llvm(), target.compiling(capability):
                 return emulator.compile(function, self.signature, capability)
 
         if self.users:  # then neither the kernel nor its function may be kept

@@ -248,6 +248,9 @@ def network_entries() -> Iterator[Entry]:
     yield _entry(split.sum_kernel, "gradient", Kind("float64"))
     yield _entry(split.sum_kernel, "update", Kind("float32", **default))
 
+    yield _entry(split.sum_kernel, "hidden", Kind("float32", "relu"))
+    yield _entry(split.sum_kernel, "update", Kind("float64", **default))
+
     for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
         yield _entry(losses.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)
         yield _entry(losses.losses_kernel, "float64", loss, True, at != 1)
