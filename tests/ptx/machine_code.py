@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise, guard_kernels, hyper_kernels, toolchain
+from nagd_numba.gpu import elementwise, guard_kernels, guard_scale, hyper_kernels, toolchain
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.mlp.gpu import finite, gemm, losses, persistent, reductions, split
@@ -280,6 +280,7 @@ def other_entries() -> Iterator[Entry]:
         yield _entry(guard_kernels.judge_kernel, "float32", 1, before)
     yield _entry(guard_kernels.step_kernel, nesterov, nesterov.defaults(), "float32", False, False)
     yield _entry(guard_kernels.step_kernel, nesterov, nesterov.defaults(), "bfloat16", True, True)
+    yield _entry(guard_scale.scale_kernel, "float32")
     yield _entry(hyper_kernels.prepare_kernel, adam, adam.defaults(), "float32")
     yield _entry(finite.counts_kernel, "float32")
 
