@@ -69,7 +69,7 @@ def ready_lists(
     values: dict[np.dtype, tuple[float, ...]] = {}
     for k, group in enumerate(groups):
         named = list(zip(validation.numbered(("params", "grads", *rule.states), k), group, strict=True))
-        host = _arrays(named)
+        host = arrays_of_step(named)
         everything += host
         dtype = host[0][1].dtype
         if dtype not in values:
@@ -106,12 +106,12 @@ def check(
     rule: Rule, named: Sequence[tuple[str, Any]], hyper: dict[str, Any], options: tuple[Any, ...]
 ) -> tuple[list[tuple[str, np.ndarray]], tuple[float, ...]]:
     """The arrays on the host, with their names, and the hyper-parameters as floats; raises where anything is unfit."""
-    host = _arrays(named)
+    host = arrays_of_step(named)
     validation.no_overlap(host, written={name for k, (name, _) in enumerate(named) if k != 1})
     return host, _numbers(rule, hyper, host[0][1].dtype, options)
 
 
-def _arrays(named: Sequence[tuple[str, Any]]) -> list[tuple[str, np.ndarray]]:
+def arrays_of_step(named: Sequence[tuple[str, Any]]) -> list[tuple[str, np.ndarray]]:
     """The arrays of a step, of which all but the second are written, on the host; of one shape and dtype."""
     host = [(name, validation.host_array(name, x, write=k != 1)) for k, (name, x) in enumerate(named)]
     validation.same_kind(host)

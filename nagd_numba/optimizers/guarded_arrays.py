@@ -9,7 +9,7 @@ import numpy as np
 from .. import validation
 from ..kernels import reductions
 from ..kernels.rule import Rule
-from ._host import use_parallel
+from ._host import arrays_of_step, use_parallel
 
 
 class Whole:
@@ -32,12 +32,7 @@ def checked(rule: Rule, group: tuple[Any, ...], number: int | None) -> list[tupl
     """The arrays of a group with their names, which have the group's `number` in a list of several."""
     names: tuple[str, ...] = ("params", "grads", *rule.states)
     names = names if number is None else validation.numbered(names, number)
-    host = [
-        (name, validation.host_array(name, x, write=k != 1))
-        for k, (name, x) in enumerate(zip(names, group, strict=True))
-    ]
-    validation.same_kind(host)
-    return host
+    return arrays_of_step(list(zip(names, group, strict=True)))
 
 
 def in_one_order(host: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.minimizer import algorithm, settings
@@ -20,6 +20,7 @@ from nagd_numba.minimizer.gpu import kernel
 from nagd_numba.minimizer.gpu.launches import NOWHERE, Results
 from nagd_numba.minimizer.objective import COUNTS
 from nagd_numba.minimizer.specialize import INPLACE, Functions
+from tests.helpers.objectives import line
 from tests.ptx import machine_code
 from tests.ptx.sass.listing import Listing
 from tests.ptx.sass.machine import Access, Block, constant_bank
@@ -29,19 +30,6 @@ HOPPER = (9, 0)
 TOL = 1e-3
 SECTOR = 32  # bytes that memory gives at once
 STATE = ("x", "work", "numbers", "counts", "stages")
-
-
-@njit
-def line(x, g, signal, times):
-    """Half the squared misfit of a line."""
-    total = 0.0
-    g[0] = g[1] = 0.0
-    for i in range(times.size):
-        r = x[0] + x[1] * times[i] - signal[i]
-        total += 0.5 * r * r
-        g[0] += r
-        g[1] += r * times[i]
-    return total
 
 
 class Traffic(NamedTuple):

@@ -15,6 +15,16 @@ def device_of(x):
     return cuda.to_device(np.atleast_1d(x))
 
 
+def both_step(graph, stream, device, host, here, grads):
+    """A replay on `device` and a step on `host` with the guard `here`, with these gradients: to the same bits."""
+    host[1][...] = grads
+    device[1].copy_to_device(grads)
+    cuda.synchronize()
+    replay(graph, stream)
+    step(*host, lr=0.1, guard=here)
+    same(device, host)
+
+
 def test_a_graph_follows_a_schedule_and_counts_its_steps(seed):
     host = [abs(x) for x in arrays(300, 4)]
     device, lr, t = on_device(host), device_of(np.float32(0.1)), device_of(np.int64(1))
@@ -50,12 +60,7 @@ def test_a_guard_decides_in_each_replay(seed, lists):
         scale.copy_to_device(np.array([factor], np.float32))
         grads = arrays(5000, seed=int(factor))[0]
         grads[100] = np.nan if bad else 1.0
-        host[1][...] = grads
-        device[1].copy_to_device(grads)
-        cuda.synchronize()
-        replay(graph, stream)
-        step(*host, lr=0.1, guard=here)
-        same(device, host)
+        both_step(graph, stream, device, host, here, grads)
         assert (here.norm, here.skipped) == (there.norm, there.skipped) or (bad and there.skipped)
         assert here.nonfinite_count == there.nonfinite_count == int(bad)
     assert here.skipped_steps == there.skipped_steps == 1
@@ -75,12 +80,7 @@ def test_the_loss_scale_follows_the_gradients_of_a_graph(seed):
     for k, bad in enumerate((False, True, False, False, False)):
         grads = np.float32(here.grad_scale) * arrays(5000, seed=k)[0]
         grads[100] = np.inf if bad else 1.0
-        host[1][...] = grads
-        device[1].copy_to_device(grads)
-        cuda.synchronize()
-        replay(graph, stream)
-        step(*host, lr=0.1, guard=here)
-        same(device, host)
+        both_step(graph, stream, device, host, here, grads)
         assert scale.copy_to_host() == [here.grad_scale]
         scales.append(here.grad_scale)
     assert scales == [16.0, 8.0, 8.0, 16.0, 16.0]
