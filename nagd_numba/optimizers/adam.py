@@ -40,6 +40,7 @@ from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 RANGES = {
     "beta1": Range(below=1.0),
@@ -128,6 +129,7 @@ RULE = Rule(
     hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0},
     options={"maximize": (False, True)},
     ranges=RANGES,
+    nonnegative=("v",),
 )
 
 
@@ -146,6 +148,8 @@ def adam_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Adam, in place.
 
@@ -176,7 +180,7 @@ def adam_step(
         `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).  See also `adamw_step`.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -218,7 +222,7 @@ def adam_step(
     array([ 3., -1.])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adam_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
     return params
 
 

@@ -22,6 +22,7 @@ from .adam import RANGES, corrections, descend, moments
 from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -64,6 +65,7 @@ RULE = Rule(
     hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "t": 1.0},
     options={"maximize": (False, True)},
     ranges=RANGES,
+    nonnegative=("v",),
 )
 
 
@@ -82,6 +84,8 @@ def adamw_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
 
@@ -111,7 +115,7 @@ def adamw_step(
         Finite, >= 0.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -146,7 +150,7 @@ def adamw_step(
     array([0.95, 0.95])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adamw_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
     return params
 
 

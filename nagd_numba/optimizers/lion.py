@@ -27,6 +27,7 @@ from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -89,6 +90,8 @@ def lion_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Lion, in place: by `lr`, in the direction of the sign of an average of gradients.
 
@@ -115,7 +118,7 @@ def lion_step(
         Finite, >= 0; the parameters are multiplied by `1 - lr weight_decay`.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -150,7 +153,18 @@ def lion_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
-    _python_step(params, grads, (m,), (lr, beta1, beta2, weight_decay), (maximize,), stream, master, guard)
+    _python_step(
+        params,
+        grads,
+        (m,),
+        (lr, beta1, beta2, weight_decay),
+        (maximize,),
+        stream,
+        master,
+        guard,
+        rounding,
+        compensation,
+    )
     return params
 
 

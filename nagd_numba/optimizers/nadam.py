@@ -48,6 +48,7 @@ from .adam import RANGES, moments
 from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 Variant = Literal["torch", "keras", "optax"]
 VARIANTS = get_args(Variant)
@@ -164,6 +165,7 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
+    nonnegative=("v",),
 )
 
 
@@ -184,6 +186,8 @@ def nadam_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Nadam, Adam with Nesterov's momentum, in place.
 
@@ -219,7 +223,7 @@ def nadam_step(
         Multiply `p` by `1 - lr w` before the step instead.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -256,7 +260,9 @@ def nadam_step(
     """
     number = choice_number(OPTIMIZER, "variant", variant)
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "nadam_step"), number
-    _python_step(params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard)
+    _python_step(
+        params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard, rounding, compensation
+    )
     return params
 
 

@@ -34,6 +34,7 @@ from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -81,6 +82,7 @@ RULE = Rule(
     hyper={"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0},
     options={"maximize": (False, True)},
     ranges={"alpha": Range(below=1.0)},
+    nonnegative=("v",),
 )
 
 
@@ -96,6 +98,8 @@ def rmsprop_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of RMSProp, in place: scaled by an average of the square of the gradient.
 
@@ -124,7 +128,7 @@ def rmsprop_step(
         `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -161,7 +165,9 @@ def rmsprop_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
-    _python_step(params, grads, (v,), (lr, alpha, eps, weight_decay), (maximize,), stream, master, guard)
+    _python_step(
+        params, grads, (v,), (lr, alpha, eps, weight_decay), (maximize,), stream, master, guard, rounding, compensation
+    )
     return params
 
 
