@@ -165,8 +165,7 @@ def encoded(values: np.ndarray, dtype: np.dtype, random: np.ndarray) -> tuple[np
         magic = one(_MAGIC)
         if dtype == np.int8:
             shift = (random.view(np.int32) >> 16).astype(one) * one(2.0**-16) + one(2.0**-17)
-            code = _fma(values, inverse, shift) + magic
-            return code.view(np.int32).astype(np.int8), scale
+            return (_fma(values, inverse, shift) + magic).view(np.int32).astype(np.int8), scale
         x = values * inverse
         u = (random >> np.uint32(16)).astype(one) * one(2.0**-16) + one(2.0**-17)
         rounded = (np.sqrt(x) + one(-0.5)) + magic

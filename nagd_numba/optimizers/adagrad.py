@@ -31,7 +31,7 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -89,7 +89,7 @@ RULE = Rule(
 def adagrad_step(
     params: Params,
     grads: Arrays,
-    v: Arrays,
+    v: State,
     lr: float = 0.01,
     eps: float = 1e-10,
     weight_decay: float = 0.0,

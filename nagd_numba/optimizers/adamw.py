@@ -19,7 +19,7 @@ from ..kernels.rule import Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, corrections, descend, moments
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -72,8 +72,8 @@ RULE = Rule(
 def adamw_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
-    v: Arrays,
+    m: State,
+    v: State,
     t: int,
     lr: float = 0.001,
     beta1: float = 0.9,
@@ -102,7 +102,7 @@ def adamw_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m, v : array
         The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     t : int
         The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
     lr : float

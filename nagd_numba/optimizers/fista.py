@@ -31,7 +31,7 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import StochasticRounding
@@ -101,7 +101,7 @@ RULE = Rule(
 def fista_step(
     params: Params,
     grads: Arrays,
-    iterate: Arrays,
+    iterate: State,
     t: float,
     lr: float = 0.01,
     prox: Prox = "none",

@@ -24,7 +24,7 @@ from ..kernels.rounding import add, mul
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -81,7 +81,7 @@ RULE = Rule(
 def lion_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
+    m: State,
     lr: float = 1e-4,
     beta1: float = 0.9,
     beta2: float = 0.99,
@@ -109,7 +109,7 @@ def lion_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m : array
         The average of the gradient: the same again, zeros before the first step; modified in place.  None may share
-        memory.  Beside float16 or bfloat16 parameters: float32.
+        memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
         Learning rate, finite, >= 0: by so much every element moves.
     beta1, beta2 : float

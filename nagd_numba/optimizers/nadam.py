@@ -45,7 +45,7 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, moments
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -172,8 +172,8 @@ RULE = Rule(
 def nadam_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
-    v: Arrays,
+    m: State,
+    v: State,
     t: int,
     lr: float = 0.002,
     beta1: float = 0.9,
@@ -205,7 +205,7 @@ def nadam_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m, v : array
         The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     t : int
         The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
     lr : float

@@ -48,7 +48,7 @@ from ..validation import is_device_array
 from ._dispatch import Ready, python_step
 from ._host import PARALLEL_FROM
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -225,7 +225,7 @@ RULE = Rule(
 def step(
     params: Params,
     grads: Arrays,
-    vel: Arrays,
+    vel: State,
     lr: float = 0.01,
     momentum: float = 0.9,
     momentum_next: float | None = None,
@@ -340,8 +340,12 @@ def step(
     zero = weight_decay == 0.0 if weight_decay.__class__ is float else _is_zero(weight_decay)
     given = convention, nesterov, decoupled, maximize, zero
     # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
-    plain = params.__class__ is grads.__class__ is vel.__class__ is ndarray
-    if plain and stream is master is guard is rounding is compensation is None:
+    if (
+        params.__class__ is grads.__class__ is vel.__class__ is ndarray
+        and stream is master is guard is None
+        and rounding is None
+        and compensation is None
+    ):
         try:
             kernel = _ready[given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()]
             if kernel(params, grads, (vel,), hyper) == OK:

@@ -31,7 +31,7 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -89,7 +89,7 @@ RULE = Rule(
 def rmsprop_step(
     params: Params,
     grads: Arrays,
-    v: Arrays,
+    v: State,
     lr: float = 0.01,
     alpha: float = 0.99,
     eps: float = 1e-8,
@@ -117,7 +117,7 @@ def rmsprop_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     v : array
         The average of the square of the gradient: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
         Learning rate, finite, >= 0.
     alpha : float

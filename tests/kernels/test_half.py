@@ -1,4 +1,4 @@
-"""Rounding to 16 bits: NumPy's form against ml_dtypes and exact sums; kernels have its bits (optimizers/test_storage)."""
+"""Rounding to 16 bits by NumPy, whose bits kernels have (optimizers/test_storage), against ml_dtypes and exact sums."""
 
 import numpy as np
 import pytest

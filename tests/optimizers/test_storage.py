@@ -100,7 +100,7 @@ def cases():
             for form in FORMS:
                 if dtype == FLOAT16 and form == "float32 int8":
                     continue
-                first = (name, dtype) == ("nesterov", BFLOAT16) and form not in ("nearest", "float32 int8")
+                first = (name, dtype) == ("nesterov", BFLOAT16) and form in ("compensation", "random", "int8")
                 always = first or (name, dtype, form) == ("adam", BFLOAT16, "int8")
                 some = name == "nesterov" or (name == "rmsprop" and form == "compensation")
                 marks = [] if always else [pytest.mark.ci if some else pytest.mark.slow]
@@ -241,3 +241,54 @@ def test_what_goes_on_from_a_count_is_what_would_have_gone_on():
     other.take()
     one.take()
     assert not same_bits(bits_of(one.params), bits_of(other.params))
+
+
+def decayed(dtype, form, n, g, steps, lr):
+    """Parameters of ones after steps of gradient descent along a constant gradient, and the exact ones."""
+    made = Step(OPTIMIZERS["nesterov"], dtype, form, n)
+    made.params[...], made.grads[...] = 1.0, g
+    exact = 1.0
+    for _ in range(steps):
+        given = {} if made.rounding is None else {"rounding": made.rounding}
+        step(made.params, made.grads, *made.states, lr=lr, momentum=0.0, weight_decay=0.01, **made.beside, **given)
+        exact -= lr * (float(made.grads[0]) + 0.01 * exact)
+    return made, exact
+
+
+@pytest.mark.skipif(SLOW, reason="many steps")
+def test_what_nearest_loses_compensation_and_random_rounding_keep():
+    """300 steps of 1e-4 from 1 on; to nearest the next bfloat16 below is 2^-8 away, and no step is half of that."""
+    steps, lr, u = 300, 1e-4, 2.0**-8
+    kahan, exact = decayed(BFLOAT16, "compensation", 8, 0.5, steps, lr)
+    kept = kahan.params.astype(np.float64) + kahan.beside["compensation"].astype(np.float64)
+    assert abs(kept - exact).max() <= steps * (u**2 + 2.0**-24)  # each step rounds the compensation, |c| <= u
+    assert abs(kahan.params.astype(np.float64) - exact).max() <= u + steps * u**2
+    n = 20_000
+    random, exact = decayed(BFLOAT16, "random", n, 0.5, steps, lr)
+    deviation = np.sqrt(steps) * u / 2  # of an element: a step's is at most half of the distance of its neighbours
+    errors = random.params.astype(np.float64) - exact
+    assert abs(errors.mean()) < 5 * deviation / np.sqrt(n)
+    assert errors.std() < deviation
+    assert (np.float32(1) - np.float32(lr * 0.51)).astype(BFLOAT16) == 1.0  # where nearest stays
+
+
+@pytest.mark.skipif(SLOW, reason="many steps")
+def test_a_velocity_of_int8_has_the_mean_of_the_exact_one():
+    """A gradient of a thousandth beside one of 1: v <- 0.9 v + g has the limit 10 g, and its variance a bound.
+
+    Rounded to nearest it would stay 0: 0.001 is a fraction of the block's scale, 10/127.
+    """
+    made = Step(OPTIMIZERS["nesterov"], BFLOAT16, "int8", 3200)
+    made.params[...], made.grads[...] = 0.0, 1e-3
+    made.grads[::32] = 1.0
+    seen = []
+    for t in range(200):
+        step(made.params, made.grads, *made.states, lr=0.0, weight_decay=0.01, rounding=made.rounding)
+        if t >= 100:
+            seen.append(made.states[0].values().reshape(-1, 32)[:, 1:])
+    small = np.array(seen, np.float64)
+    scale = 10 / 127
+    bound = scale**2 / (4 * (1 - 0.9**2))
+    independent = small.size / 20  # successive velocities are correlated over about (1 + mu)/(1 - mu) steps
+    assert abs(small.mean() - 10 * float(made.grads[1])) < 5 * np.sqrt(bound / independent)
+    assert small.var() < bound
