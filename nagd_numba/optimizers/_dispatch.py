@@ -49,8 +49,8 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                     call = ready[given]
                     if call(params, grads, states, hyper) == OK:
                         return
-                    others = [x for x in hyper if x.__class__ is not float]  # whole numbers, say
-                    if others and call(params, grads, states, tuple(map(validation.real, rule.hyper, hyper))) == OK:
+                    numbers = tuple([x if x.__class__ is float else validation.real("", x) for x in hyper])
+                    if call(params, grads, states, numbers) == OK:  # they were whole numbers, say
                         return
                 except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass

@@ -13,14 +13,14 @@ from ..kernels.python_objects import readable
 from ..kernels.rule import Rule
 from . import _host
 from ._dispatch import located, on_host, step_number
-from .bound_vectors import BoundVectors, bound_vectors
+from .bound_vectors import Take, bound_vectors
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
 
 Hyper = tuple[float, ...]
 
 
-def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **settings: Any) -> Bound | BoundVectors:
+def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **settings: Any) -> Take:
     """A step of an optimizer on arrays that stay the same, to be called again and again.
 
         take = bind(step, params, grads, vel, lr=0.1)
@@ -79,7 +79,7 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
     with validation.prefixed("bind"):
         general = Bound(optimizer, (params, grads, *states), settings)
         compiled = general.compiled()
-    return general if compiled is None else bound_vectors(optimizer)(general, compiled, params)
+    return general if compiled is None else bound_vectors(optimizer, compiled, general, params)
 
 
 class Bound:

@@ -10,40 +10,37 @@ from ..kernels.array_call import BoundCall
 from ..kernels.elementwise import OK
 from .optimizer import Optimizer
 
+Take = Callable[..., Any]
+
 _UNUSUAL = object()  # what `BoundCall` refuses
 
 
-class BoundVectors:
-    """What `bind` returns for NumPy arrays: `general` does the same for everything, and takes what is unusual."""
+def bound_vectors(optimizer: Optimizer, call: BoundCall, general: Take, params: Any) -> Take:
+    """What `bind` returns for NumPy arrays: `general` does the same for everything, and takes what is unusual.
 
-    __slots__ = ("_call", "_general", "_params")
-
-    def __init__(self, general: Callable[..., Any], call: BoundCall, params: Any) -> None:
-        self._general, self._call, self._params = general, call.call, params
-
-    def __call__(self, *numbers: Any, **named: Any) -> Any:
-        """Step; see `nagd_numba.bind`.  Classes of `bound_vectors` have the numbers as parameters."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return repr(self._general)
+    It is a function, whose arguments Python passes sooner than those of an object.
+    """
+    take = _maker(optimizer)(call.call, general, params)
+    take.__doc__ = "Step; see `nagd_numba.bind`."
+    take.__name__ = take.__qualname__ = f"bound {optimizer.name}"  # which Python's own errors say
+    return take
 
 
 @functools.cache
-def bound_vectors(optimizer: Optimizer) -> type[BoundVectors]:
-    """The class for the steps of an optimizer, whose call has the step's numbers as parameters; None is as bound."""
+def _maker(optimizer: Optimizer) -> Callable[..., Take]:
+    """Makes functions that have the numbers of a step as parameters; None is as bound."""
     numbers = [x for x in optimizer.settings if optimizer.is_number(x)]
     checked = {"t": "t if t is None else float(t) if t.__class__ is int and -M < t < M else UNUSUAL"}
     given = ", ".join(checked.get(x, x) if x in numbers else "None" for x in optimizer.rule.hyper)
     code = (
-        f"def __call__(self, {', '.join(f'{x}=None' for x in numbers)}):\n"
-        f"    if self._call(({given},)) != OK:\n"
-        f"        self._general({', '.join(numbers)})\n"
-        f"    return self._params\n"
+        f"def make(call, general, params):\n"
+        f"    def take({', '.join(f'{x}=None' for x in numbers)}):\n"
+        f"        if call(({given},)) != OK:\n"
+        f"            general({', '.join(numbers)})\n"
+        f"        return params\n"
+        f"    return take\n"
     )
     namespace: dict[str, Any] = {"OK": OK, "UNUSUAL": _UNUSUAL, "M": 1 << 53}
     exec(code, namespace)
-    call = namespace["__call__"]
-    call.__doc__ = "Step; see `nagd_numba.bind`."
-    call.__qualname__ = f"bound {optimizer.name}"  # which Python's own errors say
-    return type("BoundVectors", (BoundVectors,), {"__slots__": (), "__call__": call, "__module__": __name__})
+    make: Callable[..., Take] = namespace["make"]
+    return make

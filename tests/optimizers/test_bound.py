@@ -9,6 +9,7 @@ from nagd_numba import Guard, adam_step, nadam_step, step
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers.bound import bind
 from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers.backends import JIT_OFF
 
 
 def arrays(count, n=40, dtype=np.float64, seed=0):
@@ -186,7 +187,7 @@ def test_refusals_write_nothing():
         (lambda: bind(step, *made)(-1), ValueError, "bound step: lr is -1"),
         (lambda: bind(step, *made)(np.nan), ValueError, "bound step: lr is nan"),
         (lambda: bind(step, *made)("0.1"), TypeError, "bound step: lr is '0.1'; a number is needed"),
-        (lambda: bind(step, *made)(*[0.1] * 5), TypeError, r"bound step(: 5 numbers were|\(\) takes from 1 to 5 pos)"),
+        (lambda: bind(step, *made)(*[0.1] * 5), TypeError, r"bound step(: 5 numbers were|\(\) takes from 0 to 4 pos)"),
         (lambda: bind(step, *made)(nesterov=False), TypeError, r"bound step(: nesterov is|\(\) got an unexpected key)"),
         (lambda: bind(step, *strided)(*[0.1] * 5), TypeError, "bound step: 5 numbers were given; there are lr, mome"),
         (lambda: bind(step, *strided)(nesterov=False), TypeError, "bound step: nesterov is no number of the step"),
@@ -195,4 +196,6 @@ def test_refusals_write_nothing():
         with pytest.raises(error, match=message):
             wrong()
     same(made, copies)
-    assert repr(bind(step, *made)) == "<step, bound to a numpy.ndarray>"
+    assert repr(bind(step, *strided)) == "<step, bound to a numpy.ndarray>"
+    if not JIT_OFF:
+        assert bind(step, *made).__name__ == "bound step"
