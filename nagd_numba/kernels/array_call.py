@@ -30,11 +30,13 @@ from .python_objects import (
     TYPE,
     VALUE,
     WRITEABLE,
+    dtype_tag,
     half,
     object_address,
     real,
     release,
     room,
+    tag_of,
     take_back,
     word,
 )
@@ -48,8 +50,8 @@ LOCKED = 4_096  # elements that are stepped without giving up Python's lock, in 
 _ARRAY, _TUPLE, _FLOAT, _FLOAT64, _NUMBERS, _OWN = range(6)
 _TYPES = tuple(map(id, (np.ndarray, tuple, float, np.float64)))
 
-# Then come, in one of `ArrayCall`, the number of states, and for each dtype its address, that of the kernel (0 until it
-# is compiled), the bytes of an element, and the address of the kernel's forms.
+# Then come, in one of `ArrayCall`, the number of states, and for each dtype its tag, the address of the kernel (0 until
+# it is compiled), the bytes of an element, and the address of the kernel's forms.
 _STATES, _KINDS = _OWN, _OWN + 1
 _KERNEL, _ITEMSIZE, _FORMS, _KIND = 1, 2, 3, 4
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -79,7 +81,7 @@ class ArrayCall:
         """Arrays of this dtype are for this step."""
         at = _KINDS + _KIND * DTYPES.index(dtype)
         self._kept.append(step)
-        self._record[at : at + _KIND] = id(DTYPES[DTYPES.index(dtype)]), step.address, dtype.itemsize, _forms(step)
+        self._record[at : at + _KIND] = tag_of(dtype), step.address, dtype.itemsize, _forms(step)
 
 
 def _with_record(entry: Callable[..., int], record: np.ndarray, kept: Any) -> Callable[..., int]:
@@ -100,14 +102,15 @@ def array_call(record_at, params, grads, states, numbers):
     if word(x, TYPE) != record[_ARRAY] or word(others, TYPE) != record[_TUPLE]:
         return UNFIT
     kind = _KINDS
-    if word(x, DTYPE) != record[kind]:
+    tag = dtype_tag(word(x, DTYPE))
+    if tag != record[kind]:
         kind += _KIND
-        if word(x, DTYPE) != record[kind]:
+        if tag != record[kind]:
             return UNFIT
     count = record[_STATES]
     if record[kind + _KERNEL] == 0 or word(others, LENGTH) != count:
         return UNFIT
-    dtype, dimensions, shape = word(x, DTYPE), half(x, DIMENSIONS), pointer_at(word(x, SHAPE), np.int64)
+    dimensions, shape = half(x, DIMENSIONS), pointer_at(word(x, SHAPE), np.int64)
     size = 1
     for d in range(dimensions):
         size *= shape[d]
@@ -122,7 +125,7 @@ def array_call(record_at, params, grads, states, numbers):
             y = word(others, ITEMS + 8 * (k - 2))
         if word(y, TYPE) != record[_ARRAY]:
             return UNFIT
-        if word(y, DTYPE) != dtype or half(y, DIMENSIONS) != dimensions or half(y, FLAGS) & needed != needed:
+        if half(y, DIMENSIONS) != dimensions or half(y, FLAGS) & needed != needed or dtype_tag(word(y, DTYPE)) != tag:
             return UNFIT
         other_shape = pointer_at(word(y, SHAPE), np.int64)
         for d in range(dimensions):

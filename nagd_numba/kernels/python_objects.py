@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
-from .jit import JIT_OFF
+from .jit import JIT_OFF, inlined
 
 _HEAD = object.__basicsize__  # bytes: the count of references, and the type
 TYPE = _HEAD - 8
@@ -28,6 +28,9 @@ VALUE = _HEAD  # of a float
 # Of an array: the address of its elements, its dimensions (32 bits), and the addresses of shape, strides, base, dtype;
 # flags (32 bits)
 DATA, DIMENSIONS, SHAPE, STRIDES, BASE, DTYPE, FLAGS = range(_HEAD, _HEAD + 56, 8)
+
+_KIND = _HEAD + 8  # of a dtype: characters for kind, type and order of bytes, flags, and the number of the type
+_WITHOUT_FLAGS = ~(0xFF << 24)
 
 C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 
@@ -92,6 +95,17 @@ def room(typingctx, words):
     return types.int64(words), build
 
 
+@inlined
+def dtype_tag(dtype):
+    """A number that dtypes have in common which are equal, for plain numbers: there may be several objects of one."""
+    return word(dtype, _KIND) & _WITHOUT_FLAGS
+
+
+def tag_of(dtype: np.dtype[Any]) -> int:
+    """The same from Python."""
+    return ctypes.c_int64.from_address(id(dtype) + _KIND).value & _WITHOUT_FLAGS
+
+
 @intrinsic
 def release(typingctx):
     """Give up Python's lock; returns what `take_back` needs."""
@@ -129,6 +143,7 @@ def readable() -> bool:
     return (
         not JIT_OFF
         and [read(x, k) for k in (TYPE, DATA, DTYPE)] == [id(np.ndarray), x.ctypes.data, id(x.dtype)]
+        and tag_of(x.dtype).to_bytes(8, "little") == bytes([*b"ff=", 0, x.dtype.num, 0, 0, 0])
         and read(x, DIMENSIONS, ctypes.c_int32) == 2
         and [ctypes.c_int64.from_address(read(x, SHAPE) + 8 * k).value for k in range(2)] == [3, 5]
         and read(x, FLAGS, ctypes.c_int32) & (C_CONTIGUOUS | ALIGNED | WRITEABLE) == 0x501
