@@ -21,7 +21,7 @@ from nagd_numba.bench import digits, inference, timing, training
 TRAINING = (((784, 128, 10), 32), ((784, 512, 10), 128), ((784, 1024, 1024, 10), 256))  # sizes, batch
 DIGITS = ((256, 1024), (256, 128), (32, 128))  # batch, hidden
 PREDICTIONS = (((784, 1024, 1024, 10), 5120), ((64, 128, 10), 6400), ((64, 128, 10), 1))  # sizes, rows
-SECONDS = 0.15  # of one timing
+STEPS = 4 if timing.QUICK else 24  # of one timing, or more where they are short
 Calls = dict[str, Callable[[], object]]
 
 
@@ -46,7 +46,7 @@ def random_training(sizes: tuple[int, ...], batch: int) -> timing.Seconds:
 
     random = np.random.default_rng(0)
     flop = 6 * batch * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
-    steps = max(4, int(SECONDS * 5e10 / flop))
+    steps = max(STEPS, int(STEPS * 5e8 / flop))
     X = random.random((steps * batch, sizes[0]), np.float32)
     y = random.integers(0, sizes[-1], len(X))
     net = nagd_numba.MLP(sizes)

@@ -39,7 +39,7 @@ def _second_cache() -> int:
     return found if found > 0 else 1 << 19
 
 
-BLOCK_BYTES = int(os.environ.get("BB", str(1<<19)))  # of the packed tiles of A
+BLOCK_BYTES = int(os.environ.get("BB", str(5<<18)))  # of the packed tiles of A
 
 
 
@@ -64,7 +64,8 @@ def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENG
         pack_b = b_column != 1 or (tiles >= OFTEN and b_inner >= FAR)
         together = tiles
         if pack_a:
-            together = min(tiles, max(1, LENGTH // length))
+            blocks = (tiles - 1) // max(1, LENGTH // length) + 1
+            together = (tiles - 1) // blocks + 1
         packed_a = shifted(panels, length * COLUMNS)
         for top in range(0, tiles, together):
             bottom = min(tiles, top + together)
