@@ -36,30 +36,32 @@ TILES = 6  # of a buffer: the sums, parameters, and up to four states of a rule
 LARGE = 1 << 14  # parameters from which on those of the next tile are fetched
 
 
+@inlined
+def whole(height):
+    """Rows of a tile that fill turns of the loops, of up to four vectors; a short loop over columns LLVM would unroll."""
+    return (height + 1) // 2 * 2
+
+
 @template
 def forward_epilogue(unit, dropped_unit, restore, fetch, put, T, COLUMNS, TILE):
     def forward_epilogue(buffer, i, j, height, width, context):
         params, biases, out, start, pitch, last, key, threshold, keep = restore(context)
         bias = shifted(buffer, TILE)
-        fetch(params, biases + j, 0, 1, width, bias)
+        fetch(params, biases + j, 0, height, width, bias)
         scale = T(1.0 / keep)
         if last:
-            for r in range(height):
-                for q in range(COLUMNS):
-                    e = r * COLUMNS + q
-                    poke(buffer, e, add(peek(buffer, e, 0), peek(bias, q, 1)), 0)
+            for e in range(whole(height) * COLUMNS):
+                poke(buffer, e, add(peek(buffer, e, 0), peek(bias, e, 1)), 0)
         elif threshold != 0:
             for r in range(height):
                 line = (i + r) * pitch + j
                 for q in range(COLUMNS):
                     e = r * COLUMNS + q
-                    total, own = peek(buffer, e, 0), peek(bias, q, 1)
+                    total, own = peek(buffer, e, 0), peek(bias, e, 1)
                     poke(buffer, e, dropped_unit(total, own, key, line + q, threshold, scale), 0)
         else:
-            for r in range(height):
-                for q in range(COLUMNS):
-                    e = r * COLUMNS + q
-                    poke(buffer, e, unit(peek(buffer, e, 0), peek(bias, q, 1), key, e, threshold, scale), 0)
+            for e in range(whole(height) * COLUMNS):
+                poke(buffer, e, unit(peek(buffer, e, 0), peek(bias, e, 1), key, e, threshold, scale), 0)
         put(buffer, out, start + i * pitch + j, pitch, height, width)
 
     return forward_epilogue
@@ -80,11 +82,8 @@ def backward_epilogue(delta, dropped_delta, restore, fetch, put, T, COLUMNS, TIL
                     total, unit = peek(buffer, e, 0), peek(units, e, 1)
                     poke(buffer, e, dropped_delta(total, unit, key, line + q, threshold, scale, kept), 0)
         else:
-            for r in range(height):
-                for q in range(COLUMNS):
-                    e = r * COLUMNS + q
-                    total, unit = peek(buffer, e, 0), peek(units, e, 1)
-                    poke(buffer, e, delta(total, unit, key, e, threshold, scale, kept), 0)
+            for e in range(whole(height) * COLUMNS):
+                poke(buffer, e, delta(peek(buffer, e, 0), peek(units, e, 1), key, e, threshold, scale, kept), 0)
         put(buffer, out, start + i * pitch + j, pitch, height, width)
 
     return backward_epilogue
@@ -97,16 +96,12 @@ def gradient_epilogue(restore, fetch, put, COLUMNS, TILE):
         corner, other = start + i * pitch + j, shifted(buffer, TILE)
         if l2 != 0:
             fetch(params, corner, pitch, height, width, other)
-            for r in range(height):
-                for q in range(COLUMNS):
-                    e = r * COLUMNS + q
-                    poke(buffer, e, penalised(peek(buffer, e, 0), peek(other, e, 1), l2, True), 0)
+            for e in range(whole(height) * COLUMNS):
+                poke(buffer, e, penalised(peek(buffer, e, 0), peek(other, e, 1), l2, True), 0)
         if more:
             fetch(out, corner, pitch, height, width, other)
-            for r in range(height):
-                for q in range(COLUMNS):
-                    e = r * COLUMNS + q
-                    poke(buffer, e, add(peek(other, e, 1), peek(buffer, e, 0)), 0)
+            for e in range(whole(height) * COLUMNS):
+                poke(buffer, e, add(peek(other, e, 1), peek(buffer, e, 0)), 0)
         put(buffer, out, corner, pitch, height, width)
 
     return gradient_epilogue
