@@ -13,7 +13,7 @@ import numpy as np
 
 from . import timing
 from .memory import vectors
-from .steps import LR, MOMENTUM, Missing
+from .contenders import LR, MOMENTUM, Missing
 from .timing import Seconds
 
 FORMS = ("jit", "scan")

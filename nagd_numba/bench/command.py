@@ -8,7 +8,7 @@ from typing import Any
 
 from . import machine, report
 from .sections import SECTIONS, Row
-from .steps import Missing
+from .contenders import Missing
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:

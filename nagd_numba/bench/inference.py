@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .digits import Case, sklearn_model, torch_model
-from .steps import Missing
+from .contenders import Missing
 
 
 def predict_ours(case: Case, rows: int) -> Callable[[], np.ndarray]:

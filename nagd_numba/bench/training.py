@@ -16,7 +16,7 @@ import nagd_numba
 
 from . import timing
 from .digits import EPOCHS, LR, MOMENTUM, Case, Weights, sklearn_model, sklearn_reset, sklearn_weights, torch_model
-from .steps import Missing
+from .contenders import Missing
 from .timing import FEW_ROUNDS, SETTLE, Seconds
 
 TOLERANCE = 1e-4  # relative, of the losses at the end
