@@ -193,7 +193,9 @@ def main() -> None:
     chain = CHAINS * made.lanes * 1000
     top = max(rates({"peak": lambda n: peak(1000 * n, np.dtype(dtype).type(0.5))}, 2.0 * chain)["peak"])
     print(f"{dtype}, vectors of {BYTES} bytes, tiles of {ROWS} x {made.columns}; one thread's peak {top:.0f} GFLOP/s")
-    print(f"{'rows x columns x terms':24}{'product':10}{'threads':8}{'OpenBLAS':>10}{'ours':>10}{'of it':>8}{'of peak':>9}")
+    print(
+        f"{'rows x columns x terms':24}{'product':10}{'threads':8}{'OpenBLAS':>10}{'ours':>10}{'of it':>8}{'of peak':>9}"
+    )
     for threads in sorted({1, get_num_threads()}):
         with threadpool_limits(threads):
             for sizes in shapes:

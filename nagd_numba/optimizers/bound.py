@@ -11,8 +11,8 @@ from ..kernels.array_call import BoundCall
 from ..kernels.elementwise import OK
 from ..kernels.python_objects import readable
 from ..kernels.rule import Rule
-from . import _host
-from ._dispatch import located, on_host, step_number
+from . import _host, _stored
+from ._dispatch import exact_on_device, located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
@@ -35,8 +35,8 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
         What the step takes, on the host or on a device; `params` and the states are modified in place by each call,
         with the gradient that is then in `grads`.
     **settings
-        Settings of the step by name, also `stream` and `master`.  `t` of Adam and its kin is 1 if it is not given.  A
-        `guard` cannot be bound: it decides anew at each step.
+        Settings of the step by name, also `stream`, `master`, `compensation` and `rounding` (whose steps are counted).
+        `t` of Adam and its kin is 1 if it is not given.  A `guard` cannot be bound: it decides anew at each step.
 
     Returns
     -------
@@ -88,7 +88,9 @@ class Bound:
     def __init__(self, optimizer: Optimizer, arrays: tuple[Any, ...], settings: dict[str, Any]) -> None:
         if len(arrays) != len(optimizer.arrays):
             raise TypeError(f"{len(arrays)} arrays were given; {', '.join(optimizer.arrays)} are needed")
-        stream, master = settings.pop("stream", None), settings.pop("master", None)
+        stream = settings.pop("stream", None)
+        self._beside = tuple(settings.pop(name, None) for name in ("master", "compensation"))
+        self._rounding = settings.pop("rounding", None)
         unknown = [name for name in settings if name not in (*optimizer.settings, "guard")]
         if unknown:
             raise TypeError(
@@ -99,7 +101,7 @@ class Bound:
         if "t" in optimizer.settings:
             defaults["t"] = 1
         self._optimizer, self._rule = optimizer, optimizer.rule
-        self._params, self._arrays, self._master = arrays[0], arrays, master
+        self._params, self._arrays = arrays[0], arrays
         self._stream = stream
         self._settings = {**defaults, **{name: x for name, x in settings.items() if name != "guard"}}
         hyper = list(self._rule.hyper)
@@ -198,7 +200,8 @@ class Bound:
         optimizer, rule = self._optimizer, self._rule
         options = optimizer.options({x: self._settings[x] for x in optimizer.fixed}, zero)
         params, grads, *states = self._arrays
-        groups, lists, device = located(rule, params, grads, states, self._master, self._stream)
+        master, compensation = self._beside
+        groups, lists, device = located(rule, params, grads, states, master, self._stream, compensation)
         named = dict(zip(rule.hyper, hyper, strict=True))
         if not groups:
             validation.hyper_parameters(named, validation.DTYPES[0], rule.range_of)
@@ -206,7 +209,11 @@ class Bound:
         if device:
             from ..gpu import launch  # imports numba.cuda
 
+            exact_on_device(groups, self._rounding)
             return launch.prepare(rule, options, groups, hyper, self._stream, lists)
+        if _stored.wanted(groups, self._rounding):
+            _stored.check_hyper(rule, named, options)
+            return _stored.Prepared(rule, groups, options, self._rounding, hyper).start
         self._host = _Host(rule, options, groups, lists, hyper)
         return self._host.start
 

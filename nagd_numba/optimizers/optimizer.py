@@ -16,7 +16,8 @@ from .. import validation
 from ..kernels.jit import plain
 from ..kernels.rule import Rule
 
-PYTHON_ONLY = ("stream", "master", "guard")  # parameters of every step that compiled callers leave out
+# Parameters of every step that compiled callers leave out.
+PYTHON_ONLY = ("stream", "master", "guard", "rounding", "compensation")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from numba.np.numpy_support import from_dtype
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.pointers import shifted
 from ...kernels.template import template
-from .microkernel import ROWS, VECTORS, prefetch, tile
+from .microkernel import ROWS, VECTORS, tile
 
 # Elements from one row to the next from which on rows crowd the same lines of the cache, and each has its own page.
 FAR = 256
@@ -39,8 +39,7 @@ def _second_cache() -> int:
     return found if found > 0 else 1 << 19
 
 
-BLOCK_BYTES = int(os.environ.get("BB", str(5<<18)))  # of the packed tiles of A
-
+BLOCK_BYTES = int(os.environ.get("BB", str(5 << 18)))  # of the packed tiles of A
 
 
 @template

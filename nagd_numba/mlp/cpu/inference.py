@@ -143,7 +143,9 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
 
 
 @template
-def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS):
+def gradient(
+    forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS
+):
     """The mean loss with the penalty; its gradient goes to `grads`."""
 
     def gradient(params, X, y, grads, sizes, l2, dropout, functions):

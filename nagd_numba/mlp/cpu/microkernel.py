@@ -75,7 +75,10 @@ def tile(dtype: str) -> Tile:
         lanes,
         columns,
         lane_rows,
-        linked(tile_sums.bind(wide=_block(columns, columns), narrow=_block(lanes, columns), LANES=lanes), sums_interface(dtype)),
+        linked(
+            tile_sums.bind(wide=_block(columns, columns), narrow=_block(lanes, columns), LANES=lanes),
+            sums_interface(dtype),
+        ),
         _fetch(columns),
         _put(columns),
         _turn(columns),
