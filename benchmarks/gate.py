@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nagd_numba.bench import machine, report, steps
+from nagd_numba.bench.contenders import Missing
 from nagd_numba.bench.promises import PROMISES, Promise
 from nagd_numba.bench.sections import SECTIONS, Row
 
@@ -94,7 +95,7 @@ def measured(section: str, case: dict, promises: Sequence[Promise]) -> Row:
     (run,) = (run for found, run in jobs() if found == case)
     try:
         run(row)
-    except steps.Missing as error:
+    except Missing as error:
         row.missing = {promise.against: str(error) for promise in promises}
     return row
 

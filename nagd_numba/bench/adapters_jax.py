@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import timing
+from .contenders import LR, MOMENTUM, Missing
 from .memory import vectors
-from .steps import LR, MOMENTUM, Missing
 from .timing import Seconds
 
 FORMS = ("jit", "scan")

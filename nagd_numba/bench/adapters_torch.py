@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import timing
-from .steps import LR, MOMENTUM, Missing
+from .contenders import LR, MOMENTUM, Missing
 from .timing import Seconds
 
 Shapes = list[tuple[int, ...]]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import machine, report
+from .contenders import Missing
 from .sections import SECTIONS, Row
-from .steps import Missing
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:

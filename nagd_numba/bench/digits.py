@@ -16,7 +16,7 @@ import numpy as np
 import nagd_numba
 from nagd_numba.io.digits import read_digits
 
-from .steps import Missing
+from .contenders import Missing
 
 EPOCHS, LR, MOMENTUM = 20, 0.05, 0.9
 

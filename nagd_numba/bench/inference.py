@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .contenders import Missing
 from .digits import Case, sklearn_model, torch_model
-from .steps import Missing
 
 
 def predict_ours(case: Case, rows: int) -> Callable[[], np.ndarray]:

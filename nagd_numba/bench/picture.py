@@ -1,94 +1,224 @@
-"""Rooflines: the step against what memory moves, and training against what the processor multiplies."""
+"""Two panels for print: the bandwidth of a step over n, and the roofline of steps and of training.
+
+Contenders differ by marker and line as well as by colour (Okabe and Ito's), so that a grey print tells them apart.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..io.atomic import replacing
 from .memory import STEP_BYTES, STEP_FLOP
 
-COLOURS = {
-    "ours": "#d55e00",
-    "NumPy": "#0072b2",
-    "numexpr": "#56b4e9",
-    "torch": "#999999",
-    "torch foreach": "#777777",
-    "torch fused": "#009e73",
-    "optax jit": "#cc79a7",
-    "JAX": "#cc79a7",
-    "scikit-learn": "#f0b400",
+
+class Style(NamedTuple):
+    """How a contender is drawn, everywhere."""
+
+    colour: str
+    marker: str
+    line: Any = "-"
+
+
+STYLES = {  # in the legends' order
+    "ours": Style("#d55e00", "o"),
+    "NumPy": Style("#0072b2", "s", "--"),
+    "numexpr": Style("#56b4e9", "v", ":"),
+    "PyTorch": Style("#009e73", "^"),
+    "JAX": Style("#cc79a7", "D", "--"),
+    "Warp": Style("#806000", "P", "-."),
+    "Dr.Jit": Style("#000000", "X", ":"),
+    "scikit-learn": Style("#999999", "*"),
 }
+FORMS = {
+    "torch fused": "PyTorch",
+    "torch": "PyTorch",
+    "optax jit": "JAX",
+    "Warp graph": "Warp",
+    "Dr.Jit frozen": "Dr.Jit",
+}
+TEXT = {"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
+RULE = "nesterov"
 
 
 def plot(path: str | Path, results: dict[str, Any]) -> None:
-    """Left: the bandwidth of a step over n, under the kernel that only moves the bytes.  Right: the roofline."""
+    """Draw the file that `path` names, of the kind that its suffix says: .png, .pdf, .svg."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no window system is asked for
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
     sections = results["sections"]
+    with rc_context(TEXT):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _bandwidth(left, sections)
+        _roofline(right, sections)
+        for axes in (left, right):
+            axes.grid(which="major", color="#e5e5e5", lw=0.5)
+            axes.set_axisbelow(True)
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.15),
+                    ncols=4,
+                    frameon=False,
+                    columnspacing=1.2,
+                    handlelength=2.2,
+                )
+            else:
+                axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        figure.supxlabel(_caption(results), x=0.01, ha="left", fontsize=7, color="#333333")
+        with replacing(path) as file:
+            figure.savefig(file, format=Path(path).suffix.lower().removeprefix("."), dpi=200)
+
+
+def _caption(results: dict[str, Any]) -> str:
+    machine, versions = results["machine"], results["versions"]
+    named = [f"{name} {versions[name]}" for name in versions if versions[name] and name not in ("scipy", "llvmlite")]
+    text = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads; {results['date'][:10]}; "
+        f"{', '.join(named)}. Medians; float32. PyTorch: fused steps, eager training; JAX: optax and training under jit; "
+        "Warp: a captured graph, on one core; Dr.Jit: a frozen function. Limits were measured in the same run: the "
+        "same bytes moved without arithmetic, and multiply-adds in registers."
+    )
+    return "\n".join(textwrap.wrap(text, 150))
+
+
+def _named(figures: dict[str, float]) -> dict[str, float]:
+    """By the names of the legends, in their order; of `torch` the fused form where there is one."""
+    found = {FORMS.get(name, name): figures[name] for name in sorted(figures, key="torch fused".__eq__)}
+    return {name: found[name] for name in STYLES if name in found}
+
+
+def _bandwidth(axes: Any, sections: dict[str, Any]) -> None:
     rows = sections.get("step", [])
-    if rows:
-        _bandwidth(left, rows)
-    else:
-        left.text(0.5, 0.5, "not measured", ha="center", transform=left.transAxes)
-    _roofline(right, sections)
-    machine = results["machine"]
-    figure.suptitle(f"{machine['processor']}, {machine['cores']} cores; {results['date'][:10]}", fontsize=10)
-    with replacing(path) as file:
-        figure.savefig(file, format=Path(path).suffix.lower().removeprefix("."), dpi=150)
-
-
-def _bandwidth(axes: Any, rows: list[Any]) -> None:
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="elements $n$",
+        ylabel=f"bytes moved ({4 * STEP_BYTES[RULE]} for each element), GB/s",
+        title="(a) A step of Nesterov's method",
+    )
+    if not rows:
+        return
     sizes = [row.case["n"] for row in rows]
-    rates = {name: [row.more["gb_per_s"].get(name, np.nan) for row in rows] for name in rows[0].more["gb_per_s"]}
-    axes.fill_between(sizes, rates["moved bytes"], color="#dddddd", label="only moving the bytes")
-    for name, values in rates.items():
-        if name in COLOURS:
-            axes.plot(sizes, values, marker="o", color=COLOURS[name], label=name, lw=2.5 if name == "ours" else 1.2)
-    axes.set(xscale="log", yscale="log", xlabel="n", ylabel="GB/s", title="a step: 20 bytes per float32 element")
-    axes.legend(fontsize=8)
+    limit = [row.more["gb_per_s"].get("moved bytes", np.nan) for row in rows]
+    axes.plot(sizes, limit, color="#555555", lw=1, ls=(0, (1, 1)), label="limit: bytes alone")
+    axes.fill_between(sizes, limit, 10 * np.nanmax(limit), color="#eeeeee", lw=0)
+    rates = [_named(row.more["gb_per_s"]) for row in rows]
+    for name, style in STYLES.items():
+        values = [rate.get(name, np.nan) for rate in rates]
+        if not np.all(np.isnan(values)):
+            axes.plot(sizes, values, label=name, ls=style.line, **_marks(name))
+    lowest = min(min(rate.values()) for rate in rates)
+    axes.set_ylim(lowest / 2, 2.5 * np.nanmax(limit))
+
+
+def _marks(name: str) -> dict[str, Any]:
+    style, ours = STYLES[name], name == "ours"
+    return {
+        "color": style.colour,
+        "marker": style.marker,
+        "ms": 6 if ours else 4.5,
+        "mfc": style.colour if ours else "white",
+        "mew": 1.0,
+        "lw": 2.0 if ours else 1.0,
+        "zorder": 4 if ours else 3,
+    }
 
 
 def _roofline(axes: Any, sections: dict[str, Any]) -> None:
-    step, training, limits = (sections.get(name, []) for name in ("step", "training", "limits"))
-    intensity = STEP_FLOP / (4 * STEP_BYTES)
-    x = np.geomspace(intensity / 3, 300, 100)
-    peak = limits[0].more["gflops"] if limits else np.inf
-    for name, row in (("memory", step[-1]), ("cache", max(step, key=_moved))) if step else ():
-        axes.plot(x, np.minimum(_moved(row) * x, peak), color="#444444" if name == "memory" else "#aaaaaa", label=name)
-    for row in step:
-        for name, rate in row.more["gb_per_s"].items():
-            if name in COLOURS:
-                size = 45 if name == "ours" else 12
-                axes.scatter(
-                    intensity, rate * intensity, s=size, color=COLOURS[name], zorder=3 if name == "ours" else 2
-                )
-    for row in training:
-        at = row.more["flop"] / row.more["bytes"]
-        for name, seconds in row.seconds.items():
-            size = 45 if name == "ours" else 12
-            axes.scatter(at, row.more["flop"] / seconds / 1e9, s=size, color=COLOURS[name], zorder=3)
-        axes.annotate(
-            f"{row.case['batch']}×{row.case['hidden']}",
-            (at, row.more["flop"] / row.seconds["ours"] / 1e9),
-            textcoords="offset points",
-            xytext=(6, 4),
-            fontsize=8,
-        )
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="operations per byte",
         ylabel="GFLOP/s",
-        title="steps (left) and training steps, batch×hidden; lines: bandwidth, BLAS",
+        title="(b) Roofline: a step, and training 64-hidden-10",
     )
-    if step:
-        axes.legend(fontsize=8)
+    points: list[tuple[str, float, dict[str, float]]] = []  # a case, its operations per byte, GFLOP/s of contenders
+    for section, rule in (("step", "nesterov"), ("adam", "adam")):
+        rows, at = sections.get(section, []), STEP_FLOP[rule] / (4 * STEP_BYTES[rule])
+        for row in rows[-1:]:
+            name = f"{'step' if rule == 'nesterov' else 'Adam'}, n = {_power(row.case['n'])}"
+            points.append((name, at, {each: at * rate for each, rate in row.more["gb_per_s"].items()}))
+    for row in sections.get("training", []):
+        flop = row.more["flop"]
+        rates = {name: flop / seconds / 1e9 for name, seconds in row.seconds.items()}
+        points.append((f"{row.case['batch']}×{row.case['hidden']}", flop / row.more["bytes"], rates))
+    if not points:
+        return
+    for k, (case, at, figures) in enumerate(points):
+        rates = _named(figures)
+        low, high = min(rates.values()), max(rates.values())
+        axes.plot([at, at], [low, high], color="#bbbbbb", lw=0.8, zorder=1)
+        for name, value in rates.items():
+            axes.plot(at, value, ls="", **_marks(name))
+        above = k % 2 == 1  # neighbours have nearly the same operations per byte
+        axes.annotate(
+            case,
+            (at, high if above else low),
+            xytext=(0, 6 if above else -6),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=7,
+        )
+    shown = {name for _, _, figures in points for name in _named(figures)}
+    for name in STYLES:  # each once
+        if name in shown:
+            axes.plot([], [], ls="", label=name, **_marks(name))
+    _roofs(axes, sections, [at for _, at, _ in points], [rate for _, _, x in points for rate in _named(x).values()])
 
 
-def _moved(row: Any) -> float:
-    return row.more["gb_per_s"]["moved bytes"]
+def _power(n: int) -> str:
+    exponent = len(str(n)) - 1
+    return f"$10^{exponent}$" if n == 10**exponent else f"{n:,}"
+
+
+def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list[float]) -> None:
+    """The lines that no program can exceed, each named where it is."""
+    limits = {row.case["limit"].split(",")[0].split(" in ")[0]: row.more for row in sections.get("limits", [])}
+    x = np.geomspace(min(places) / 2.5, 3 * max(places), 200)
+    axes.set_xlim(x[0], x[-1])
+    peak = limits["multiply-adds"]["gflops"]["all threads"] if "multiply-adds" in limits else np.inf
+    slopes = {}
+    if "bytes of a step" in limits:
+        slopes["memory"] = limits["bytes of a step"]["gb_per_s"]["all threads"]
+    moved = [row.more["gb_per_s"].get("moved bytes", 0.0) for row in sections.get("step", [])]
+    if any(moved):
+        slopes["caches"] = max(moved)
+    top = max([*rates, *([peak] if np.isfinite(peak) else []), *(0.5 * rate for rate in slopes.values())])
+    axes.set_ylim(min(rates) / 6, 3 * top)
+    for name, slope in slopes.items():
+        axes.plot(
+            x, np.minimum(slope * x, peak), color="#222222", lw=1.2, ls="-" if name == "memory" else "--", zorder=2
+        )
+        place = x[0] * 1.15
+        axes.annotate(
+            f"{name}: {slope:.3g} GB/s",
+            (place, slope * place),
+            xytext=(0, 2),
+            textcoords="offset points",
+            rotation=45,
+            rotation_mode="anchor",
+            transform_rotates_text=True,
+            fontsize=7,
+        )
+    lines = {"multiply-adds in registers": peak}
+    if "matrix product" in limits:
+        lines["NumPy's BLAS"] = limits["matrix product"]["gflops"]["all threads"]
+    for name, rate in lines.items():
+        if np.isfinite(rate):
+            if name == "NumPy's BLAS":
+                axes.axhline(rate, color="#777777", lw=0.8, ls=":", zorder=1)
+            axes.annotate(
+                f"{name}: {rate:,.0f} GFLOP/s",
+                (x[-1], rate),
+                xytext=(-2, 2 if name != "NumPy's BLAS" else -8),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7,
+            )

@@ -11,11 +11,12 @@ from typing import Any
 from ..io.atomic import replacing
 from .promises import Promise, promised
 from .sections import SECTIONS, Row
-from .steps import LIMIT, PEERS
+from .steps import ADAM, LIMIT, PEERS
 
-SCHEMA = 1
+SCHEMA = 2
 COLUMNS = {  # contenders with a column of their own, in order
     "step": (*PEERS, *LIMIT),
+    "adam": tuple(name for name in ADAM if name != "ours"),
     "training": ("JAX", "torch", "scikit-learn"),
     "networks": ("one by one",),
     "prediction": ("NumPy", "torch", "scikit-learn"),
@@ -23,7 +24,9 @@ COLUMNS = {  # contenders with a column of their own, in order
     "limits": (),
 }
 NOTES = {
-    "step": "moved bytes: a kernel that only reads and writes the same memory. No step in memory can exceed 1 there.",
+    "step": "moved bytes: a kernel that only reads and writes the same memory. No step in memory can exceed 1 there. "
+    "Warp computes on one core, from a graph that was captured; Dr.Jit in a frozen function, to new arrays.",
+    "adam": "Warp's Adam cannot be captured: its graph would hold the number of the step.",
     "training": "20 epochs over the digits, from the same weights, with the same batches, to the same loss; of each "
     "peer the fastest of its forms (threads, kinds of its optimizer).",
     "networks": "seconds for each network, trained as above.",
@@ -32,6 +35,7 @@ NOTES = {
     "in a scan.",
     "limits": "",
 }
+THREADS = ("one thread", "all threads")  # columns of the limits
 LEGEND = "Columns of others: how many times as long as ours they take; above 1, ours is faster."
 
 
@@ -50,16 +54,17 @@ def tabled(section: str, rows: Sequence[Row], promises: bool = False) -> Table:
     """The table of some rows of a section, with what is promised in brackets."""
     title, _ = SECTIONS[section]
     if section == "limits":
-        lines = [[row.case["limit"], f"{row.more['gflops']:,.0f} GFLOP/s"] for row in rows]
-        return Table(title, ["", ""], lines, "", [])
+        lines = [[row.case["limit"], *(_rate(row, name) for name in THREADS)] for row in rows]
+        return Table(title, ["", *THREADS], lines, "", [])
     cases = [name for name in rows[0].case if name != "dtype"]
     there = [name for name in COLUMNS[section] if any(name in row.ratios for row in rows)]
-    headings = [*cases, "ours", *(["GB/s"] if section == "step" else []), *there]
+    rate = ["GB/s"] if "gb_per_s" in rows[0].more else []
+    headings = [*cases, "ours", *rate, *there]
     lines = []
     for row in rows:
         shown = [x if isinstance(x, str) else f"{x:,}" for x in (row.case[name] for name in cases)]
         line = [*shown, duration(row.seconds["ours"])]
-        line += [f"{row.more['gb_per_s']['ours']:.3g}"] if section == "step" else []
+        line += [f"{row.more['gb_per_s']['ours']:.3g}"] if rate else []
         lines.append(line + [_ratio(row, name, promised(section, row.case) if promises else {}) for name in there])
     missing = dict.fromkeys(f"{name}: {reason}" for row in rows for name, reason in row.missing.items())
     busy = max((row.more["others"] or 0.0 for row in rows), default=0.0)
@@ -69,6 +74,13 @@ def tabled(section: str, rows: Sequence[Row], promises: bool = False) -> Table:
             f"{note} Other processes kept up to {busy:.2f} cores busy meanwhile: expect figures that are off.".strip()
         )
     return Table(title, headings, lines, note, list(missing))
+
+
+def _rate(row: Row, threads: str) -> str:
+    for unit, words in (("gflops", "GFLOP/s"), ("gb_per_s", "GB/s")):
+        if threads in row.more.get(unit, {}):
+            return f"{row.more[unit][threads]:,.3g} {words}"
+    return ""
 
 
 def _ratio(row: Row, name: str, promises: Mapping[str, Promise]) -> str:
@@ -89,12 +101,14 @@ def duration(seconds: float) -> str:
 
 def show(console: Any, table: Table) -> None:
     """Print a table."""
+    import rich.box
     import rich.table
     from rich.text import Text
 
-    view = rich.table.Table(title=table.title, caption=table.note or None, caption_justify="left")
+    look: dict[str, Any] = {"box": rich.box.SIMPLE_HEAD, "padding": 0, "show_edge": False}  # for 80 columns
+    view = rich.table.Table(title=table.title, caption=table.note or None, caption_justify="left", **look)
     for heading in table.headings:
-        view.add_column(heading, justify="right")
+        view.add_column(heading, justify="right", vertical="bottom")
     for line in table.lines:
         view.add_row(*map(Text, line))
     console.print(view)

@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from . import adapters_jax, adapters_torch, digits, memory, steps, timing
+from . import adapters_jax, adapters_torch, digits, memory, products, steps, timing
 from . import training as training_of
+from .contenders import Missing
 from .inference import PREDICTORS
-from .machine import Others
+from .machine import Others, cores
 from .promises import described
-from .steps import Missing
 from .timing import FEW_ROUNDS, SETTLE, Seconds
 
 SIZES: tuple[int, ...] = (10, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+ADAM_SIZES: tuple[int, ...] = (1_000, 100_000, 10_000_000)
 STEP_ROUNDS = 7
 CASES: tuple[tuple[int, int], ...] = ((32, 32), (32, 128), (256, 128), (256, 1024))  # batch, hidden
 NETWORKS: tuple[tuple[int, int, int], ...] = ((32, 32, 16), (32, 128, 16))  # batch, hidden, networks
 ROWS: tuple[int, ...] = (1, 10_000)  # to predict at once
 ADAPTERS: tuple[Any, ...] = (adapters_torch, adapters_jax)  # each with CASES, and measure(case, rounds)
 if timing.QUICK:
-    SIZES, CASES, NETWORKS, ROWS = SIZES[:2], CASES[:1], NETWORKS[:1], ROWS[:1]
+    SIZES, ADAM_SIZES, CASES, NETWORKS, ROWS = SIZES[:2], ADAM_SIZES[:1], CASES[:1], NETWORKS[:1], ROWS[:1]
 
 
 @dataclass
@@ -40,7 +41,8 @@ class Row:
     def put(self, seconds: Seconds, busy: float | None, scale: float = 1.0) -> Row:
         """Take the figures; `scale` makes a call of them one step; `busy` cores worked for others meanwhile."""
         self.seconds = {name: float(np.median(rounds)) * scale for name, rounds in seconds.items()}
-        self.ratios = {name: timing.ratio(seconds, name, "ours") for name in seconds if name != "ours"}
+        others = [name for name in seconds if name != "ours"] if "ours" in seconds else []  # the limits have none
+        self.ratios = {name: timing.ratio(seconds, name, "ours") for name in others}
         self.more["others"] = busy
         return self
 
@@ -52,38 +54,65 @@ Job = tuple[dict[str, Any], Callable[[Row], object]]  # a case, and what measure
 
 
 def limits() -> Iterator[Job]:
-    """What the machine can do at most."""
+    """What the machine can do at most, by one thread and by all."""
+    yield {"limit": "multiply-adds in registers"}, _registers
     yield {"limit": "matrix product, NumPy's BLAS"}, _product
+    yield {"limit": "bytes of a step, far more than caches hold"}, _bytes
+
+
+def _limit(row: Row, contenders: dict[str, Callable[[], object]], unit: str, each: Mapping[str, float]) -> None:
+    """Rates in `unit`: `each` contender makes so many of them in a call."""
+    others = Others()
+    row.put(timing.interleaved(contenders, steps_rounds(), SETTLE), others.cores())
+    row.more[unit] = {name: each[name] / seconds / 1e9 for name, seconds in row.seconds.items()}
+
+
+def _registers(row: Row) -> None:
+    made = {name: products.Registers(count) for name, count in (("one thread", 1), ("all threads", cores()))}
+    _limit(row, {**made}, "gflops", {name: call.flop for name, call in made.items()})
 
 
 def _product(row: Row) -> None:
-    product, others = memory.Product(), Others()
-    seconds = timing.interleaved({"ours": product}, steps_rounds())
-    row.put(seconds, others.cores())
-    row.seconds = {"BLAS": row.seconds["ours"]}
-    row.more["gflops"] = product.FLOP / row.seconds["BLAS"] / 1e9
+    product = products.Product()
+    _limit(row, {"all threads": product}, "gflops", {"all threads": product.flop})
+
+
+def _bytes(row: Row) -> None:
+    n = memory.elements_beyond_caches()
+    arrays = memory.vectors(n, "float32")
+    movers = memory.MOVERS["nesterov"]
+    made = {"one thread": partial(movers[False], *arrays), "all threads": partial(movers[True], *arrays)}
+    _limit(row, {**made}, "gb_per_s", dict.fromkeys(made, 4.0 * memory.STEP_BYTES["nesterov"] * n))
+    row.more["n"] = n
 
 
 def steps_rounds() -> int:
     return min(STEP_ROUNDS, timing.ROUNDS)
 
 
-def step(dtype: str = "float32") -> Iterator[Job]:
+def step() -> Iterator[Job]:
     """A step on `n` elements, from Python with all checks."""
-    for n in SIZES:
-        if n == SIZES[0]:  # peers are imported, and start their threads: for nothing, once
-            _step(n, dtype, Row({}))
-        yield {"n": n, "dtype": dtype}, partial(_step, n, dtype)
+    yield from _steps("nesterov", SIZES, {"ours": steps.ours, **steps.PEERS, **steps.LIMIT})
 
 
-def _step(n: int, dtype: str, row: Row) -> None:
+def adam() -> Iterator[Job]:
+    """The same of Adam."""
+    yield from _steps("adam", ADAM_SIZES, steps.ADAM)
+
+
+def _steps(rule: str, sizes: tuple[int, ...], makers: steps.Makers) -> Iterator[Job]:
+    for n in sizes:
+        yield {"n": n, "dtype": "float32"}, partial(_step, rule, n, makers, n == sizes[0])
+
+
+def _step(rule: str, n: int, makers: steps.Makers, first: bool, row: Row) -> None:
+    if first:  # peers are imported, and start their threads: for nothing
+        steps.measure(n, "float32", makers, 1, rule)
     others = Others()
-    makers = {"ours": steps.ours, **steps.PEERS, **steps.LIMIT}
-    seconds, row.missing = steps.measure(n, dtype, makers, steps_rounds())
+    seconds, row.missing = steps.measure(n, "float32", makers, steps_rounds(), rule)
     row.put(seconds, others.cores())
-    size = memory.STEP_BYTES * np.dtype(dtype).itemsize * n
+    size = memory.STEP_BYTES[rule] * 4 * n
     row.more["gb_per_s"] = {name: size / each / 1e9 for name, each in row.seconds.items()}
-    row.more["best peer"] = steps.best_peer(seconds)
 
 
 def training() -> Iterator[Job]:
@@ -146,6 +175,7 @@ def _adapter(measure: Callable[..., Seconds], case: dict[str, Any], row: Row) ->
 
 SECTIONS: Mapping[str, tuple[str, Callable[[], Iterator[Job]]]] = {
     "step": ("A step on n float32 elements", step),
+    "adam": ("A step of Adam on n float32 elements", adam),
     "training": ("A step of training, 64-hidden-10 on the digits, float32", training),
     "networks": ("Training many networks at once, for each", networks),
     "prediction": ("Prediction through 64-128-10, float32", prediction),

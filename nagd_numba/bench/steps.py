@@ -1,11 +1,11 @@
-"""Who makes a step of Nesterov's accelerated gradient: ours, called in several ways, and each peer.
+"""Who makes a step of Nesterov's accelerated gradient or of Adam: ours, called in several ways, and each peer.
 
-All work on the same arrays where they can; those of JAX are its own, since it takes them away (donation).
+All work on the same arrays where they can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -13,19 +13,13 @@ import numpy as np
 import nagd_numba
 
 from . import timing
-from .memory import move_parallel, move_serial, vectors
+from .contenders import BETAS, EPS, LR, MOMENTUM, Arrays, Makers, Missing
+from .frameworks import DrJitStep, OptaxStep, TorchStep, warp_step
+from .memory import MOVERS, STATES, vectors
 from .timing import Repeated, Seconds
 
-LR, MOMENTUM = 0.01, 0.9
 PARALLEL_FROM = 40_000  # elements from which the bytes are moved by all threads
 INSIDE = 10  # steps of one call of a compiled caller
-
-Arrays = Sequence[np.ndarray]  # params, grads, vel
-Makers = Mapping[str, Callable[[Arrays], Callable[[], object]]]
-
-
-class Missing(Exception):
-    """A contender cannot run here; the message says why."""
 
 
 def ours(arrays: Arrays) -> Callable[[], object]:
@@ -33,18 +27,31 @@ def ours(arrays: Arrays) -> Callable[[], object]:
     return partial(nagd_numba.step, p, g, v, LR, MOMENTUM)
 
 
+class OurAdam:
+    """`adam_step` with the number of the step."""
+
+    def __init__(self, arrays: Arrays):
+        self.arrays, self.t = arrays, 0
+
+    def __call__(self):
+        self.t += 1
+        nagd_numba.adam_step(*self.arrays, self.t, LR, *BETAS, EPS)
+
+
 def our_kernel(parallel: bool, arrays: Arrays) -> Callable[[], object]:
     """The compiled kernel alone, without `step` around it."""
     try:
-        from nagd_numba.kernels.elementwise import contiguous_kernel
-        from nagd_numba.optimizers._host import vectors
+        from nagd_numba.kernels.array_call import BoundCall
+        from nagd_numba.kernels.forms import ALWAYS_PARALLEL, threads_may_run
+        from nagd_numba.kernels.segments import Step, Table
         from nagd_numba.optimizers.registry import RULES
     except ImportError:
         raise Missing("this version of nagd_numba has its kernels elsewhere") from None
-    p, g, v = arrays
     rule = RULES["nesterov"]
-    kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, p.dtype), parallel=parallel)
-    return partial(kernel, p, g, (v,), (LR, MOMENTUM, MOMENTUM, 0.0))
+    step = Step(rule, rule.defaults(), arrays[0].dtype, ALWAYS_PARALLEL if parallel else None)
+    numbers = LR, MOMENTUM, MOMENTUM, 0.0
+    threads_may_run()
+    return partial(BoundCall(step, Table.of([arrays]), numbers, [-1] * 4, -1).call, numbers)
 
 
 def our_compiled(arrays: Arrays) -> Callable[[], object]:
@@ -65,10 +72,10 @@ def _many_steps():
     return many
 
 
-def moved(arrays: Arrays) -> Callable[[], object]:
+def moved(rule: str, arrays: Arrays) -> Callable[[], object]:
     """The same bytes, with one sum in place of the step: no step can be faster in memory."""
-    mover = move_parallel if arrays[0].size >= PARALLEL_FROM else move_serial
-    return partial(mover, *vectors(arrays[0].size, arrays[0].dtype.name))
+    mover = MOVERS[rule][arrays[0].size >= PARALLEL_FROM]
+    return partial(mover, *vectors(arrays[0].size, arrays[0].dtype.name, len(arrays)))
 
 
 class NumPyStep:
@@ -106,55 +113,6 @@ def numexpr_step(arrays: Arrays) -> Callable[[], object]:
     return call
 
 
-class TorchStep:
-    """`torch.optim.SGD(nesterov=True).step`, on the same memory.
-
-    But for `foreach`, which adds the momentum to the gradient in place: it has copies, which soon are infinite.  That
-    changes no time.
-    """
-
-    def __init__(self, options: Mapping[str, bool], arrays: Arrays):
-        try:
-            import torch
-        except ImportError:
-            raise Missing("torch is not installed") from None
-        p, g, v = (torch.from_numpy(x.copy() if options.get("foreach") else x) for x in arrays)
-        parameter = torch.nn.Parameter(p)
-        parameter.grad = g
-        optimizer = torch.optim.SGD([parameter], LR, MOMENTUM, nesterov=True, **options)
-        optimizer.state[parameter]["momentum_buffer"] = v
-        self.params, self.step = p, optimizer.step
-
-    def __call__(self):
-        self.step()
-
-
-class OptaxStep:
-    """`optax.sgd` under `jax.jit`, which may write over the parameters and the state (donation)."""
-
-    def __init__(self, arrays: Arrays):
-        try:
-            import jax
-            import optax
-        except ImportError as error:
-            raise Missing(f"{error.name} is not installed") from None
-        if arrays[0].dtype == np.float64:
-            jax.config.update("jax_enable_x64", True)
-        optimizer = optax.sgd(LR, momentum=MOMENTUM, nesterov=True)
-
-        def update(p, state, g):
-            change, state = optimizer.update(g, state)
-            return optax.apply_updates(p, change), state
-
-        self.update = jax.jit(update, donate_argnums=(0, 1))
-        self.params, self.grads = map(jax.numpy.array, arrays[:2])
-        self.state = optimizer.init(self.params)
-
-    def __call__(self):
-        self.params, self.state = self.update(self.params, self.state, self.grads)
-        self.params.block_until_ready()
-
-
 OURS: Makers = {
     "ours": ours,
     "ours, inside @njit": our_compiled,
@@ -164,28 +122,35 @@ OURS: Makers = {
 PEERS: Makers = {
     "NumPy": NumPyStep,
     "numexpr": numexpr_step,
-    "torch": partial(TorchStep, {"foreach": False}),
-    "torch foreach": partial(TorchStep, {"foreach": True}),
-    "torch fused": partial(TorchStep, {"fused": True}),
-    "optax jit": OptaxStep,
+    "torch": partial(TorchStep, "nesterov", {}),
+    "torch fused": partial(TorchStep, "nesterov", {"fused": True}),
+    "optax jit": partial(OptaxStep, "nesterov"),
+    "Warp graph": partial(warp_step, "nesterov"),
+    "Dr.Jit frozen": partial(DrJitStep, "nesterov"),
 }
-LIMIT: Makers = {"moved bytes": moved}
-ALL: Makers = {**OURS, **PEERS, **LIMIT}
+FOREACH: Makers = {"torch foreach": partial(TorchStep, "nesterov", {"foreach": True})}  # seldom used on a CPU
+LIMIT: Makers = {"moved bytes": partial(moved, "nesterov")}
+ALL: Makers = {**OURS, **PEERS, **FOREACH, **LIMIT}
+ADAM: Makers = {
+    "ours": OurAdam,
+    "torch": partial(TorchStep, "adam", {}),
+    "torch fused": partial(TorchStep, "adam", {"fused": True}),
+    "optax jit": partial(OptaxStep, "adam"),
+    "Warp": partial(warp_step, "adam"),
+    "Dr.Jit frozen": partial(DrJitStep, "adam"),
+    "moved bytes": partial(moved, "adam"),
+}
 
 
-def measure(n: int, dtype: str, makers: Makers = ALL, rounds: int = timing.ROUNDS) -> tuple[Seconds, dict[str, str]]:
+def measure(
+    n: int, dtype: str, makers: Makers = ALL, rounds: int = timing.ROUNDS, rule: str = "nesterov"
+) -> tuple[Seconds, dict[str, str]]:
     """Seconds a step of each contender at one size, and why the others have none."""
-    arrays = vectors(n, dtype)
+    arrays = vectors(n, dtype, 2 + STATES[rule])
     contenders, reasons = {}, {}
     for name, make in makers.items():
         try:
             contenders[name] = make(arrays)
         except Missing as error:
             reasons[name] = str(error)
-    return timing.interleaved(contenders, rounds), reasons
-
-
-def best_peer(seconds: Seconds) -> str | None:
-    """The peer with the shortest median."""
-    there = [name for name in PEERS if name in seconds]
-    return min(there, key=lambda name: np.median(seconds[name])) if there else None
+    return timing.interleaved(contenders, rounds, timing.SETTLE), reasons

@@ -17,7 +17,14 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .jit import python_callable
+from .jit import JIT_OFF, python_callable
+
+
+def address_of_array(x: np.ndarray, rows: bool = False) -> Any:
+    """Where an array begins, from Python; with the JIT off the array, flat or (with `rows`) with flat rows."""
+    if JIT_OFF:
+        return x.reshape(len(x), -1) if rows else x.reshape(-1)
+    return x.ctypes.data
 
 
 def _operation(typing: Callable, python: Callable, literal: bool = False) -> Any:

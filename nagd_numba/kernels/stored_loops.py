@@ -22,9 +22,10 @@ from numba import config, typeof, types
 
 from .codes import BLOCK, is_code
 from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits
+from .forms import Forms, run_shares
 from .jit import inlined, kernel
 from .linking import Interface, Linked, linked
-from .parallel import BODY, parallel_for
+from .parallel import BODY
 from .pointers import pointer, pointers, restorer, shifted, spill
 from .random_bits import ahead, random_bits
 from .rounding import add
@@ -138,25 +139,6 @@ def by_block(element, STATES, ROW, SIZE, AHEAD):
 
 
 @template
-def serial(loop):
-    def serial(params, grads, extra, states, scales, size, index, key, other, scalars):
-        loop(params, grads, extra, states, scales, 0, size, index, key, other, scalars)
-
-    return serial
-
-
-@template
-def in_shares(body, parallel_for, SHARES):
-    def in_shares(params, grads, extra, states, scales, size, index, key, other, scalars):
-        context = spill(
-            (params, grads, extra, states, scales, np.int64(size), index, key, other, np.int64(SHARES), scalars)
-        )
-        parallel_for(body(), context, SHARES)
-
-    return in_shares
-
-
-@template
 def share_of_range(loop, restore):
     def share_of_range(context, share):
         params, grads, extra, states, scales, size, index, key, other, shares, scalars = restore(context)
@@ -168,27 +150,19 @@ def share_of_range(loop, restore):
 
 
 @template
-def contiguous(run, constants, OPTIONS, LOW, BELOW):
+def contiguous(locate, constants, OPTIONS, LOW, BELOW, SHARES):
     """One pass over vectors that are checked."""
 
-    def contiguous(params, grads, extra, states, scales, index, key, other, hyper):
+    def contiguous(params, grads, extra, states, scales, index, key, other, hyper, forms):
         if not acceptable(hyper, LOW, BELOW):
             return HYPER
         scalars = constants(hyper, np.float32, OPTIONS)
         if not all_finite(scalars):
             return HYPER
-        run(
-            pointer(params),
-            pointer(grads),
-            pointers(extra),
-            pointers(states),
-            pointers(scales),
-            params.size,
-            index,
-            key,
-            other,
-            scalars,
-        )
+        shares = SHARES if forms != 0 else 1
+        arrays = pointer(params), pointer(grads), pointers(extra), pointers(states), pointers(scales)
+        context = spill((*arrays, np.int64(params.size), index, key, other, np.int64(shares), scalars))
+        run_shares(locate(), context, shares, params.size, forms)
         return OK
 
     return contiguous
@@ -230,19 +204,19 @@ def _linked_share(rule: Rule, options: tuple[Any, ...], form: int, signature: tu
 
 def signature_of(arrays: tuple[Any, ...], hyper: int) -> tuple[types.Type, ...]:
     """The types of a kernel for params, grads and the tuples of the other arrays."""
-    return (*map(typeof, arrays), *(types.uint32,) * 3, types.UniTuple(types.float64, hyper))
+    return (*map(typeof, arrays), *(types.uint32,) * 3, types.UniTuple(types.float64, hyper), types.int64)
 
 
 @functools.cache
 def stored_kernel(
-    rule: Rule, options: tuple[Any, ...], form: int, signature: tuple[types.Type, ...], parallel: bool
-) -> Any:
-    """`kernel(params, grads, extra, states, scales, index, key, other key, hyper) -> status`, arrays being vectors."""
-    if parallel:
-        body = _linked_share(rule, options, form, signature)
-        shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)
-        run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call, SHARES=shares)
-    else:
-        run = serial.bind(loop=_linked_loop(rule, options, form, signature).call)
-    checked = contiguous.bind(run=inlined(run), constants=rule.constants, OPTIONS=options, **limits(rule))
-    return kernel(checked, signature)
+    rule: Rule, options: tuple[Any, ...], form: int, signature: tuple[types.Type, ...]
+) -> tuple[Any, Forms]:
+    """`kernel(params, grads, extra, states, scales, index, key, other key, hyper, forms) -> status`; and its forms."""
+    checked = contiguous.bind(
+        locate=_linked_share(rule, options, form, signature).locate,
+        constants=rule.constants,
+        OPTIONS=options,
+        SHARES=SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS),
+        **limits(rule),
+    )
+    return kernel(checked, signature), Forms()

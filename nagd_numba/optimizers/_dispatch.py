@@ -14,12 +14,14 @@ from numpy import ndarray
 
 from .. import validation
 from ..gpu.repeats import addresses_of, flattened, known
+from ..kernels.array_call import ArrayCall, Call
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
+from ..kernels.python_objects import readable
 from ..kernels.rule import Range, Rule
-from ..kernels.threading_layer import parallel_allowed
+from ..kernels.segments import Step
 from . import _stored
-from ._host import PARALLEL_FROM, apply, apply_lists
+from ._host import apply, apply_lists
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import Int8State, place_of
@@ -28,18 +30,18 @@ LISTS = (list, tuple)
 _STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 
-Ready = dict[tuple[Any, ...], Callable[..., int]]  # kernels that may be called on plain arrays with no check before
+Ready = dict[tuple[Any, ...], Call]  # steps that may be called on plain arrays with no check before
 
 
 def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..., None]:
     """`run(params, grads, states, hyper, given, *PYTHON_ONLY)`: one step of an optimizer.
 
     `given` is a tuple of the choices and flags (`Optimizer.fixed`), and of whether `Optimizer.branch` is 0 if there is
-    one.  `ready` takes the kernels by `(given, dtype, parallel)`.
+    one.  `ready` takes what `kernels.array_call` makes for each.
     """
     ready = {} if ready is None else ready
     rule, count, name = optimizer.rule, len(optimizer.fixed), optimizer.rule.name
-    one_or_two = len(rule.states) in (1, 2)
+    calls: dict[tuple[Any, ...], ArrayCall | None] = {}
     errors = validation.prefixed(optimizer.name)
 
     def run(
@@ -54,22 +56,25 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
         rounding: Any,
         compensation: Any,
     ) -> None:
-        # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
-        if one_or_two:
-            plain = params.__class__ is grads.__class__ is states[0].__class__ is states[-1].__class__ is ndarray
-        else:
-            plain = all(x.__class__ is ndarray for x in (params, grads, *states))
         try:
-            if plain and stream is master is guard is rounding is compensation is None:
-                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+            if params.__class__ is ndarray and stream is master is guard is rounding is compensation is None:
                 try:
-                    if ready[kind](params, grads, states, hyper) == OK:
+                    call = ready[given]
+                    if call(params, grads, states, hyper) == OK:
                         return
-                except (KeyError, TypeError):  # not met before, or not for this kernel
+                    numbers = tuple([x if x.__class__ is float else validation.real("", x) for x in hyper])
+                    if call(params, grads, states, numbers) == OK:  # they were whole numbers, say
+                        return
+                except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass
-                kernel = update(rule, params, grads, states, named(hyper), options_of(given))
-                if kernel is not None:
-                    ready[kind] = kernel
+                step = update(rule, params, grads, states, named(hyper), options_of(given))
+                if step is not None and readable():
+                    if given not in calls:
+                        calls[given] = None  # a single step is not worth what compiles once more
+                        return
+                    made = calls[given] = calls[given] or ArrayCall(len(rule.states), len(rule.hyper))
+                    made.enable(step, params.dtype)
+                    ready[given] = made.call
                 return
             key: Any = None
             if guard is rounding is compensation is None:
@@ -154,11 +159,11 @@ def update(
     guard: Any = None,
     rounding: Any = None,
     compensation: Any = None,
-) -> Callable[..., int] | None:
+) -> Step | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
-    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the kernel that ran
-    if it is the one for plain host vectors, which may be called without a check; else None.
+    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the step of
+    contiguous host vectors if that ran, else None.
     """
     if guard is not None:
         if rounding is not None or compensation is not None or any(isinstance(x, Int8State) for x in _flat(states)):

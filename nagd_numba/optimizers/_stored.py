@@ -159,8 +159,9 @@ class _Arrays:
         signature = stored_loops.signature_of(arrays, len(rule.hyper))
 
         def start(index: int, key: int, other: int, hyper: Hyper) -> int:
-            kernel = stored_loops.stored_kernel(rule, options, self.form, signature, _host.use_parallel(self.size))
-            status: int = kernel(*arrays, np.uint32(index), np.uint32(key), np.uint32(other), hyper)
+            kernel, forms = stored_loops.stored_kernel(rule, options, self.form, signature)
+            random = np.uint32(index), np.uint32(key), np.uint32(other)
+            status: int = kernel(*arrays, *random, hyper, forms.of(self.size))
             return status
 
         return start

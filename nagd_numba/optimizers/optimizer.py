@@ -6,6 +6,7 @@ entry point (`_dispatch`), `@njit` callers (`_overload`), C functions (`nagd_num
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -155,6 +156,7 @@ class Optimizer:
         return tuple(method.options.get(name, values[0]) for name, values in self.rule.options.items())
 
 
+@functools.cache
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's parameters."""
     return tuple(inspect.signature(plain(function)).parameters)

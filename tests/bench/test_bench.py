@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nagd_numba.bench import command, inference, report, sections, steps, timing
+from nagd_numba.bench import command, inference, products, report, sections, steps, timing
+from nagd_numba.bench.contenders import Missing
 from nagd_numba.bench.digits import Case, those_there
 from nagd_numba.bench.promises import PROMISES
 from nagd_numba.bench.sections import Row
-from nagd_numba.bench.steps import Missing
 from nagd_numba.cli import main
 
 
@@ -103,6 +103,30 @@ def test_contenders_make_the_same_step(name, dtype):
     assert not np.array_equal(params, start[0])
 
 
+@pytest.mark.parametrize("name", [name for name in steps.ADAM if name not in ("ours", "moved bytes")])
+def test_contenders_make_the_same_step_of_adam(name):
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=100).astype(np.float32) for _ in range(2)] + [np.zeros(100, np.float32) for _ in range(2)]
+    ours, theirs = ([x.copy() for x in start] for _ in range(2))
+    try:
+        call = steps.ADAM[name](theirs)
+    except Missing as error:
+        pytest.skip(str(error))
+    step = steps.OurAdam(ours)
+    for _ in range(3):
+        call()
+        step()
+    params = np.asarray(getattr(call, "params", theirs[0]))
+    moved = np.abs(ours[0] - start[0]).max()
+    np.testing.assert_allclose(params, ours[0], rtol=0, atol=1e-4 * moved)  # Dr.Jit's inverse root is an approximation
+
+
+def test_the_chains_of_the_processors_limit_are_all_there():
+    rounds, x = 7, 0.5
+    wanted = sum(start + rounds * x * x for start in range(products.CHAINS))
+    assert products.chains(rounds, np.float32(x)) == wanted
+
+
 def test_gradients_of_the_peers_are_the_same():
     case = Case(32, 16)
     contenders, missing = those_there(inference.GRADIENTS, case)
@@ -124,10 +148,16 @@ def results():
     step.missing["numexpr"] = "numexpr is not installed"
     training = row({"batch": 32, "hidden": 32}, 7e-6, JAX=13e-6)
     training.more |= {"flop": 1e5, "bytes": 1e4}
-    limits = Row({"limit": "BLAS"}, more={"gflops": 130.0})
+    adam = row({"n": 1000, "dtype": "float32"}, 2e-6, Warp=90e-6)
+    adam.more["gb_per_s"] = {"ours": 14.0, "Warp": 0.3}
+    limits = [
+        Row({"limit": "multiply-adds in registers"}, more={"gflops": {"one thread": 80.0, "all threads": 150.0}}),
+        Row({"limit": "matrix product, NumPy's BLAS"}, more={"gflops": {"all threads": 130.0}}),
+        Row({"limit": "bytes of a step, far more"}, more={"gb_per_s": {"one thread": 10.0, "all threads": 20.0}}),
+    ]
     about = {"date": "2026-01-01", "commit": "0" * 40, "versions": {"python": "3"}, "skipped": {}, "machine": {}}
     about["machine"] = {"processor": "P", "cores": 2, "numba_threads": 2}
-    return {**about, "sections": {"step": [step], "training": [training], "limits": [limits]}}
+    return {**about, "sections": {"step": [step], "adam": [adam], "training": [training], "limits": limits}}
 
 
 def test_json_and_back(tmp_path):
@@ -200,7 +230,7 @@ def test_what_is_left_out_is_told(monkeypatch, capsys):
     [
         (
             ["--only", "steps"],
-            "--only steps: some of step, training, networks, prediction, adapters, limits are needed",
+            "--only steps: some of step, adam, training, networks, prediction, adapters, limits are needed",
         ),
         (["--json", "no/such/folder/a.json"], "--json: "),
     ],
@@ -229,7 +259,10 @@ def test_the_command(tmp_path):
     first = found["sections"]["step"][0]
     assert first["seconds"]["ours"] > 0
     assert first["ratios"]["NumPy"] > 0
-    assert set(found["skipped"]) == {"training", "networks", "prediction", "adapters"}
+    registers, product, moved = (x["more"] for x in found["sections"]["limits"])
+    assert registers["gflops"].keys() == moved["gb_per_s"].keys() == {"one thread", "all threads"}
+    assert product["gflops"]["all threads"] > 0
+    assert set(found["skipped"]) == {"adam", "training", "networks", "prediction", "adapters"}
     assert found["machine"]["numba_threads"] == 1
     assert "nothing was measured on a GPU" in done.stdout
 
