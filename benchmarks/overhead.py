@@ -11,12 +11,13 @@ import time
 
 from . import common
 
-CALLS = {  # name: what is called, with x, g, v of one element each
+CALLS = {  # name: what is called, with x, g, v of ten elements each
     "step": "nagd_numba.step(x, g, v)",
     "step, all options by name": "nagd_numba.step(x, g, v, lr=0.01, momentum=0.9, momentum_next=0.9, nesterov=True)",
     "step, checked in full": "nagd_numba.step(strided[0], strided[1], strided[2])",
     "step, lists": "nagd_numba.step([x], [g], [v])",
-    "kernel alone": "kernel(x, g, (v,), (0.01, 0.9, 0.9, 0.0))",
+    "bound step": "bound()",
+    "bound step, another rate": "bound(lr=0.02)",
     "a function of Python": "nothing(x, g, v)",
 }
 FIRST = {  # name: what a fresh process does first
@@ -46,7 +47,7 @@ def fresh(code: str, cache: str) -> float:
 
 
 class Call:
-    """Seconds of a call on one element: the call itself, its checks, its way to the kernel."""
+    """Seconds of a call on ten elements: the call itself, its checks, its way to the kernel."""
 
     params = (tuple(CALLS),)
     param_names = ("call",)
@@ -56,18 +57,14 @@ class Call:
         import numpy as np
 
         import nagd_numba
-        from nagd_numba.kernels.elementwise import contiguous_kernel
-        from nagd_numba.optimizers._host import vectors
-        from nagd_numba.optimizers.registry import RULES
 
-        rule = RULES["nesterov"]
         names = {
             "nagd_numba": nagd_numba,
             "nothing": lambda *_: None,
-            "kernel": contiguous_kernel(rule, rule.defaults(), vectors(rule, "float32"), parallel=False),
-            "strided": [np.zeros(2, np.float32)[::2] for _ in range(3)],
-            **{name: np.zeros(1, np.float32) for name in "xgv"},
+            "strided": [np.zeros(20, np.float32)[::2] for _ in range(3)],
+            **{name: np.zeros(10, np.float32) for name in "xgv"},
         }
+        names["bound"] = nagd_numba.bind(nagd_numba.step, names["x"], names["g"], names["v"])
         calls = {name: eval(f"lambda: {code}", names) for name, code in CALLS.items()}
         return {"all": common.Found(common.harness("timing").interleaved(calls), {})}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from nagd_numba.kernels.elementwise import contiguous_kernel
-from nagd_numba.optimizers._host import use_parallel, vectors
+from nagd_numba.kernels.segments import Table, step_of
 from nagd_numba.optimizers.registry import RULES
 
 from . import common
@@ -20,8 +19,7 @@ def kernel(name, dtype, n):
     """The default kernel of a rule, on arrays of its own."""
     rule = RULES[name]
     p, g, *states = common.harness("memory").vectors(n, dtype, 2 + len(rule.states))
-    call = contiguous_kernel(rule, rule.defaults(), vectors(rule, dtype), parallel=use_parallel(n))
-    return partial(call, p, g, tuple(states), tuple(rule.hyper.values()))
+    return partial(step_of(rule, rule.defaults(), p.dtype), Table.of([(p, g, *states)]), tuple(rule.hyper.values()))
 
 
 class Rules:

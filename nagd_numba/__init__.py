@@ -4,6 +4,7 @@
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
                                             the other methods, likewise
+    nagd_numba.StochasticRounding, int8_states      small storage: 16-bit parameters, states of 8 bits
     nagd_numba.bind(step, params, …)        a step bound to its arrays, which are checked once
     nagd_numba.c_address("nag_step_f32")    a step as a function for C, C++ and Fortran
     nagd_numba.FlatParams(layout)           named views on one flat vector
@@ -34,6 +35,7 @@ from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
 from .optimizers.nesterov import nesterov_update, step
 from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
 from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
+from .optimizers.storage import Int8State, StochasticRounding, int8_states
 
 if TYPE_CHECKING:
     from . import schedules as schedules
@@ -51,6 +53,8 @@ __all__ = [
     "FlatParams",
     "Guard",
     "History",
+    "Int8State",
+    "StochasticRounding",
     "__version__",
     "adagrad_constants",
     "adagrad_step",
@@ -69,6 +73,7 @@ __all__ = [
     "fista_t",
     "fista_update",
     "fit_many",
+    "int8_states",
     "lion_constants",
     "lion_step",
     "lion_update",

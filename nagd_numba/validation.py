@@ -89,7 +89,7 @@ def any_on_device(named: Sequence[tuple[str, Any]]) -> bool:
     return bool(device)
 
 
-def host_array(name: str, x: Any, write: bool) -> np.ndarray:
+def host_array(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] = DTYPES) -> np.ndarray:
     """`x` as a NumPy array on the same memory; raises where it cannot be, or cannot be written as asked."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
@@ -98,9 +98,10 @@ def host_array(name: str, x: Any, write: bool) -> np.ndarray:
         if write:
             not_immutable(name, x)
         x = _from_dlpack(name, x)
-    if x.dtype not in DTYPES:
+    if x.dtype not in dtypes:
         raise TypeError(
-            f"{name} has dtype {x.dtype}; float32 or float64 in native byte order is needed: {name}.astype(np.float32)"
+            f"{name} has dtype {x.dtype}; {' or '.join(map(str, dtypes))} in native byte order is needed: "
+            f"{name}.astype(np.{dtypes[0]})"
         )
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")

@@ -12,7 +12,6 @@ from torch import Tensor
 from .. import validation
 from ..kernels import dlpack, elementwise, segments
 from ..kernels.rule import Rule
-from ..optimizers._host import use_parallel
 
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -162,8 +161,7 @@ class Vectors:
         """Step them; the gradients were taken."""
         if self.total == 0:
             return
-        kernel = segments.segments_kernel(rule, options, self.dtype, use_parallel(self.total))
-        if kernel(self._table.places, self._table.ends, hyper) != elementwise.OK:
+        if segments.step_of(rule, options, self.dtype)(self._table, hyper) != elementwise.OK:
             rule.scalars(hyper, self.dtype, options)  # says what is wrong with them
             raise RuntimeError("a kernel refused what had passed every check: please report this")
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import timing
-from .memory import vectors
 from .contenders import LR, MOMENTUM, Missing
+from .memory import vectors
 from .timing import Seconds
 
 FORMS = ("jit", "scan")

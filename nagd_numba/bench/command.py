@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import machine, report
-from .sections import SECTIONS, Row
 from .contenders import Missing
+from .sections import SECTIONS, Row
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .digits import Case, sklearn_model, torch_model
 from .contenders import Missing
+from .digits import Case, sklearn_model, torch_model
 
 
 def predict_ours(case: Case, rows: int) -> Callable[[], np.ndarray]:

@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "numexpr", "torch", "jax", "optax", "scikit-learn", "warp-lang", "drjit")
+PACKAGES = (
+    "numba",
+    "llvmlite",
+    "numpy",
+    "scipy",
+    "numexpr",
+    "torch",
+    "jax",
+    "optax",
+    "scikit-learn",
+    "warp-lang",
+    "drjit",
+)
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 

@@ -33,7 +33,13 @@ STYLES = {  # in the legends' order
     "Dr.Jit": Style("#000000", "X", ":"),
     "scikit-learn": Style("#999999", "*"),
 }
-FORMS = {"torch fused": "PyTorch", "torch": "PyTorch", "optax jit": "JAX", "Warp graph": "Warp", "Dr.Jit frozen": "Dr.Jit"}
+FORMS = {
+    "torch fused": "PyTorch",
+    "torch": "PyTorch",
+    "optax jit": "JAX",
+    "Warp graph": "Warp",
+    "Dr.Jit frozen": "Dr.Jit",
+}
 TEXT = {"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
 RULE = "nesterov"
 
@@ -193,7 +199,9 @@ def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list
     top = max([*rates, *([peak] if np.isfinite(peak) else []), *(0.5 * rate for rate in slopes.values())])
     axes.set_ylim(min(rates) / 25, 4 * top)  # room for the names of cases, and of the limit
     for name, slope in slopes.items():
-        axes.plot(x, np.minimum(slope * x, peak), color="#222222", lw=1.2, ls="-" if name == "memory" else "--", zorder=2)
+        axes.plot(
+            x, np.minimum(slope * x, peak), color="#222222", lw=1.2, ls="-" if name == "memory" else "--", zorder=2
+        )
         place = x[0] * 1.15
         axes.annotate(
             f"{name}: {slope:.3g} GB/s",

@@ -80,4 +80,3 @@ class Product:
 
     def __call__(self) -> object:
         return np.matmul(self.a, self.b, out=self.out)
-

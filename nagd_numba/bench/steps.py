@@ -41,15 +41,17 @@ class OurAdam:
 def our_kernel(parallel: bool, arrays: Arrays) -> Callable[[], object]:
     """The compiled kernel alone, without `step` around it."""
     try:
-        from nagd_numba.kernels.elementwise import contiguous_kernel
-        from nagd_numba.optimizers._host import vectors
+        from nagd_numba.kernels.array_call import BoundCall
+        from nagd_numba.kernels.forms import ALWAYS_PARALLEL, threads_may_run
+        from nagd_numba.kernels.segments import Step, Table
         from nagd_numba.optimizers.registry import RULES
     except ImportError:
         raise Missing("this version of nagd_numba has its kernels elsewhere") from None
-    p, g, v = arrays
     rule = RULES["nesterov"]
-    kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, p.dtype), parallel=parallel)
-    return partial(kernel, p, g, (v,), (LR, MOMENTUM, MOMENTUM, 0.0))
+    step = Step(rule, rule.defaults(), arrays[0].dtype, ALWAYS_PARALLEL if parallel else None)
+    numbers = LR, MOMENTUM, MOMENTUM, 0.0
+    threads_may_run()
+    return partial(BoundCall(step, Table.of([arrays]), numbers, [-1] * 4, -1).call, numbers)
 
 
 def our_compiled(arrays: Arrays) -> Callable[[], object]:

@@ -15,8 +15,8 @@ import numpy as np
 import nagd_numba
 
 from . import timing
-from .digits import EPOCHS, LR, MOMENTUM, Case, Weights, sklearn_model, sklearn_reset, sklearn_weights, torch_model
 from .contenders import Missing
+from .digits import EPOCHS, LR, MOMENTUM, Case, Weights, sklearn_model, sklearn_reset, sklearn_weights, torch_model
 from .timing import FEW_ROUNDS, SETTLE, Seconds
 
 TOLERANCE = 1e-4  # relative, of the losses at the end

@@ -4,7 +4,7 @@ Elements move 16 bytes at a time where the arrays allow it: `head` elements up t
 of 16 in all of them, groups of WIDTH, and a rest, each element by itself.  The rule does not know the difference, so
 the bits do not depend on it.
 
-Parameters and gradients may be half precision in memory (`pointers.STORAGE`).  With MASTER there is a float32 copy of
+Parameters and gradients may be half precision in memory (`half.STORAGE`).  With MASTER there is a float32 copy of
 the parameters, which is what is updated; the parameters are that copy, rounded.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..kernels.half import STORAGE
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function
@@ -29,7 +30,7 @@ from .pointer_tuples import (
     put_each,
     store_each,
 )
-from .pointers import ITEM_BYTES, STORAGE, WIDE, fetch, load, pointer_at, put, store
+from .pointers import ITEM_BYTES, WIDE, fetch, load, pointer_at, put, store
 
 THREADS = 256
 CHUNK = 1 << 14  # elements that one block of the kernel for lists takes at a time

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..kernels.half import STORAGE
 from ..kernels.jit import inlined
 from ..kernels.pointers import pointer
 from ..kernels.reductions import BAD, BLOCK, COLUMNS, DOT, LANES, SQUARES
@@ -48,7 +49,7 @@ from .guard_sums import (
     stepped,
 )
 from .pointer_tuples import load_each, load_strided, pick_each, place_each, pointers_at, store_each
-from .pointers import STORAGE, load, pointer_at, store
+from .pointers import load, pointer_at, store
 from .powers import exponents, power_of_two, quotient, scale_steps, value
 
 ROWS = 4  # elements of a chain that are on the way at once

@@ -4,7 +4,7 @@ NVVM turns neighbouring scalar accesses into wide ones only where it can prove t
 came as an argument it knows nothing.  `fetch` and `put` say it: the address must be a multiple of 16.
 
 Half-precision memory is read and written through pointers to integers of 16 bits, which say nothing of the format; it
-has a type of its own here (`STORAGE`), and is float32 in arithmetic.
+has a type of its own (`kernels.half.STORAGE`), and is float32 in arithmetic.
 """
 
 from __future__ import annotations
@@ -15,55 +15,26 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..kernels.half import emit_narrow, emit_widen, is_half
 from .target import intrinsic
 
-STORAGE: dict[str, Any] = {  # Numba's type of the elements in memory
-    "float32": types.float32,
-    "float64": types.float64,
-    "float16": types.int16,
-    "bfloat16": types.uint16,
-}
 ITEM_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 WIDE = 16  # bytes of the widest access of every architecture
 
 _I16, _I32, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
-def _widen(builder: Any, kind: types.Type, value: Any) -> Any:
-    """An element as it came from memory, in the type of the arithmetic."""
-    if kind == types.int16:
-        return builder.fpext(builder.bitcast(value, ir.HalfType()), _FLOAT)
-    if kind == types.uint16:
-        return builder.bitcast(builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16)), _FLOAT)
-    return value
-
-
-def _narrow(builder: Any, kind: types.Type, value: Any) -> Any:
-    """An element as it goes to memory: rounded to nearest, ties to even."""
-    if kind == types.int16:
-        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), _I16)
-    if kind == types.uint16:
-        bits = builder.bitcast(value, _I32)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
-        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
-        # The carry would make infinity of some NaN: those keep their upper bits, and a bit of the quiet ones.
-        quiet = builder.or_(bits, ir.Constant(_I32, 0x400000))
-        chosen = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
-        return builder.trunc(builder.lshr(chosen, ir.Constant(_I32, 16)), _I16)
-    return value
-
-
 def element(pointer: types.CPointer) -> types.Type:
     """The type of the arithmetic on what a pointer points to."""
-    return types.float32 if pointer.dtype in (types.int16, types.uint16) else pointer.dtype
+    return types.float32 if is_half(pointer.dtype) else pointer.dtype
 
 
 def emit_load(builder: Any, pointer: types.CPointer, start: Any, at: Any) -> Any:
-    return _widen(builder, pointer.dtype, builder.load(builder.gep(start, [at])))
+    return emit_widen(builder, pointer.dtype, builder.load(builder.gep(start, [at])))
 
 
 def emit_store(builder: Any, pointer: types.CPointer, start: Any, at: Any, value: Any) -> None:
-    builder.store(_narrow(builder, pointer.dtype, value), builder.gep(start, [at]))
+    builder.store(emit_narrow(builder, pointer.dtype, value), builder.gep(start, [at]))
 
 
 @intrinsic
@@ -139,14 +110,15 @@ def emit_fetch(context: Any, builder: Any, pointer: types.CPointer, start: Any, 
                 raw = builder.trunc(builder.lshr(word, _I32(16 * (e % 2))), _I16)
             else:
                 raw = builder.extract_element(vector, _I32(e))
-            builder.store(_widen(builder, pointer.dtype, raw), builder.gep(target, [_I32(first + e)]))
+            builder.store(emit_widen(builder, pointer.dtype, raw), builder.gep(target, [_I32(first + e)]))
 
 
 def emit_put(context: Any, builder: Any, pointer: types.CPointer, start: Any, source: Any, width: int) -> None:
     """`width` elements from a local array to the pointer `start`."""
     for place, kind, first, each in _pieces(context, builder, pointer, start, width):
         raw = [
-            _narrow(builder, pointer.dtype, builder.load(builder.gep(source, [_I32(first + e)]))) for e in range(each)
+            emit_narrow(builder, pointer.dtype, builder.load(builder.gep(source, [_I32(first + e)])))
+            for e in range(each)
         ]
         if _packed(pointer):
             halves = [builder.zext(value, _I32) for value in raw]

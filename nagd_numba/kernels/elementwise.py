@@ -7,7 +7,7 @@ All of them take
     hyper           a tuple of float64 hyper-parameters
 
 and return a status; anything but `OK` means that nothing was written.  The loop itself (`over_range`) is compiled once
-for a rule, its options and a dtype; kernels for arrays check what types do not tell and call it, whole or in shares.
+for a rule, its options and a dtype; `segments` calls it for contiguous vectors, whole or in shares.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import config, types
+from numba import types
 from numba.extending import overload
 
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
-from .parallel import BODY, parallel_for
-from .pointers import address, addresses, lengths, load_each, pointer, pointers, restorer, spill, store_each
+from .pointers import address, addresses, lengths, load_each, pointer, pointers, store_each
 from .rule import Rule
 from .template import template
 
@@ -32,8 +31,6 @@ OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
 LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
-
-_settings: Any = config  # numba's types do not list its settings
 
 
 @template
@@ -64,25 +61,6 @@ def serial(loop):
         loop(params, grads, states, 0, size, scalars)
 
     return serial
-
-
-@template
-def in_shares(body, parallel_for, SHARES):
-    def in_shares(params, grads, states, size, scalars):
-        context = spill((params, grads, states, np.int64(size), np.int64(SHARES), scalars))
-        parallel_for(body(), context, SHARES)
-
-    return in_shares
-
-
-@template
-def share_of_range(loop, restore):
-    def share_of_range(context, share):
-        params, grads, states, size, shares, scalars = restore(context)
-        length = ((size + shares - 1) // shares + LINE - 1) // LINE * LINE
-        loop(params, grads, states, min(size, share * length), min(size, (share + 1) * length), scalars)
-
-    return share_of_range
 
 
 @template
@@ -182,13 +160,6 @@ def linked_loop(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Link
     return linked(over_range.bind(update=rule.update_of(options), OPTIONS=options), loop_interface(rule, dtype))
 
 
-@functools.cache
-def linked_share(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
-    """`share_of_range`, the body of the parallel loop."""
-    restore = restorer(types.Tuple(_arguments(rule, dtype)))
-    return linked(share_of_range.bind(loop=linked_loop(rule, options, dtype).call, restore=restore), BODY)
-
-
 def limits(rule: Rule) -> dict[str, Any]:
     """The slots LOW and BELOW: the ranges of the hyper-parameters."""
     return {
@@ -198,32 +169,18 @@ def limits(rule: Rule) -> dict[str, Any]:
 
 
 @functools.cache
-def contiguous_kernel(
-    rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...], parallel: bool = False
-) -> Any:
-    """`kernel(params, grads, states, hyper) -> status` for vectors of exactly these types."""
-    params: Any = signature[0]
-    dtype = params.dtype
-    if parallel:
-        body = linked_share(rule, options, dtype)
-        shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)
-        run = in_shares.bind(body=body.locate, parallel_for=parallel_for().call, SHARES=shares)
-    else:
-        run = serial.bind(loop=linked_loop(rule, options, dtype).call)
-    checked = contiguous.bind(run=inlined(run), constants=rule.constants, OPTIONS=options, **limits(rule))
-    return kernel(checked, signature)
-
-
-@functools.cache
 def strided_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...]) -> Any:
-    """The same for arrays of any strides, whose shapes and overlap are checked."""
+    """`kernel(params, grads, states, hyper) -> status` for arrays of any strides, of one shape, that do not overlap."""
     loop = strided.bind(update=rule.update_of(options), constants=rule.constants, OPTIONS=options, **limits(rule))
     return kernel(loop, signature)
 
 
 @functools.cache
 def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) -> Any:
-    """The same for users' compiled code, which it is compiled into: serial, and safe inside `prange`."""
+    """The same for users' compiled code, which it is compiled into: serial, and safe inside `prange`.
+
+    For `contiguous_` arrays lengths and overlap are checked.
+    """
     slots = {"constants": rule.constants, "OPTIONS": options, **limits(rule)}
     if contiguous_:
         run = serial.bind(loop=subroutine(over_range.bind(update=rule.update_of(options), OPTIONS=options)))

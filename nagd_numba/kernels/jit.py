@@ -114,16 +114,27 @@ def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
 
 
 def kernel(
-    function: Callable, signature: Any, parallel: bool = False, from_python: bool = True, allocates: bool = True
+    function: Callable,
+    signature: Any,
+    parallel: bool = False,
+    from_python: bool = True,
+    allocates: bool = True,
+    locked: bool = False,
 ) -> Any:
     """Compile a function for one signature, or load it from the disk; other argument types are refused.
 
-    `from_python=False` leaves out what calls from Python need, `allocates=False` what arrays of its own need.
+    `from_python=False` leaves out what calls from Python need, `allocates=False` what arrays of its own need;
+    `locked` keeps Python's lock, which a call then need not give up and take again.
     """
     global _compiled
     if JIT_OFF:
         return function
-    flags: dict[str, Any] = {"nogil": True, "parallel": parallel, "error_model": "numpy", "no_cfunc_wrapper": True}
+    flags: dict[str, Any] = {
+        "nogil": not locked,
+        "parallel": parallel,
+        "error_model": "numpy",
+        "no_cfunc_wrapper": True,
+    }
     if not from_python:
         flags |= {"no_cpython_wrapper": True, "_nrt": allocates}
     bound = _renamed(function, unique_name(function, signature, parallel))
@@ -134,6 +145,13 @@ def kernel(
     made.disable_compile()
     _compiled += sum(made.stats.cache_hits.values()) == 0
     return made
+
+
+def entry_point(made: Any) -> Callable[..., Any]:
+    """A kernel as Python's C function, which takes any object for the types that it was compiled for."""
+    (only,) = made.overloads.values()
+    entry: Callable[..., Any] = only.entry_point
+    return entry
 
 
 def compiled_now() -> int:

@@ -17,7 +17,14 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .jit import python_callable
+from .jit import JIT_OFF, python_callable
+
+
+def address_of_array(x: np.ndarray, rows: bool = False) -> Any:
+    """Where an array begins, from Python; with the JIT off the array, flat or (with `rows`) with flat rows."""
+    if JIT_OFF:
+        return x.reshape(len(x), -1) if rows else x.reshape(-1)
+    return x.ctypes.data
 
 
 def _operation(typing: Callable, python: Callable, literal: bool = False) -> Any:
@@ -279,7 +286,7 @@ def _peek(typingctx, x, i, stream):
 
     def build(context, builder, signature, operands):
         loaded = builder.load(builder.gep(operands[0], [operands[1]]))
-        _apart(builder, loaded, number)
+        apart(builder, loaded, number)
         return loaded
 
     return x.dtype(x, types.int64, stream), build
@@ -290,7 +297,7 @@ def _poke(typingctx, x, i, value, stream):
 
     def build(context, builder, signature, operands):
         stored = builder.store(operands[2], builder.gep(operands[0], [operands[1]]))
-        _apart(builder, stored, number)
+        apart(builder, stored, number)
         return context.get_dummy_value()
 
     return types.void(x, types.int64, value, stream), build
@@ -304,7 +311,7 @@ def _peek_each(typingctx, pointers, i, stream):
         parts = []
         for k, base in enumerate(cgutils.unpack_tuple(builder, operands[0])):
             parts.append(builder.load(builder.gep(base, [operands[1]])))
-            _apart(builder, parts[-1], number + k)
+            apart(builder, parts[-1], number + k)
         return context.make_tuple(builder, made, parts)
 
     return made(pointers, types.int64, stream), build
@@ -316,17 +323,17 @@ def _poke_each(typingctx, pointers, i, values, stream):
     def build(context, builder, signature, operands):
         bases, stored = (cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2))
         for k, (base, value) in enumerate(zip(bases, stored, strict=True)):
-            _apart(builder, builder.store(value, builder.gep(base, [operands[1]])), number + k)
+            apart(builder, builder.store(value, builder.gep(base, [operands[1]])), number + k)
         return context.get_dummy_value()
 
     return types.void(pointers, types.int64, values, stream), build
 
 
-def _apart(builder: Any, instruction: Any, stream: int) -> None:
+def apart(builder: Any, instruction: Any, stream: int, streams: int = STREAMS) -> None:
     """Tell LLVM that the streams do not overlap."""
     module = builder.module
     domain = module.add_metadata([ir.MetaDataString(module, "tile")])
-    scopes = [module.add_metadata([ir.MetaDataString(module, f"stream {k}"), domain]) for k in range(STREAMS)]
+    scopes = [module.add_metadata([ir.MetaDataString(module, f"stream {k}"), domain]) for k in range(streams)]
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[stream]]))
     instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != stream]))
 

@@ -19,9 +19,10 @@ from numba.np.numpy_support import from_dtype
 
 from . import elementwise
 from .elementwise import acceptable, all_finite, limits, memory_status
+from .forms import Forms, run_shares
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
-from .parallel import BODY, in_parallel, one_after_another, parallel_for
+from .parallel import BODY
 from .pointers import load_each, pointer, pointers, restorer, shifted, spill, store_each
 from .rounding import add, fma, mul
 from .rule import Rule
@@ -41,9 +42,9 @@ _size = types.int64
 def gradient_sums(run):
     """Fill `sums`, but for its column DOT."""
 
-    def gradient_sums(grads, sums):
+    def gradient_sums(grads, sums, forms):
         blocks = sums.shape[0] - 1
-        run(spill((pointer(grads), np.int64(grads.size), pointer(sums))), blocks)
+        run(spill((pointer(grads), np.int64(grads.size), pointer(sums))), blocks, grads.size, forms)
         total(sums, blocks)
 
     return gradient_sums
@@ -53,7 +54,7 @@ def gradient_sums(run):
 def guarded_step(run, constants, OPTIONS, LOW, BELOW):
     """A step with the gradient times `factor`, cut to at most `limit` in size; `sums` are those of the gradient."""
 
-    def guarded_step(params, grads, states, hyper, factor, limit, sums):
+    def guarded_step(params, grads, states, hyper, factor, limit, sums, forms):
         status = memory_status(params, grads, states)
         if status != elementwise.OK:
             return status
@@ -63,7 +64,7 @@ def guarded_step(run, constants, OPTIONS, LOW, BELOW):
             return elementwise.HYPER
         blocks = sums.shape[0] - 1
         arrays = (pointer(params), pointer(grads), pointers(states), np.int64(params.size))
-        run(spill((*arrays, scalars, T(factor), T(limit), pointer(sums))), blocks)
+        run(spill((*arrays, scalars, T(factor), T(limit), pointer(sums))), blocks, params.size, forms)
         total(sums, blocks)
         return elementwise.OK
 
@@ -155,12 +156,16 @@ def total(sums, blocks):
             sums[blocks, k] = add(sums[blocks, k], sums[b, k])
 
 
-def _run(function: Any, parallel: bool) -> Any:
-    """What runs a body over the blocks."""
-    body = linked(function, BODY, allocates=True)
-    if parallel:
-        return in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
-    return one_after_another.bind(body=body.call)
+@template
+def over_blocks(locate):
+    def over_blocks(context, blocks, length, forms):
+        run_shares(locate(), context, blocks, length, forms)
+
+    return over_blocks
+
+
+def _over_blocks(function: Any) -> Any:
+    return subroutine(over_blocks.bind(locate=linked(function, BODY, allocates=True).locate))
 
 
 @template
@@ -197,28 +202,34 @@ def squares_function(dtype: str) -> Linked:
 
 
 @functools.cache
-def gradient_kernel(dtype: np.dtype, parallel: bool) -> Any:
-    """`gradient_sums(grads, sums)`."""
+def gradient_kernel(dtype: np.dtype) -> Any:
+    """`gradient_sums(grads, sums, forms)`."""
     kind = from_dtype(dtype)
     restore = restorer(types.Tuple((types.CPointer(kind), _size, _SUMS_POINTER)))
-    run = _run(gradient_block.bind(restore=restore), parallel)
+    blocks = _over_blocks(gradient_block.bind(restore=restore))
     array = types.Array(kind, 1, "C", readonly=True)
-    return kernel(gradient_sums.bind(run=subroutine(run)), types.void(array, _SUMS))
+    return kernel(gradient_sums.bind(run=blocks), types.void(array, _SUMS, _size))
 
 
 @functools.cache
-def step_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype, parallel: bool) -> Any:
-    """`guarded_step(params, grads, states, hyper, factor, limit, sums) -> status` of a rule."""
+def step_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype) -> Any:
+    """`guarded_step(params, grads, states, hyper, factor, limit, sums, forms) -> status` of a rule."""
     kind = from_dtype(dtype)
     x, states = types.CPointer(kind), len(rule.states)
     scalars = types.UniTuple(kind, rule.constant_count)
     context = types.Tuple((x, x, types.UniTuple(x, states), _size, scalars, kind, kind, _SUMS_POINTER))
-    run = _run(guarded_block.bind(update=rule.update_of(options), OPTIONS=options, restore=restorer(context)), parallel)
-    bound = guarded_step.bind(run=subroutine(run), constants=rule.constants, OPTIONS=options, **limits(rule))
+    block = guarded_block.bind(update=rule.update_of(options), OPTIONS=options, restore=restorer(context))
+    bound = guarded_step.bind(run=_over_blocks(block), constants=rule.constants, OPTIONS=options, **limits(rule))
     array, read = kind[::1], types.Array(kind, 1, "C", readonly=True)
     hyper = types.UniTuple(types.float64, len(rule.hyper))
-    given = (array, read, types.UniTuple(array, states), hyper, types.float64, types.float64, _SUMS)
+    given = (array, read, types.UniTuple(array, states), hyper, types.float64, types.float64, _SUMS, _size)
     return kernel(bound, types.int64(*given))
+
+
+@functools.cache
+def forms_of(*kernel_: Any) -> Forms:
+    """What the calls of a kernel took: by what `gradient_kernel` or `step_kernel` is given."""
+    return Forms()
 
 
 def new_sums(size: int) -> np.ndarray:

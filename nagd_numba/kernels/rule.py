@@ -46,6 +46,7 @@ class Rule:
     ranges     what each hyper-parameter can be, where that is not every finite number >= 0
     tested     the positions of the constants that `update` compares with 0, and that usually are not: fused kernels
                have a loop for that case
+    nonnegative  the states that are never negative, and enter by their square root in a denominator
     only       `only(options)`, where `update` has more to compile than one choice of the options needs: what does the
                same for that choice alone
     """
@@ -58,6 +59,7 @@ class Rule:
     options: Mapping[str, tuple[Any, ...]]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     tested: tuple[int, ...] = ()
+    nonnegative: tuple[str, ...] = ()
     only: Callable[[tuple[Any, ...]], Callable] | None = None
 
     def update_of(self, options: tuple[Any, ...]) -> Callable:

@@ -18,18 +18,17 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop
-from .jit import inlined, kernel, python_callable
-from .linking import Linked, linked
-from .parallel import BODY, in_parallel, one_after_another, parallel_for
-from .pointers import pointer, restorer, spill
+from .forms import Forms, run_shares
+from .jit import inlined, python_callable
+from .linking import Interface, Linked, linked
+from .parallel import BODY
+from .pointers import address_of_array, load_tuple, pointer_at, restorer, spill
 from .rule import Rule
 from .template import template
 
 GRADS = 1  # the row of a table that has the addresses of the gradients
 
 _settings: Any = config  # numba's types do not list its settings
-_PLACES = types.Array(types.int64, 2, "C")
-_ENDS = types.Array(types.int64, 1, "C")
 
 
 class Table:
@@ -46,6 +45,14 @@ class Table:
         params, *states = written
         self.places = np.array([params, params, *states], np.int64)
         self.ends = np.cumsum(sizes, dtype=np.int64)
+
+    @classmethod
+    def of(cls, vectors: Sequence[Sequence[np.ndarray]]) -> Table:
+        """The table of arrays: of `(params, grads, *states)` for each vector."""
+        params, grads, *states = ([x.ctypes.data for x in column] for column in zip(*vectors, strict=True))
+        made = cls([params, *states], [x[0].size for x in vectors])
+        made.places[GRADS] = grads
+        return made
 
 
 class Bounds:
@@ -77,14 +84,18 @@ class Bounds:
 
 
 @template
-def segments(run, constants, OPTIONS, LOW, BELOW, T, SHARES):
-    def segments(places, ends, hyper):
-        if not acceptable(hyper, LOW, BELOW):
+def segments(locate, constants, OPTIONS, LOW, BELOW, NUMBERS, T, SHARES):
+    def segments(places_at, ends_at, count, numbers_at, forms):
+        numbers = load_tuple(pointer_at(numbers_at, np.float64), 0, NUMBERS)
+        if not acceptable(numbers, LOW, BELOW):
             return HYPER
-        scalars = constants(hyper, T, OPTIONS)
+        scalars = constants(numbers, T, OPTIONS)
         if not all_finite(scalars):
             return HYPER
-        run(spill((pointer(places), pointer(ends), np.int64(ends.size), np.int64(SHARES), scalars)), SHARES)
+        places, ends = pointer_at(places_at, np.int64), pointer_at(ends_at, np.int64)
+        total = ends[count - 1]
+        shares = SHARES if forms != 0 else 1
+        run_shares(locate(), spill((places, ends, count, np.int64(shares), scalars)), shares, total, forms)
         return OK
 
     return segments
@@ -162,26 +173,49 @@ def linked_segments(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> 
     return linked(body, BODY)
 
 
+# Addresses of places and ends of a `Table`, its number of vectors, the addresses of the hyper-parameters (float64) and
+# of a record of `Forms`, or 0; returns a status of `elementwise`.
+STEP = Interface(types.int64(*[types.int64] * 5))
+
+
 @functools.cache
-def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any], parallel: bool) -> Any:
-    """`kernel(places, ends, hyper) -> status` for the parts of a `Table`, whose arrays do not overlap."""
+def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> Linked:
+    """A step of the vectors of a `Table`, which share no memory."""
     kind = from_dtype(dtype)
-    body = linked_segments(rule, options, kind)
-    if parallel:
-        shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)
-        run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
-    else:
-        shares = 1
-        run = one_after_another.bind(body=body.call)
     bound = segments.bind(
-        run=inlined(run),
+        locate=linked_segments(rule, options, kind).locate,
         constants=rule.constants,
         OPTIONS=options,
+        NUMBERS=len(rule.hyper),
         T=_scalar(kind),
-        SHARES=shares,
+        SHARES=SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS),
         **limits(rule),
     )
-    return kernel(bound, (_PLACES, _ENDS, types.UniTuple(types.float64, len(rule.hyper))))
+    return linked(bound, STEP, from_python=True)
+
+
+class Step:
+    """A rule with its options, on vectors of one dtype: `step(table, hyper)` returns a status.
+
+    `forms` decides whether threads take it; None if they never do.
+    """
+
+    def __init__(self, rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any], forms: Forms | None) -> None:
+        self._kernel, self.forms = segments_kernel(rule, options, dtype), forms
+        self.address = self._kernel.address
+
+    def __call__(self, table: Table, hyper: Sequence[float]) -> int:
+        numbers = np.array(hyper, np.float64)
+        places, ends, values = map(address_of_array, (table.places, table.ends, numbers))
+        forms = 0 if self.forms is None else self.forms.of(int(table.ends[-1]))
+        status: int = self._kernel.kernel(places, ends, len(table.ends), values, forms)
+        return status
+
+
+@functools.cache
+def step_of(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> Step:
+    """The step that all arrays of this kind share, with what its calls took."""
+    return Step(rule, options, dtype, Forms())
 
 
 def _scalar(dtype: types.Type) -> Any:

@@ -10,7 +10,7 @@ from .. import validation
 from ..kernels.jit import user_function
 from ..kernels.raising import heard
 from . import arguments
-from .cpu import gemm, inference, losses
+from .cpu import epilogues, inference, losses
 from .spec import NetworkSpec
 
 NAMES = ("predict", "predict_proba", "forward")
@@ -88,7 +88,7 @@ def _check(spec: NetworkSpec) -> Callable:
 
 def _forward(spec: NetworkSpec, fits: Callable) -> Callable:
     kernel = inference.forward_kernel(spec.dtype_name).for_users
-    product = gemm.forward_product(spec.dtype_name, spec.activation).address
+    product = epilogues.forward(spec.dtype_name, spec.activation).address
     sizes, outputs, dtype = spec.dims, spec.sizes[-1], spec.dtype
 
     @user_function

@@ -14,52 +14,70 @@ from numpy import ndarray
 
 from .. import validation
 from ..gpu.repeats import addresses_of, flattened, known
+from ..kernels.array_call import ArrayCall, Call
 from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
+from ..kernels.python_objects import readable
 from ..kernels.rule import Range, Rule
-from ..kernels.threading_layer import parallel_allowed
-from ._host import PARALLEL_FROM, apply, apply_lists
+from ..kernels.segments import Step
+from . import _stored
+from ._host import apply, apply_lists
 from .guard import Guard
 from .optimizer import Optimizer
+from .storage import Int8State, place_of
 
 LISTS = (list, tuple)
 _STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 
-Ready = dict[tuple[Any, ...], Callable[..., int]]  # kernels that may be called on plain arrays with no check before
+Ready = dict[tuple[Any, ...], Call]  # steps that may be called on plain arrays with no check before
 
 
 def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..., None]:
-    """`run(params, grads, states, hyper, given, stream, master, guard)`: one step of an optimizer.
+    """`run(params, grads, states, hyper, given, *PYTHON_ONLY)`: one step of an optimizer.
 
     `given` is a tuple of the choices and flags (`Optimizer.fixed`), and of whether `Optimizer.branch` is 0 if there is
-    one.  `ready` takes the kernels by `(given, dtype, parallel)`.
+    one.  `ready` takes what `kernels.array_call` makes for each.
     """
     ready = {} if ready is None else ready
     rule, count, name = optimizer.rule, len(optimizer.fixed), optimizer.rule.name
-    one_or_two = len(rule.states) in (1, 2)
+    calls: dict[tuple[Any, ...], ArrayCall | None] = {}
     errors = validation.prefixed(optimizer.name)
 
-    def run(params: Any, grads: Any, states: Any, hyper: Any, given: Any, stream: Any, master: Any, guard: Any) -> None:
-        # numba's dispatcher takes any subclass, masked arrays too, for a plain array: only plain ones go its way.
-        if one_or_two:
-            plain = params.__class__ is grads.__class__ is states[0].__class__ is states[-1].__class__ is ndarray
-        else:
-            plain = all(x.__class__ is ndarray for x in (params, grads, *states))
+    def run(
+        params: Any,
+        grads: Any,
+        states: Any,
+        hyper: Any,
+        given: Any,
+        stream: Any,
+        master: Any,
+        guard: Any,
+        rounding: Any,
+        compensation: Any,
+    ) -> None:
         try:
-            if plain and stream is master is guard is None:
-                kind = given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()
+            if params.__class__ is ndarray and stream is master is guard is rounding is compensation is None:
                 try:
-                    if ready[kind](params, grads, states, hyper) == OK:
+                    call = ready[given]
+                    if call(params, grads, states, hyper) == OK:
                         return
-                except (KeyError, TypeError):  # not met before, or not for this kernel
+                    numbers = tuple([x if x.__class__ is float else validation.real("", x) for x in hyper])
+                    if call(params, grads, states, numbers) == OK:  # they were whole numbers, say
+                        return
+                except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass
-                kernel = update(rule, params, grads, states, named(hyper), options_of(given))
-                if kernel is not None:
-                    ready[kind] = kernel
+                step = update(rule, params, grads, states, named(hyper), options_of(given))
+                if step is not None and readable():
+                    if given not in calls:
+                        calls[given] = None  # a single step is not worth what compiles once more
+                        return
+                    made = calls[given] = calls[given] or ArrayCall(len(rule.states), len(rule.hyper))
+                    made.enable(step, params.dtype)
+                    ready[given] = made.call
                 return
             key: Any = None
-            if guard is None:
+            if guard is rounding is compensation is None:
                 group = (params, grads, *states, master)
                 if params.__class__ in LISTS:
                     group = flattened(group)
@@ -69,7 +87,8 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                 repeat = known.get(key)  # device arrays that were stepped before
                 if repeat is not None and repeat.step(group, hyper, stream):
                     return
-            update(rule, params, grads, states, named(hyper), options_of(given), stream, master, key, guard)
+            extra = master, key, guard, rounding, compensation
+            update(rule, params, grads, states, named(hyper), options_of(given), stream, *extra)
         except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every launch
             errors.__exit__(type(error), error, error.__traceback__)
             raise
@@ -138,31 +157,32 @@ def update(
     master: Any = None,
     key: Any = None,
     guard: Any = None,
-) -> Callable[..., int] | None:
+    rounding: Any = None,
+    compensation: Any = None,
+) -> Step | None:
     """Update `params` and `states` in place by `rule`, after checking everything.
 
-    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the kernel that ran
-    if it is the one for plain host vectors, which may be called without a check; else None.
+    `key` is what `gpu.repeats.known` will be asked for where the same is to be done again.  Returns the step of
+    contiguous host vectors if that ran, else None.
     """
     if guard is not None:
+        if rounding is not None or compensation is not None or any(isinstance(x, Int8State) for x in _flat(states)):
+            raise ValueError("guard is for states of full precision, without rounding and compensation; leave it out")
         _guarded(guard, rule, params, grads, states, hyper, options, stream, master)
         return None
-    if not isinstance(params, list | tuple):
-        names = ("params", "grads", *rule.states, "master")
-        group = (params, grads, *states, master)
-        if not _on_device([(names, group)], stream):
-            return apply(rule, *on_host(group), hyper, options)
-        _apply_on_device(rule, options, [(names, group)], hyper, stream, key, lists=False)
-        return None
-    groups = _groups(rule, params, grads, states, master)
+    groups, lists, on_device = located(rule, params, grads, states, master, stream, compensation)
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
-    elif not _on_device(groups, stream):
-        parts = [on_host(group) for _, group in groups]
-        apply_lists(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
+    elif on_device:
+        exact_on_device(groups, rounding)
+        key = None if lists and params.__class__ not in LISTS else key  # it says nothing of another kind of list
+        _apply_on_device(rule, options, groups, hyper, stream, key, lists)
+    elif _stored.wanted(groups, rounding):
+        _stored.apply(rule, groups, hyper, options, rounding)
+    elif lists:
+        apply_lists(rule, [(p, g, *s) for p, g, s in (on_host(group) for _, group in groups)], hyper, options)
     else:
-        key = key if params.__class__ in LISTS else None  # it says nothing of what is in another kind of list
-        _apply_on_device(rule, options, groups, hyper, stream, key, lists=True)
+        return apply(rule, *on_host(groups[0][1]), hyper, options)
     return None
 
 
@@ -198,15 +218,22 @@ def _guarded(
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif _on_device(groups, stream):
         guard.step_on_device(rule, groups, hyper, options, stream)
+    elif master is not None:
+        raise ValueError(
+            "master beside a guard needs CUDA arrays of half precision; got host arrays. Omit one of them."
+        )
     else:
         parts = [on_host(group) for _, group in groups]
         guard.step(rule, [(p, g, *s) for p, g, s in parts], hyper, options)
 
 
-def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any) -> list[Any]:
+def _groups(
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, compensation: Any = None
+) -> list[Any]:
     """The arrays at each place of the lists, with their names; raises where the lists differ in length."""
+    last, extra = _extra(master, compensation)
     columns = {"params": params, "grads": grads, **dict(zip(rule.states, states, strict=True))}
-    columns["master"] = [None] * len(params) if master is None else master
+    columns[last] = [None] * len(params) if extra is None else extra
     for name, column in columns.items():
         if not isinstance(column, list | tuple) or len(column) != len(params):
             said = f"has {len(column)}" if isinstance(column, list | tuple) else f"is {validation.type_of(column)}"
@@ -219,31 +246,54 @@ def _groups(rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: 
     ]
 
 
+def _extra(master: Any, compensation: Any) -> tuple[str, Any]:
+    """The array beside parameters of half precision, with its name."""
+    if master is not None and compensation is not None:
+        raise ValueError(
+            "master and compensation are two ways to keep what half precision loses; leave out one of them"
+        )
+    return ("master", master) if compensation is None else ("compensation", compensation)
+
+
 def located(
-    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, stream: Any
+    rule: Rule, params: Any, grads: Any, states: Sequence[Any], master: Any, stream: Any, compensation: Any = None
 ) -> tuple[list[Any], bool, bool]:
     """The arrays of a step with their names, whether they came in lists, and whether they are on a device."""
     lists = isinstance(params, list | tuple)
     if lists:
-        groups = _groups(rule, params, grads, states, master)
+        groups = _groups(rule, params, grads, states, master, compensation)
     else:
-        groups = [(("params", "grads", *rule.states, "master"), (params, grads, *states, master))]
+        last, extra = _extra(master, compensation)
+        groups = [(("params", "grads", *rule.states, last), (params, grads, *states, extra))]
     return groups, lists, bool(groups) and _on_device(groups, stream)
 
 
 def _on_device(groups: list[Any], stream: Any) -> bool:
     """Are all arrays on a device?  Raises where only some are, and for what has a meaning only there."""
-    named = [(name, x) for names, group in groups for name, x in zip(names, group, strict=True) if x is not None]
+    named = [
+        (name, place_of(x)) for names, group in groups for name, x in zip(names, group, strict=True) if x is not None
+    ]
     if validation.any_on_device(named) and not SIMULATOR:
         return True
     if stream is not None and not SIMULATOR:
         raise ValueError("stream needs CUDA arrays; got host arrays. Omit stream.")
-    for names, group in groups:
-        if group[-1] is not None:
-            raise ValueError(
-                f"{names[-1]} needs CUDA arrays of half precision; got host arrays. Omit master, or step the copy."
-            )
     return False
+
+
+def exact_on_device(groups: list[Any], rounding: Any) -> None:
+    """Raise for what small storage there is on the host alone."""
+    for names, group in groups:
+        if rounding is not None or names[-1].startswith("compensation"):
+            what = "rounding" if rounding is not None else names[-1]
+            raise ValueError(f"{what} is for arrays on the host; on a CUDA device pass a float32 master copy")
+        for name, x in zip(names, group, strict=True):
+            if isinstance(x, Int8State):
+                raise TypeError(f"{name} is an Int8State on a CUDA device; a float32 array is needed there")
+
+
+def _flat(states: Sequence[Any]) -> list[Any]:
+    """The states, out of lists."""
+    return [y for x in states for y in (x if isinstance(x, list | tuple) else (x,))]
 
 
 def on_host(group: tuple[Any, ...]) -> tuple[Any, Any, tuple[Any, ...]]:

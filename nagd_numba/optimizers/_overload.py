@@ -24,7 +24,7 @@ from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard, nans_like
 from ..kernels.rule import Rule
 from ..kernels.template import template
-from .optimizer import Optimizer, bare_signature
+from .optimizer import PYTHON_ONLY, Optimizer, bare_signature
 
 
 def in_compiled_code(optimizer: Optimizer) -> None:
@@ -42,7 +42,7 @@ def _overload_step(optimizer: Optimizer) -> None:
     def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
         kinds = _bound(signature, args, keywords)
         _check_arrays(name, {x: kinds[x] for x in optimizer.arrays})
-        _check_absent(name, kinds["stream"], kinds["master"], kinds["guard"])
+        _check_absent(name, kinds)
         for x in numbers:
             _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
         fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed}
@@ -258,13 +258,12 @@ def _check_arrays(name: str, arrays: dict[str, Any]) -> None:
             raise TypingError(f"{name}: {x} is read-only and would be updated in place")
 
 
-def _check_absent(name: str, stream: Any, master: Any, guard: Any) -> None:
-    if not _is_none(guard):
-        raise TypingError(f"{name}: guard is for steps that are called from Python")
-    if not _is_none(stream):
-        raise TypingError(f"{name}: stream is for CUDA arrays, called from Python")
-    if not _is_none(master):
-        raise TypingError(f"{name}: master is for CUDA arrays of half precision, called from Python")
+def _check_absent(name: str, kinds: dict[str, Any]) -> None:
+    of = {"stream": "CUDA arrays", "guard": "steps that are"}
+    for x in PYTHON_ONLY:
+        if not _is_none(kinds[x]):
+            what = of.get(x, "arrays of small storage")
+            raise TypingError(f"{name}: {x} is for {what}{',' if 'arrays' in what else ''} called from Python")
 
 
 def _check_number(name: str, parameter: str, kind: Any, whole: bool, optional: bool) -> None:

@@ -31,9 +31,10 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -81,13 +82,14 @@ RULE = Rule(
     hyper={"lr": 0.01, "eps": 1e-10, "weight_decay": 0.0, "lr_decay": 0.0, "t": 1.0},
     options={"maximize": (False, True)},
     ranges={"t": Range(low=1.0, below=2.0**53, whole=True)},
+    nonnegative=("v",),
 )
 
 
 def adagrad_step(
     params: Params,
     grads: Arrays,
-    v: Arrays,
+    v: State,
     lr: float = 0.01,
     eps: float = 1e-10,
     weight_decay: float = 0.0,
@@ -97,6 +99,8 @@ def adagrad_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Adagrad, in place: scaled by the sum of the squares of all gradients so far.
 
@@ -128,7 +132,7 @@ def adagrad_step(
         The number of this step, from 1 on; without `lr_decay` it has no meaning.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -169,7 +173,7 @@ def adagrad_step(
     array([ 3., -1.])
     """
     hyper = lr, eps, weight_decay, lr_decay, step_number(t, "adagrad_step")
-    _python_step(params, grads, (v,), hyper, (maximize,), stream, master, guard)
+    _python_step(params, grads, (v,), hyper, (maximize,), stream, master, guard, rounding, compensation)
     return params
 
 

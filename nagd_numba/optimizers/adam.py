@@ -37,9 +37,10 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 RANGES = {
     "beta1": Range(below=1.0),
@@ -128,14 +129,15 @@ RULE = Rule(
     hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0},
     options={"maximize": (False, True)},
     ranges=RANGES,
+    nonnegative=("v",),
 )
 
 
 def adam_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
-    v: Arrays,
+    m: State,
+    v: State,
     t: int,
     lr: float = 0.001,
     beta1: float = 0.9,
@@ -146,6 +148,8 @@ def adam_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Adam, in place.
 
@@ -163,7 +167,7 @@ def adam_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m, v : array
         The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     t : int
         The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
     lr : float
@@ -176,7 +180,7 @@ def adam_step(
         `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).  See also `adamw_step`.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -218,7 +222,7 @@ def adam_step(
     array([ 3., -1.])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adam_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
     return params
 
 

@@ -19,9 +19,10 @@ from ..kernels.rule import Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, corrections, descend, moments
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -64,14 +65,15 @@ RULE = Rule(
     hyper={"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "t": 1.0},
     options={"maximize": (False, True)},
     ranges=RANGES,
+    nonnegative=("v",),
 )
 
 
 def adamw_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
-    v: Arrays,
+    m: State,
+    v: State,
     t: int,
     lr: float = 0.001,
     beta1: float = 0.9,
@@ -82,6 +84,8 @@ def adamw_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
 
@@ -98,7 +102,7 @@ def adamw_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m, v : array
         The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     t : int
         The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
     lr : float
@@ -111,7 +115,7 @@ def adamw_step(
         Finite, >= 0.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -146,7 +150,7 @@ def adamw_step(
     array([0.95, 0.95])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adamw_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard)
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
     return params
 
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from .storage import Int8State
+
 
 class SupportsDLPack(Protocol):
     """An array of another library in host memory: PyTorch, JAX, ..."""
@@ -23,6 +25,7 @@ class SupportsCudaArrayInterface(Protocol):
 
 Array = NDArray[Any] | SupportsDLPack | SupportsCudaArrayInterface
 Arrays = Array | Sequence[Array]  # one array, or a list of them
+State = Arrays | Int8State | Sequence[Int8State]
 Params = TypeVar("Params", bound=Arrays)
 
 Scalar = Any  # a float, np.float32 or np.float64; in compiled code a number of such a type

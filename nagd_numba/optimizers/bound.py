@@ -7,17 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import validation
+from ..kernels.array_call import BoundCall
 from ..kernels.elementwise import OK
+from ..kernels.python_objects import readable
 from ..kernels.rule import Rule
-from . import _host
-from ._dispatch import located, on_host, step_number
+from . import _host, _stored
+from ._dispatch import exact_on_device, located, on_host, step_number
+from .bound_vectors import Take, bound_vectors
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
 
 Hyper = tuple[float, ...]
 
 
-def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **settings: Any) -> Bound:
+def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **settings: Any) -> Take:
     """A step of an optimizer on arrays that stay the same, to be called again and again.
 
         take = bind(step, params, grads, vel, lr=0.1)
@@ -32,13 +35,13 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
         What the step takes, on the host or on a device; `params` and the states are modified in place by each call,
         with the gradient that is then in `grads`.
     **settings
-        Settings of the step by name, also `stream` and `master`.  `t` of Adam and its kin is 1 if it is not given.  A
-        `guard` cannot be bound: it decides anew at each step.
+        Settings of the step by name, also `stream`, `master`, `compensation` and `rounding` (whose steps are counted).
+        `t` of Adam and its kin is 1 if it is not given.  A `guard` cannot be bound: it decides anew at each step.
 
     Returns
     -------
     A function `take(*numbers, **numbers)`, which returns `params`.  It takes the numbers of the step in the order of
-    its parameters, or by name; choices and flags stay as they were bound.
+    its parameters, or by name; those that are left out or None, and choices and flags, stay as they were bound.
 
     Raises
     ------
@@ -74,16 +77,20 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
     if settings.get("guard") is not None:
         raise TypeError("bind: a guard decides anew at each step; call the step itself with guard=...")
     with validation.prefixed("bind"):
-        return Bound(optimizer, (params, grads, *states), settings)
+        general = Bound(optimizer, (params, grads, *states), settings)
+        compiled = general.compiled()
+    return general if compiled is None else bound_vectors(optimizer, compiled, general, params)
 
 
 class Bound:
-    """What `bind` returns."""
+    """What `bind` returns, for arrays of any kind."""
 
     def __init__(self, optimizer: Optimizer, arrays: tuple[Any, ...], settings: dict[str, Any]) -> None:
         if len(arrays) != len(optimizer.arrays):
             raise TypeError(f"{len(arrays)} arrays were given; {', '.join(optimizer.arrays)} are needed")
-        stream, master = settings.pop("stream", None), settings.pop("master", None)
+        stream = settings.pop("stream", None)
+        self._beside = tuple(settings.pop(name, None) for name in ("master", "compensation"))
+        self._rounding = settings.pop("rounding", None)
         unknown = [name for name in settings if name not in (*optimizer.settings, "guard")]
         if unknown:
             raise TypeError(
@@ -94,7 +101,7 @@ class Bound:
         if "t" in optimizer.settings:
             defaults["t"] = 1
         self._optimizer, self._rule = optimizer, optimizer.rule
-        self._params, self._arrays, self._master = arrays[0], arrays, master
+        self._params, self._arrays = arrays[0], arrays
         self._stream = stream
         self._settings = {**defaults, **{name: x for name, x in settings.items() if name != "guard"}}
         hyper = list(self._rule.hyper)
@@ -109,6 +116,7 @@ class Bound:
         self._steps = hyper.index("t") if self._rule.counts_steps else None
         self._branch = None if optimizer.branch is None else hyper.index(optimizer.branch)
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
+        self._host: _Host | None = None
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
         self._prepared(self._hyper)
@@ -131,14 +139,27 @@ class Bound:
             raise
         return self._params
 
+    def compiled(self) -> BoundCall | None:
+        """The step as one compiled call, where it is one kernel on plain arrays of the host."""
+        together = None if self._host is None else self._host.together()
+        if together is None or not readable():
+            return None
+        followed = [-1] * len(self._hyper)
+        for _, _, place, other in self._following:
+            followed[place] = other
+        branch = -1 if self._branch is None else self._branch
+        return BoundCall(together.step, together.table, self._hyper, followed, branch)
+
     def _changed(self, numbers: tuple[Any, ...], named: dict[str, Any]) -> Hyper:
-        """The hyper-parameters with other numbers among them."""
+        """The hyper-parameters with other numbers among them, where those are not None."""
         hyper, order, k = list(self._hyper), self._order, 0
         if len(numbers) > len(order):
             raise TypeError(f"{len(numbers)} numbers were given; there are {', '.join(self._numbers)}")
         for x in numbers:
             place = order[k]
-            if x.__class__ is not float or place == self._steps:
+            if x is None:
+                x = hyper[place]
+            elif x.__class__ is not float or place == self._steps:
                 usual = place == self._steps and x.__class__ is int and 0 < x < 1 << 53
                 x = float(x) if usual else self._number(place, x)
             hyper[place] = x
@@ -147,9 +168,10 @@ class Bound:
             place = self._places.get(name, -1)
             if place < 0:
                 raise TypeError(f"{name} is no number of the step; there are {', '.join(self._numbers)}")
-            hyper[place] = self._number(place, named[name])
+            if named[name] is not None:
+                hyper[place] = self._number(place, named[name])
         for name, at, place, other in self._following:
-            if at >= k and name not in named:
+            if (numbers[at] if at < k else named.get(name)) is None:
                 hyper[place] = hyper[other]
         return tuple(hyper)
 
@@ -178,7 +200,8 @@ class Bound:
         optimizer, rule = self._optimizer, self._rule
         options = optimizer.options({x: self._settings[x] for x in optimizer.fixed}, zero)
         params, grads, *states = self._arrays
-        groups, lists, device = located(rule, params, grads, states, self._master, self._stream)
+        master, compensation = self._beside
+        groups, lists, device = located(rule, params, grads, states, master, self._stream, compensation)
         named = dict(zip(rule.hyper, hyper, strict=True))
         if not groups:
             validation.hyper_parameters(named, validation.DTYPES[0], rule.range_of)
@@ -186,8 +209,13 @@ class Bound:
         if device:
             from ..gpu import launch  # imports numba.cuda
 
+            exact_on_device(groups, self._rounding)
             return launch.prepare(rule, options, groups, hyper, self._stream, lists)
-        return _Host(rule, options, groups, lists, hyper).start
+        if _stored.wanted(groups, self._rounding):
+            _stored.check_hyper(rule, named, options)
+            return _stored.Prepared(rule, groups, options, self._rounding, hyper).start
+        self._host = _Host(rule, options, groups, lists, hyper)
+        return self._host.start
 
 
 class _Host:
@@ -210,7 +238,12 @@ class _Host:
             return
         arrays = list(zip(("params", "grads", *rule.states), self._parts[0], strict=True))
         host, _ = _host.check(rule, arrays, named, self._options)
-        self._starts = [_host.ready(rule, host, self._options)[0]]
+        self._starts = [_host.ready(rule, host, self._options)]
+
+    def together(self) -> _host.Together | None:
+        """The one kernel that does all, of arrays whose memory stays where it is."""
+        start = self._starts[0] if len(self._starts) == 1 and not self._tensors else None
+        return start if isinstance(start, _host.Together) else None
 
     def _places_now(self) -> list[tuple[int, int]]:
         """Where PyTorch's tensors lie, whose memory may be exchanged."""

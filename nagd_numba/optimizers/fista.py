@@ -31,9 +31,10 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Optimizer
+from .storage import StochasticRounding
 
 Prox = Literal["none", "l1", "nonneg"]
 PROXES = get_args(Prox)
@@ -100,7 +101,7 @@ RULE = Rule(
 def fista_step(
     params: Params,
     grads: Arrays,
-    iterate: Arrays,
+    iterate: State,
     t: float,
     lr: float = 0.01,
     prox: Prox = "none",
@@ -108,6 +109,8 @@ def fista_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of FISTA, in place.
 
@@ -134,7 +137,7 @@ def fista_step(
         Of the other part: nothing; `weight |x|_1`; the numbers >= 0.
     weight : float
         Of the L1 norm, finite, >= 0.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -173,7 +176,7 @@ def fista_step(
     >>> x.round(6)
     array([ 2.,  0., -1.])
     """
-    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard)
+    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard, rounding, compensation)
     return params
 
 

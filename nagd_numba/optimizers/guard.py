@@ -16,7 +16,7 @@ from ..kernels import reductions
 from ..kernels.loss_scale import Growth, next_scale
 from ..kernels.rule import Rule
 from . import scaled
-from ._host import Groups, use_parallel
+from ._host import Groups
 from .guarded_arrays import Whole, checked, gradient_sums, in_one_order, read_only
 
 POLICIES = ("propagate", "skip", "raise")
@@ -306,8 +306,10 @@ class Guard:
         made = []
         for (p, _, *states), g in zip(flat, used, strict=True):
             sums = reductions.new_sums(p.size)
-            kernel = reductions.step_kernel(rule, options, p.dtype, use_parallel(p.size))
-            kernel(p, read_only(g), tuple(states), values, factor, self.clip_value, sums)
+            kind = rule, options, p.dtype
+            forms = reductions.forms_of(*kind).of(p.size)
+            given = p, read_only(g), tuple(states), values, factor, self.clip_value, sums, forms
+            reductions.step_kernel(*kind)(*given)
             made.append(sums)
         totals = over.totals(made)
         if not known:

@@ -9,7 +9,7 @@ import numpy as np
 from .. import validation
 from ..kernels import reductions
 from ..kernels.rule import Rule
-from ._host import arrays_of_step, use_parallel
+from ._host import arrays_of_step
 
 
 class Whole:
@@ -46,7 +46,7 @@ def in_one_order(host: list[np.ndarray]) -> list[np.ndarray]:
 def gradient_sums(g: np.ndarray) -> np.ndarray:
     """The sums of a gradient that need no step."""
     sums = reductions.new_sums(g.size)
-    reductions.gradient_kernel(g.dtype, use_parallel(g.size))(read_only(g), sums)
+    reductions.gradient_kernel(g.dtype)(read_only(g), sums, reductions.forms_of(g.dtype).of(g.size))
     return sums
 
 

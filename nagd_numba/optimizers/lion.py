@@ -24,9 +24,10 @@ from ..kernels.rounding import add, mul
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -80,7 +81,7 @@ RULE = Rule(
 def lion_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
+    m: State,
     lr: float = 1e-4,
     beta1: float = 0.9,
     beta2: float = 0.99,
@@ -89,6 +90,8 @@ def lion_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Lion, in place: by `lr`, in the direction of the sign of an average of gradients.
 
@@ -106,7 +109,7 @@ def lion_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m : array
         The average of the gradient: the same again, zeros before the first step; modified in place.  None may share
-        memory.  Beside float16 or bfloat16 parameters: float32.
+        memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
         Learning rate, finite, >= 0: by so much every element moves.
     beta1, beta2 : float
@@ -115,7 +118,7 @@ def lion_step(
         Finite, >= 0; the parameters are multiplied by `1 - lr weight_decay`.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -150,7 +153,18 @@ def lion_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
-    _python_step(params, grads, (m,), (lr, beta1, beta2, weight_decay), (maximize,), stream, master, guard)
+    _python_step(
+        params,
+        grads,
+        (m,),
+        (lr, beta1, beta2, weight_decay),
+        (maximize,),
+        stream,
+        master,
+        guard,
+        rounding,
+        compensation,
+    )
     return params
 
 

@@ -45,9 +45,10 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import choice_number, python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, moments
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 Variant = Literal["torch", "keras", "optax"]
 VARIANTS = get_args(Variant)
@@ -164,14 +165,15 @@ RULE = Rule(
     hyper={"lr": 0.002, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "t": 1.0, "variant": 0.0},
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
+    nonnegative=("v",),
 )
 
 
 def nadam_step(
     params: Params,
     grads: Arrays,
-    m: Arrays,
-    v: Arrays,
+    m: State,
+    v: State,
     t: int,
     lr: float = 0.002,
     beta1: float = 0.9,
@@ -184,6 +186,8 @@ def nadam_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Nadam, Adam with Nesterov's momentum, in place.
 
@@ -201,7 +205,7 @@ def nadam_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     m, v : array
         The averages of the gradient and of its square: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     t : int
         The number of this step, from 1 on: 1 goes with `m` and `v` that are zeros.
     lr : float
@@ -219,7 +223,7 @@ def nadam_step(
         Multiply `p` by `1 - lr w` before the step instead.
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -256,7 +260,9 @@ def nadam_step(
     """
     number = choice_number(OPTIMIZER, "variant", variant)
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "nadam_step"), number
-    _python_step(params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard)
+    _python_step(
+        params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard, rounding, compensation
+    )
     return params
 
 

@@ -43,14 +43,13 @@ from ..kernels.jit import inlined
 from ..kernels.rounding import add, fma, mul
 from ..kernels.rule import Rule
 from ..kernels.template import template
-from ..kernels.threading_layer import parallel_allowed
 from ..validation import is_device_array
 from ._dispatch import Ready, python_step
-from ._host import PARALLEL_FROM
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 Convention = Literal["torch", "keras", "caffe", "bengio"]
 CONVENTIONS = get_args(Convention)
@@ -224,7 +223,7 @@ RULE = Rule(
 def step(
     params: Params,
     grads: Arrays,
-    vel: Arrays,
+    vel: State,
     lr: float = 0.01,
     momentum: float = 0.9,
     momentum_next: float | None = None,
@@ -236,6 +235,8 @@ def step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -248,14 +249,14 @@ def step(
     ----------
     params : array
         The parameters, float32 or float64, any shape; modified in place.
-        NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch);
-        on a CUDA device also float16 and bfloat16, contiguous.
+        NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch).
+        Also float16 and bfloat16 (on the host those of NumPy, `ml_dtypes` and PyTorch), contiguous.
         Or a list of arrays, with lists for the others: one launch steps all of them on a CUDA device.
     grads : array
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     vel : array
         The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
-        Beside float16 or bfloat16 parameters: float32.
+        Beside float16 or bfloat16 parameters: float32.  Or, on the host, an `Int8State`.
     lr : float
         Learning rate, finite, >= 0.
     momentum : float
@@ -284,6 +285,12 @@ def step(
     guard : nagd_numba.Guard, optional
         Clips the gradient, divides it by a loss scale, skips the step where it is not finite; tells its norm, and its
         product with `vel`.
+
+    rounding : nagd_numba.StochasticRounding, optional
+        Host arrays: round float16 or bfloat16 parameters by random bits, not to nearest; an `Int8State` needs it.
+    compensation : array, optional
+        Host arrays, beside float16 or bfloat16 parameters: what they lack, in their dtype, zeros at first; modified in
+        place (Kahan's summation).  `params + compensation` is what is updated.
 
     Returns
     -------
@@ -330,15 +337,15 @@ def step(
     hyper = lr, momentum, momentum_next, weight_decay
     zero = weight_decay == 0.0 if weight_decay.__class__ is float else _is_zero(weight_decay)
     given = convention, nesterov, decoupled, maximize, zero
-    # The first lines of `_python_step`, whose call is a tenth of the time of a small step.
-    if params.__class__ is grads.__class__ is vel.__class__ is ndarray and stream is master is guard is None:
+    # The first lines of `_python_step`, whose call is a fifth of the time of a small step.
+    unusual = stream is not None or master is not None or guard is not None
+    if params.__class__ is ndarray and not unusual and rounding is None and compensation is None:
         try:
-            kernel = _ready[given, params.dtype, params.size >= PARALLEL_FROM and parallel_allowed()]
-            if kernel(params, grads, (vel,), hyper) == OK:
+            if _ready[given](params, grads, (vel,), hyper) == OK:
                 return params
-        except (KeyError, TypeError):  # not met before, or not for this kernel
+        except (KeyError, TypeError):  # not met before, or what no dictionary takes
             pass
-    _python_step(params, grads, (vel,), hyper, given, stream, master, guard)
+    _python_step(params, grads, (vel,), hyper, given, stream, master, guard, rounding, compensation)
     return params
 
 

@@ -6,6 +6,7 @@ entry point (`_dispatch`), `@njit` callers (`_overload`), C functions (`nagd_num
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from .. import validation
 from ..kernels.jit import plain
 from ..kernels.rule import Rule
 
-PYTHON_ONLY = ("stream", "master", "guard")  # parameters of every step that compiled callers leave out
+# Parameters of every step that compiled callers leave out.
+PYTHON_ONLY = ("stream", "master", "guard", "rounding", "compensation")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class Optimizer:
         return tuple(method.options.get(name, values[0]) for name, values in self.rule.options.items())
 
 
+@functools.cache
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's parameters."""
     return tuple(inspect.signature(plain(function)).parameters)

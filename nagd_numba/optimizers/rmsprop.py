@@ -31,9 +31,10 @@ from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
-from .arrays import Arrays, Constants, Params, Scalar
+from .arrays import Arrays, Constants, Params, Scalar, State
 from .guard import Guard
 from .optimizer import Method, Optimizer
+from .storage import StochasticRounding
 
 
 @inlined
@@ -81,13 +82,14 @@ RULE = Rule(
     hyper={"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0},
     options={"maximize": (False, True)},
     ranges={"alpha": Range(below=1.0)},
+    nonnegative=("v",),
 )
 
 
 def rmsprop_step(
     params: Params,
     grads: Arrays,
-    v: Arrays,
+    v: State,
     lr: float = 0.01,
     alpha: float = 0.99,
     eps: float = 1e-8,
@@ -96,6 +98,8 @@ def rmsprop_step(
     stream: Any = None,
     master: Arrays | None = None,
     guard: Guard | None = None,
+    rounding: StochasticRounding | None = None,
+    compensation: Arrays | None = None,
 ) -> Params:
     """One step of RMSProp, in place: scaled by an average of the square of the gradient.
 
@@ -113,7 +117,7 @@ def rmsprop_step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     v : array
         The average of the square of the gradient: the same again, zeros before the first step; modified in place.
-        None may share memory.  Beside float16 or bfloat16 parameters: float32.
+        None may share memory.  Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
         Learning rate, finite, >= 0.
     alpha : float
@@ -124,7 +128,7 @@ def rmsprop_step(
         `w`, finite, >= 0: adds `w p` to the gradient (an L2 penalty `w/2 |p|^2`).
     maximize : bool
         Ascend instead of descend.
-    stream, master, guard : optional
+    stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
 
     Returns
@@ -161,7 +165,9 @@ def rmsprop_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
-    _python_step(params, grads, (v,), (lr, alpha, eps, weight_decay), (maximize,), stream, master, guard)
+    _python_step(
+        params, grads, (v,), (lr, alpha, eps, weight_decay), (maximize,), stream, master, guard, rounding, compensation
+    )
     return params
 
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from nagd_numba.bench import adapters_torch, report, sections, timing
-from nagd_numba.bench.sections import Row
 from nagd_numba.bench.contenders import Missing
+from nagd_numba.bench.sections import Row
 
 
 def test_the_shapes_are_those_of_the_networks():

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nagd_numba.bench import command, inference, products, report, sections, steps, timing
+from nagd_numba.bench.contenders import Missing
 from nagd_numba.bench.digits import Case, those_there
 from nagd_numba.bench.promises import PROMISES
 from nagd_numba.bench.sections import Row
-from nagd_numba.bench.contenders import Missing
 from nagd_numba.cli import main
 
 

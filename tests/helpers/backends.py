@@ -14,10 +14,11 @@ from numba import config, njit, prange
 
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels import elementwise
-from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.kernels.forms import ALWAYS_PARALLEL
 from nagd_numba.kernels.jit import SIMULATOR
+from nagd_numba.kernels.segments import Step, Table
 from nagd_numba.optimizers._dispatch import update
-from nagd_numba.optimizers._host import apply, vectors
+from nagd_numba.optimizers._host import apply
 
 cuda = None  # set with the first kernel: importing it takes a while
 JIT_OFF = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (numba's types do not list its settings)
@@ -34,9 +35,8 @@ class Backend:
 
 def _through_kernel(parallel):
     def run(rule, p, g, states, hyper, options):
-        kernel = contiguous_kernel(rule, options, vectors(rule, p.dtype), parallel=parallel)
-        status = kernel(p, g, tuple(states), tuple(hyper))
-        assert status == elementwise.OK
+        step = Step(rule, options, p.dtype, ALWAYS_PARALLEL if parallel else None)
+        assert step(Table.of([(p, g, *states)]), hyper) == elementwise.OK
 
     return run
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from numba import types
 
-from nagd_numba.kernels import elementwise
+from nagd_numba.kernels import segments
 from nagd_numba.kernels.jit import SIMULATOR, _identity
 from nagd_numba.kernels.linking import Interface
 from nagd_numba.kernels.pointers import restorer
@@ -43,5 +43,5 @@ def test_shares_of_different_rules_and_options():
     """Their signatures are equal: the loop that they call is the difference."""
     nesterov, fista = RULES["nesterov"], RULES["fista"]
     chosen = [(nesterov, nesterov.defaults()), (nesterov, (1, *nesterov.defaults()[1:])), (fista, fista.defaults())]
-    made = [elementwise.linked_share(rule, options, types.float32) for rule, options in chosen]
+    made = [segments.linked_segments(rule, options, types.float32) for rule, options in chosen]
     assert len({x.kernel.py_func.__name__ for x in made}) == len(chosen)

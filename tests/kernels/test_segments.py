@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nagd_numba.kernels import elementwise, segments
+from nagd_numba.kernels.forms import ALWAYS_PARALLEL
 from nagd_numba.optimizers._host import apply, apply_lists
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.bits import assert_same_bits
@@ -19,14 +20,6 @@ def drawn(rng, rule, sizes, dtype=np.float32):
     return [[rng.random(n + 3).astype(dtype)[k % 3 : k % 3 + n] for k, n in enumerate(sizes)] for _ in range(count)]
 
 
-def table_of(columns):
-    addresses = [[x.ctypes.data for x in column if x.size] for column in columns]
-    sizes = [x.size for x in columns[0] if x.size]
-    made = segments.Table([addresses[0], *addresses[2:]], sizes)
-    made.places[segments.GRADS] = addresses[1]
-    return made
-
-
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=12).filter(any), st.integers(0, 99))
@@ -38,9 +31,9 @@ def test_bits_of_one_call_for_each(name, parallel, sizes, seed):
     hyper = tuple(rule.hyper.values())
     for p, g, *states in zip(*want, strict=True):
         apply(rule, p, g, states, dict(rule.hyper), rule.defaults())
-    table = table_of(columns)
-    kernel = segments.segments_kernel(rule, rule.defaults(), np.dtype(np.float32), parallel)
-    assert kernel(table.places, table.ends, hyper) == elementwise.OK
+    table = segments.Table.of([x for x in zip(*columns, strict=True) if x[0].size])
+    step = segments.Step(rule, rule.defaults(), np.dtype(np.float32), ALWAYS_PARALLEL if parallel else None)
+    assert step(table, hyper) == elementwise.OK
     for made, wanted in zip(columns, want, strict=True):
         assert_same_bits(made, wanted)
 

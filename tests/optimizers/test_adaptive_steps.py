@@ -7,8 +7,8 @@ from numba.core.errors import TypingError
 
 import nagd_numba
 from nagd_numba import adam_constants, adam_step, adam_update, adamw_step, adamw_update, nadam_step, nadam_update
+from nagd_numba.kernels.forms import PARALLEL_FROM
 from nagd_numba.kernels.jit import SIMULATOR
-from nagd_numba.optimizers._host import PARALLEL_FROM
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits

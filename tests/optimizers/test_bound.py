@@ -9,6 +9,7 @@ from nagd_numba import Guard, adam_step, nadam_step, step
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers.bound import bind
 from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers.backends import JIT_OFF
 
 
 def arrays(count, n=40, dtype=np.float64, seed=0):
@@ -150,8 +151,26 @@ def test_memory_of_a_tensor_that_is_exchanged():
         loss.backward()
 
 
+def test_numbers_that_are_left_out_are_as_bound():
+    """None too, and a number that follows another follows it again."""
+    ours, theirs = pair(3)
+    take = bind(step, *ours, lr=0.5, momentum=0.25)
+    for given_, now in [
+        ((None, 0.5), {"momentum": 0.5}),
+        ((None, None, 0.5), {"momentum_next": 0.5}),
+        ((np.float64(0.125), None), {"lr": 0.125}),
+        ((1,), {"lr": 1.0}),
+        ((0.5, 0.25, None, 0.5), {"weight_decay": 0.5}),  # another kernel
+        ((), {}),
+    ]:
+        take(*given_)
+        step(*theirs, **{"lr": 0.5, "momentum": 0.25, **now})
+        same(ours, theirs)
+
+
 def test_refusals_write_nothing():
     made, copies = pair(3)
+    strided = [np.zeros(6)[::2] for _ in range(3)]
     for wrong, error, message in [
         (
             lambda: bind(print, *made),
@@ -168,11 +187,15 @@ def test_refusals_write_nothing():
         (lambda: bind(step, *made)(-1), ValueError, "bound step: lr is -1"),
         (lambda: bind(step, *made)(np.nan), ValueError, "bound step: lr is nan"),
         (lambda: bind(step, *made)("0.1"), TypeError, "bound step: lr is '0.1'; a number is needed"),
-        (lambda: bind(step, *made)(*[0.1] * 5), TypeError, "bound step: 5 numbers were given; there are lr, momentum"),
-        (lambda: bind(step, *made)(nesterov=False), TypeError, "bound step: nesterov is no number of the step"),
+        (lambda: bind(step, *made)(*[0.1] * 5), TypeError, r"bound step(: 5 numbers were|\(\) takes from 0 to 4 pos)"),
+        (lambda: bind(step, *made)(nesterov=False), TypeError, r"bound step(: nesterov is|\(\) got an unexpected key)"),
+        (lambda: bind(step, *strided)(*[0.1] * 5), TypeError, "bound step: 5 numbers were given; there are lr, mome"),
+        (lambda: bind(step, *strided)(nesterov=False), TypeError, "bound step: nesterov is no number of the step"),
         (lambda: bind(nadam_step, *made, made[0] + 1)(1.5), TypeError, "t is 1.5; a whole number is needed"),
     ]:
         with pytest.raises(error, match=message):
             wrong()
     same(made, copies)
-    assert repr(bind(step, *made)) == "<step, bound to a numpy.ndarray>"
+    assert repr(bind(step, *strided)) == "<step, bound to a numpy.ndarray>"
+    if not JIT_OFF:
+        assert bind(step, *made).__name__ == "bound step"

@@ -12,6 +12,7 @@ from numba.core.errors import TypingError
 
 from nagd_numba import Guard, adam_step, step
 from nagd_numba.kernels import reductions
+from nagd_numba.kernels.forms import ALWAYS_PARALLEL
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits
@@ -74,7 +75,7 @@ def test_sums_have_equal_bits_for_any_number_of_threads():
     sums = [reductions.new_sums(LARGE) for _ in range(2)]
     for parallel, out in zip((False, True), sums, strict=True):
         g.flags.writeable = False
-        reductions.gradient_kernel(g.dtype, parallel)(g, out)
+        reductions.gradient_kernel(g.dtype)(g, out, ALWAYS_PARALLEL.of(g.size) if parallel else 0)
     assert_same_bits([sums[0][:, :2].copy()], [sums[1][:, :2].copy()])
 
 

@@ -102,7 +102,7 @@ def test_messages_begin_with_the_function(optimizer):
         ({"grads": g.astype(np.float64)}, TypeError, "grads has dtype float64"),
         ({"grads": p}, ValueError, "params and grads are the same memory"),
         ({"guard": 1}, TypeError, "guard is an int; a nagd_numba.Guard is needed"),
-        ({"master": p}, ValueError, "master needs CUDA arrays of half precision; got host arrays"),
+        ({"master": p}, ValueError, "master is for parameters of half precision, and these are float32"),
         *([({x: "no"}, TypeError, f"{x} is 'no'; True or False") for x in optimizer.fixed if x == "maximize"]),
         *([({x: "no"}, ValueError, f"{x} is 'no'; one of ") for x in optimizer.choices]),
         *(

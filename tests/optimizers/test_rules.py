@@ -10,10 +10,11 @@ from llvmlite import binding
 from numba import types
 
 from nagd_numba.kernels import elementwise
-from nagd_numba.kernels.elementwise import contiguous_kernel
+from nagd_numba.kernels.array_call import UNFIT, ArrayCall
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.kernels.linking import linked
-from nagd_numba.optimizers._host import apply, vectors
+from nagd_numba.kernels.segments import Step, Table
+from nagd_numba.optimizers._host import apply
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF, LONGEST
 from tests.helpers.bits import assert_same_bits
@@ -188,18 +189,19 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
         hyper = list(rule.hyper.values())
         hyper[k] = bad
         p, g, *states = arrays
-        kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, np.float64))
-        assert kernel(p, g, tuple(states), tuple(hyper)) == elementwise.HYPER
+        step = Step(rule, rule.defaults(), p.dtype, None)
+        assert step(Table.of([arrays]), hyper) == elementwise.HYPER
         with pytest.raises(ValueError, match=f"{name} is "):
             apply(rule, p, g, states, dict(zip(rule.hyper, hyper, strict=True)), rule.defaults())
         assert all((x == 1).all() for x in arrays)
 
 
 @rules
-def test_kernels_refuse_overlap_and_lengths(rule):
+def test_compiled_calls_refuse_overlap_and_lengths(rule):
     """The checks inside the compiled call, on which the fast path of a step relies."""
-    kernel = contiguous_kernel(rule, rule.defaults(), vectors(rule, np.float32))
-    hyper = tuple(rule.hyper.values())
+    made, hyper = ArrayCall(len(rule.states), len(rule.hyper)), tuple(map(float, rule.hyper.values()))
+    made.enable(Step(rule, rule.defaults(), np.dtype(np.float32), None), np.dtype(np.float32))
+    kernel = made.call
     buffer = np.ones(100, np.float32)
     count = 2 + len(rule.states)
     apart = [buffer[10 * k : 10 * k + 10] for k in range(count)]  # adjacent, not overlapping
@@ -208,11 +210,11 @@ def test_kernels_refuse_overlap_and_lengths(rule):
             overlapping = list(apart)
             overlapping[i] = buffer[10 * j + 9 : 10 * j + 19]  # one shared element
             p, g, *states = overlapping
-            assert kernel(p, g, tuple(states), hyper) == elementwise.OVERLAP
+            assert kernel(p, g, tuple(states), hyper) == UNFIT
         short = list(apart)
         short[i] = short[i][:9]
         p, g, *states = short
-        assert kernel(p, g, tuple(states), hyper) == elementwise.LENGTH
+        assert kernel(p, g, tuple(states), hyper) == UNFIT
     assert (buffer == 1).all()
     p, g, *states = apart
     assert kernel(p, g, tuple(states), hyper) == elementwise.OK

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nagd_numba import FlatParams, nesterov_update, step
-from nagd_numba.optimizers._host import PARALLEL_FROM
+from nagd_numba.kernels.forms import PARALLEL_FROM
 from tests.helpers.backends import JIT_OFF
 
 

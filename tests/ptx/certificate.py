@@ -24,9 +24,8 @@ import numpy as np
 
 from nagd_numba.gpu import elementwise
 from nagd_numba.gpu.elementwise import COLUMNS, THREADS, wide_width
-from nagd_numba.kernels.elementwise import contiguous_kernel
 from nagd_numba.kernels.rule import Rule
-from nagd_numba.optimizers._host import vectors
+from nagd_numba.kernels.segments import Step, Table
 from nagd_numba.optimizers.registry import RULES
 from tests.ptx import machine_code
 from tests.ptx.sass.listing import Listing
@@ -128,8 +127,9 @@ def look(
     hyper = tuple(case.rule.hyper.values())
     before = host[0] if case.master else widen(params, case.storage)
     p, s = before.copy(), [x.copy() for x in host[2:]]
-    kernel = contiguous_kernel(case.rule, case.rule.defaults(), vectors(case.rule, case.exact))
-    assert kernel(p, widen(grads, case.storage), tuple(s), hyper) == 0
+    step = Step(case.rule, case.rule.defaults(), np.dtype(case.exact), None)
+    wide_grads = widen(grads, case.storage)
+    assert step(Table.of([(p, wide_grads, *s)]), hyper) == 0
     wanted = [narrow(p, case.storage), grads, *s, *([p] if case.master else [])]
     equal = all(x.data.tobytes() == y.tobytes() for x, y in zip(placed, wanted, strict=True))
 

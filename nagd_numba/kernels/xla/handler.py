@@ -27,6 +27,7 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ..elementwise import LINE, all_finite, limits, linked_loop
+from ..forms import PARALLEL_FROM
 from ..jit import c_function, subroutine
 from ..linking import Interface, linked
 from ..parallel import BODY
@@ -39,7 +40,6 @@ from .checks import ARGS, COUNT, DONE, NUMBERS, ROWS, TOGETHER_ERROR, TOTAL
 from .frame import Offsets, data_of_each, element, length, texts, word
 from .pool import pool
 
-PARALLEL_FROM = 40_000  # elements (as in `optimizers._host`)
 SHARE = 8_192  # elements, at least
 MOST_SHARES = 256
 NO_DECAY, L2, DECOUPLED = range(3)

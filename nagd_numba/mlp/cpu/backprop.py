@@ -7,7 +7,7 @@ With layer inputs `h_0 = X`, `z_l = h_{l-1} W_l + b_l`, `h_l = activation(z_l)` 
 
 `hidden` holds the activations of one hidden layer after the other, `deltas` the deltas of the layers above the inputs;
 each layer has all rows of the batch there.  Rows can be worked on in any portions, and so can weights: no element's
-arithmetic depends on it.  The products (`gemm`) are given by their addresses.
+arithmetic depends on it.  What ends a product (`epilogues`) is given by its address.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...kernels.linking import Interface, Linked, linked
+from ...kernels.pointers import shifted, spill
 from ...kernels.template import template
 from ..dropout import layer_key
 from . import gemm
-from .microkernel import ROWS
 
 
 @template
 def forward_rows(product):
     """The activations and the outputs `z` of rows `first` to `last`, of `rows` in all."""
 
-    def forward_rows(function, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout):
+    def forward_rows(function, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout):
         seed, threshold, keep = dropout
         below, below_start = x, 0
         start, place = 0, 0
@@ -40,8 +40,9 @@ def forward_rows(product):
             top = layer == layers - 1
             out, out_start = (z, 0) if top else (hidden, place)
             product(
-                *(function, below, below_start, inputs, params, start, outputs, first, last, outputs, inputs),
-                *(buffer, panel, (biases, out, out_start, outputs, top, layer_key(seed, layer), threshold, keep)),
+                *(shifted(below, below_start), inputs, 1, shifted(params, start), outputs, 1),
+                *(first, last, outputs, inputs, buffer, panels, function),
+                spill((params, biases, out, out_start, outputs, top, layer_key(seed, layer), threshold, keep)),
             )
             below, below_start = hidden, place
             place += rows * outputs
@@ -55,7 +56,7 @@ def backward_rows(product):
     """The deltas of rows `first` to `last` of the hidden layers, from those of the outputs."""
 
     def backward_rows(
-        function, params, size, sizes, layers, rows, width, hidden, deltas, first, last, buffer, panel, dropout
+        function, params, size, sizes, layers, rows, width, hidden, deltas, first, last, buffer, panels, dropout
     ):
         seed, threshold, keep = dropout
         end = size
@@ -65,10 +66,10 @@ def backward_rows(product):
             weights = end - (inputs + 1) * outputs
             place -= rows * inputs
             below = delta - rows * inputs
-            to = hidden, place, deltas, below, inputs, layer_key(seed, layer - 1), threshold, keep
             product(
-                *(function, deltas, delta, outputs, params, weights, outputs, first, last, inputs, outputs),
-                *(buffer, panel, to),
+                *(shifted(deltas, delta), outputs, 1, shifted(params, weights), 1, outputs),
+                *(first, last, inputs, outputs, buffer, panels, function),
+                spill((hidden, place, deltas, below, inputs, layer_key(seed, layer - 1), threshold, keep)),
             )
             end, delta = weights, below
 
@@ -79,30 +80,31 @@ def backward_rows(product):
 def weights_share(product, T):
     """The gradients of the weights in one of `shares` equal parts of every layer; the first has the biases too.
 
-    `target` is where they go, or the first state of the rule that is given them: see `gemm`.  `one` points at a 1.
+    `target` is where they go, or the first state of the rule that is given them: see `epilogues`.  `one` points at a 1.
     """
 
     def weights_share(
-        function, params, size, x, one, sizes, layers, rows, hidden, deltas, share, shares, buffer, panel, to
+        function, params, size, x, one, sizes, layers, rows, hidden, deltas, share, shares, buffer, panels, to
     ):
         target, l2, more, scalars = to
         below, below_start = x, 0
         start, place, delta = 0, 0, 0
         for layer in range(layers):
             inputs, outputs = sizes[layer], sizes[layer + 1]
-            part = ((inputs + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+            part = (inputs + shares - 1) // shares
             lowest, highest = min(inputs, share * part), min(inputs, (share + 1) * part)
             if lowest < highest:
                 product(
-                    *(function, below, below_start, inputs, deltas, delta, outputs, lowest, highest, outputs, rows),
-                    *(buffer, panel, (params, target, start, outputs, l2, more, scalars, size)),
+                    *(shifted(below, below_start), 1, inputs, shifted(deltas, delta), outputs, 1),
+                    *(lowest, highest, outputs, rows, buffer, panels, function),
+                    spill((params, target, start, outputs, l2, more, scalars, size)),
                 )
             start += inputs * outputs
             if share == 0:
                 # The column sums of delta: a product with a row of ones.
                 product(
-                    *(function, one, 0, 0, deltas, delta, outputs, 0, 1, outputs, rows),
-                    *(buffer, panel, (params, target, start, outputs, T(0), more, scalars, size)),
+                    *(one, 1, 0, shifted(deltas, delta), outputs, 1, 0, 1, outputs, rows, buffer, panels, function),
+                    spill((params, target, start, outputs, T(0), more, scalars, size)),
                 )
             start += outputs
             delta += rows * outputs
@@ -124,7 +126,7 @@ def forward(dtype: str) -> Linked:
     _, x, sizes, dropout = _types(dtype)
     n = types.int64
     given = (n, x, x, sizes, n, n, x, x, n, n, x, x, dropout)
-    return linked(forward_rows.bind(product=gemm.forward_interface(dtype).call), Interface(types.void(*given)))
+    return linked(forward_rows.bind(product=gemm.product_of(dtype).call), Interface(types.void(*given)))
 
 
 @functools.cache
@@ -133,7 +135,7 @@ def backward(dtype: str) -> Linked:
     _, x, sizes, dropout = _types(dtype)
     n = types.int64
     given = (n, x, n, sizes, n, n, n, x, x, n, n, x, x, dropout)
-    return linked(backward_rows.bind(product=gemm.backward_interface(dtype).call), Interface(types.void(*given)))
+    return linked(backward_rows.bind(product=gemm.product_of(dtype).call), Interface(types.void(*given)))
 
 
 @functools.cache
@@ -142,5 +144,5 @@ def weights(dtype: str) -> Linked:
     kind, x, sizes, _ = _types(dtype)
     n, to = types.int64, types.Tuple((x, kind, types.boolean, x))
     given = (n, x, n, x, x, sizes, n, n, x, x, n, n, x, x, to)
-    bound = weights_share.bind(product=gemm.weights_interface(dtype).call, T=np.dtype(dtype).type)
+    bound = weights_share.bind(product=gemm.product_of(dtype).call, T=np.dtype(dtype).type)
     return linked(bound, Interface(types.void(*given)))

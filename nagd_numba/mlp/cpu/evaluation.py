@@ -25,13 +25,12 @@ from ..sums import ABSOLUTE, HIT, LOSS, PART, SQUARE, SUMS, WEIGHT
 from . import backprop, losses, minibatch
 from .inference import aligned, scratch, widths
 from .kernel_arguments import EVALUATION, FUNCTIONS, SAMPLES
-from .microkernel import ROWS
 
 _n = types.int64
 
 
 @template
-def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure, loss, T, BUFFER, COLUMNS):
+def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure, loss, T, BUFFER, panels_size):
     """Without dropout and penalty: row `part` of `results` becomes what `train_steps` sums up, of that part."""
 
     def evaluate_part(context, part):
@@ -44,14 +43,14 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
         width, widest = widths(sizes, layers)
         x, hidden = aligned(rows * sizes[0], T), aligned(rows * width, T)
         z, deltas = aligned(rows * outputs, T), aligned(rows * outputs, T)
-        buffer, panel = aligned(BUFFER, T), aligned((widest + ROWS) * COLUMNS, T)
+        buffer, panels = aligned(BUFFER, T), aligned(panels_size(rows, widest), T)
         sums, measures = np.empty(rows), np.zeros(3 * rows)
         wanted = row(evaluation.targets, part, evaluation.stride)
         gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
         gather_targets(functions.gather_targets, samples.y, order, 0, rows, samples.columns, wanted)
         forward_rows(
             *(functions.forward, pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
-            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panel)),
+            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panels)),
             (np.uint64(0), np.uint64(0), 1.0),
         )
         measure(functions.measure, pointer(z), wanted, pointer(measures), 0, rows, outputs)
@@ -66,7 +65,7 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
             result[HIT] += weight * measures[3 * i]
             result[ABSOLUTE] += weight * measures[3 * i + 1]
             result[SQUARE] += weight * measures[3 * i + 2]
-        keep_alive(x, hidden, z, deltas, buffer, panel, sums, measures)
+        keep_alive(x, hidden, z, deltas, buffer, panels, sums, measures)
 
     return evaluate_part
 

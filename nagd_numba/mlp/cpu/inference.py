@@ -21,7 +21,8 @@ from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_f
 from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
 from ..losses import LOSSES
-from . import backprop, gemm, losses
+from . import backprop, epilogues, losses
+from .gemm import panels_size_of
 from .microkernel import ROWS, tile
 
 ROWS_AT_ONCE = 64  # of `forward`: their activations stay in the cache, and threads share the work by them
@@ -80,13 +81,13 @@ def forward(run):
 
 
 @template
-def forward_part(forward_rows, restore, T, BUFFER, COLUMNS):
+def forward_part(forward_rows, restore, T, BUFFER, panels_size):
     def forward_part(context, part):
         function, params, X, sizes, layers, rows, out = restore(context)
         first = part * ROWS_AT_ONCE
         count = min(ROWS_AT_ONCE, rows - first)
         width, widest = widths(sizes, layers)
-        panel, hidden = line(BUFFER), line(BUFFER) + line((widest + ROWS) * COLUMNS)
+        panel, hidden = line(BUFFER), line(BUFFER) + line(panels_size(min(rows, ROWS_AT_ONCE), widest))
         memory = aligned(hidden + count * width, T)
         here = pointer(memory)
         x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
@@ -100,7 +101,7 @@ def forward_part(forward_rows, restore, T, BUFFER, COLUMNS):
 
 
 @template
-def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LABELS):
+def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS):
     """The mean loss, without dropout, with the penalty."""
 
     def value(params, X, y, sizes, l2, functions):
@@ -112,7 +113,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LAB
             return 0.0, bad
         width, widest = widths(dims, layers)
         parts = min(rows, ROWS_AT_ONCE)
-        panel, hidden = line(BUFFER), line(BUFFER) + line((widest + ROWS) * COLUMNS)
+        panel, hidden = line(BUFFER), line(BUFFER) + line(panels_size(min(rows, ROWS_AT_ONCE), widest))
         z = hidden + line(parts * width)
         delta = z + line(parts * outputs)
         memory, sums = aligned(delta + parts * outputs, T), np.empty(max(parts, reductions.LANES))
@@ -142,7 +143,9 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LAB
 
 
 @template
-def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, COLUMNS, LABELS):
+def gradient(
+    forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS
+):
     """The mean loss with the penalty; its gradient goes to `grads`."""
 
     def gradient(params, X, y, grads, sizes, l2, dropout, functions):
@@ -154,7 +157,7 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
             return 0.0, bad
         p, x = pointer(params), pointer(X)
         width, widest = widths(dims, layers)
-        panel, hidden = line(BUFFER), line(BUFFER) + line((max(widest, rows) + ROWS) * COLUMNS)
+        panel, hidden = line(BUFFER), line(BUFFER) + line(panels_size(rows, widest))
         z = hidden + line(rows * width)
         deltas = z + line(rows * outputs)
         memory, sums = aligned(deltas + rows * (width + outputs) + 1, T), np.empty(max(rows, reductions.LANES))
@@ -200,8 +203,8 @@ def _array_types(dtype: str) -> tuple[Any, Any, Any]:
 
 def scratch(dtype: str) -> dict[str, Any]:
     """The slots that say how large the memory of one thread is."""
-    columns = tile(dtype).columns
-    return {"T": np.dtype(dtype).type, "BUFFER": 3 * ROWS * columns, "COLUMNS": columns}
+    buffer = epilogues.TILES * ROWS * tile(dtype).columns
+    return {"T": np.dtype(dtype).type, "BUFFER": buffer, "panels_size": subroutine(panels_size_of(dtype))}
 
 
 @functools.cache
@@ -288,7 +291,7 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
 @functools.cache
 def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, Any]:
     """`forward_kernel`, and the product of the layers."""
-    return forward_kernel(dtype, parallel).kernel, gemm.forward_product(dtype, activation).address
+    return forward_kernel(dtype, parallel).kernel, epilogues.forward(dtype, activation).address
 
 
 @functools.cache
@@ -300,7 +303,7 @@ def value_of(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[A
 def _value_functions(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[Any, ...]:
     """The product of the layers, the check of targets, the loss, the penalty."""
     return (
-        gemm.forward_product(dtype, activation).address,
+        epilogues.forward(dtype, activation).address,
         losses.targets_function(dtype, loss).address,
         losses.loss_function(dtype, loss).address,
         penalty_function(dtype).address if penalised else 0,
@@ -310,6 +313,6 @@ def _value_functions(dtype: str, activation: str, loss: str, penalised: bool) ->
 @functools.cache
 def gradient_of(dtype: str, activation: str, loss: str, penalised: bool) -> tuple[Any, tuple[Any, ...]]:
     """`gradient_kernel`, and its functions: those of `value_of`, and the products for the deltas and the gradient."""
-    products = gemm.backward_product(dtype, activation).address, gemm.gradient_product(dtype).address
+    products = epilogues.backward(dtype, activation).address, epilogues.gradient(dtype).address
     functions = (*_value_functions(dtype, activation, loss, penalised), *products)
     return gradient_kernel(dtype, LOSSES[loss].labels), functions

@@ -1,21 +1,23 @@
-"""Small matrix products in vector registers: the ground under the passes on the CPU.
+"""Matrix products of one tile in vector registers, and the copies around them: the ground under the passes on the CPU.
 
-A tile is a block of `ROWS` × `COLUMNS` elements of a matrix, worked on in a *buffer*: a short vector that holds several
-tiles, one after the other, each row by row.  Four operations move data, written in LLVM's vectors because no loop
-that LLVM could vectorise by itself keeps a tile in registers:
+A tile is a block of up to `ROWS` × `columns` elements of a matrix, worked on in a *buffer*: a short vector that holds
+several tiles, one after the other, each row by row with a pitch of `columns`.  Its operations are written in LLVM's
+vectors, because no loop that LLVM could vectorise by itself keeps a tile in registers:
 
-    multiply   sums `sum_k a[i, k] b[k, j]` for a tile, into tile 0 of the buffer
-    fetch      a tile of a matrix into the buffer; with a row pitch of 0 the same row for each (biases)
+    sums       `sum_k a[i, k] b[k, j]` for a tile, into tile 0 of the buffer
+    fetch      rows of a matrix into the buffer, or into a panel of B
+    turn       columns of a matrix, which become the rows of a panel of B
     put        a tile of the buffer into a matrix
+    fetch_a, turn_a    the same for a panel of A
 
-    gather     the same from the transposed matrix
+A *panel* is what `sums` reads in order: of B `columns` elements for each k, of A `lane_rows` (`ROWS`, or some more to
+fill vectors).  `sums` takes matrices that are not packed as well, since small ones are not worth it.
 
 Matrices are given by `pointer(x)` of the flat vector that they lie in and an offset in elements: bare addresses, since
-arrays would be counted at each call.  The vector must outlive their use.
-
-Whatever else is to be done to the elements is plain code over the buffer: loops of a known length over one array,
-which LLVM vectorises without checks.  At the edges of a matrix a tile has fewer rows and columns: nothing outside is
-read or written, and what then lies in the rest of the buffer has no meaning.
+arrays would be counted at each call.  The vector must outlive their use.  Whatever else is to be done to the elements
+is plain code over the buffer: loops over one array, which LLVM vectorises without checks.  At the edges of a matrix a
+tile has fewer rows and columns: nothing outside is read or written, and what then lies in the rest of the buffer has
+no meaning.
 
 Every sum is a chain of `fma` from the first term to the last, in blocks of `..sums.BLOCK` terms whose sums are added in
 order.  It depends neither on the shape of a tile nor on which thread computes it, so equal inputs give equal bits on
@@ -29,326 +31,316 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config, types
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
 
 from ...kernels.jit import python_callable
+from ...kernels.linking import Interface, Linked, linked
+from ...kernels.pointers import shifted
 from ...kernels.rounding import add, fma
+from ...kernels.template import template
+from ..sums import BLOCK
+from .vectors import BYTES, LONG, Vectors
 
-_settings: Any = config
-_LONG = ir.IntType(64)
-_INDEX = ir.IntType(32)
-
-
-def _vector_bytes() -> int:
-    """The width of a vector register of the processor that Numba compiles for."""
-    if _settings.CPU_FEATURES is not None:
-        features = set(_settings.CPU_FEATURES.split(","))
-        wide, middle = "+avx512f" in features, "+avx" in features
-    elif _settings.CPU_NAME not in (None, "", "host"):
-        wide = middle = False  # some other processor, of which little is known
-    else:
-        host = binding.get_host_cpu_features()
-        wide, middle = host.get("avx512f", False), host.get("avx", False)
-    return 64 if wide else 32 if middle else 16
-
-
-_BYTES = _vector_bytes()
-ROWS = 8 if _BYTES == 64 else 4  # two vectors a row: as many sums as fit the registers (32 with AVX-512, else 16)
+# As many sums as fit the registers, of which there are 32 with AVX-512, else 16.
+ROWS = 14 if BYTES == 64 else 6
+VECTORS = 2  # in a row of a tile
+TOGETHER = 4  # rows of A for one pointer
+_long = types.int64
 
 
 class Tile(NamedTuple):
     """The operations on tiles of one dtype."""
 
+    lanes: int  # of a vector
     columns: int
-    multiply: Callable
-    multiply_across: Callable
+    lane_rows: int  # of a panel of A
+    sums: Linked
     fetch: Callable
-    gather: Callable
     put: Callable
-
-
-VECTORS = 2  # in a row of a tile
+    turn: Callable
+    fetch_a: Callable
+    turn_a: Callable
 
 
 @functools.cache
 def tile(dtype: str) -> Tile:
     """The operations for this dtype."""
-    lanes = _BYTES // np.dtype(dtype).itemsize
-    columns = lanes * VECTORS
-
-    def emitter(builder: Any, kind: ir.Type) -> _Vectors:
-        return _Vectors(builder, kind, lanes, VECTORS)
-
-    def sums(a, a_start, a_row, a_inner, b, b_start, b_pitch, inner, height, width, buffer, first):
-        for r in range(height):
-            for q in range(width):
-                total = type(buffer[0])(0)
-                for k in range(inner):
-                    total = fma(a[a_start + r * a_row + k * a_inner], b[b_start + k * b_pitch + q], total)
-                at = r * columns + q
-                buffer[at] = total if first else add(buffer[at], total)
-
-    def multiply(a, a_start, a_pitch, *others):
-        sums(a, a_start, a_pitch, 1, *others)
-
-    def multiply_across(a, a_start, a_pitch, *others):
-        sums(a, a_start, 1, a_pitch, *others)
-
-    def fetch(x, start, pitch, height, width, buffer, place):
-        for r in range(height):
-            for q in range(width):
-                buffer[place * ROWS * columns + r * columns + q] = x[start + r * pitch + q]
-
-    def gather(x, start, pitch, height, width, buffer, place):
-        for r in range(height):
-            for q in range(width):
-                buffer[place * ROWS * columns + r * columns + q] = x[start + r + q * pitch]
-
-    def put(buffer, place, x, start, pitch, height, width):
-        for r in range(height):
-            for q in range(width):
-                x[start + r * pitch + q] = buffer[place * ROWS * columns + r * columns + q]
-
-    def multiply_typing(typingctx, a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first):
-        return multiply_signature(a, b, buffer), lambda *given: _build_multiply(emitter, columns, False, *given)
-
-    def across_typing(typingctx, a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first):
-        return multiply_signature(a, b, buffer), lambda *given: _build_multiply(emitter, columns, True, *given)
-
-    def multiply_signature(a, b, buffer):
-        long = types.int64
-        return types.void(a, long, long, b, long, long, long, long, long, buffer, types.boolean)
-
-    def fetch_typing(typingctx, x, start, pitch, height, width, buffer, place):
-        long = types.int64
-        signature = types.void(x, long, long, long, long, buffer, long)
-        return signature, lambda *given: _build_fetch(emitter, columns, *given)
-
-    def gather_typing(typingctx, x, start, pitch, height, width, buffer, place):
-        long = types.int64
-        signature = types.void(x, long, long, long, long, buffer, long)
-        return signature, lambda *given: _build_gather(emitter, columns, *given)
-
-    def put_typing(typingctx, buffer, place, x, start, pitch, height, width):
-        long = types.int64
-        signature = types.void(buffer, long, x, long, long, long, long)
-        return signature, lambda *given: _build_put(emitter, columns, *given)
-
-    made = (
-        python_callable(intrinsic(typing), python)
-        for typing, python in (
-            (multiply_typing, multiply),
-            (across_typing, multiply_across),
-            (fetch_typing, fetch),
-            (gather_typing, gather),
-            (put_typing, put),
-        )
+    lanes = BYTES // np.dtype(dtype).itemsize
+    columns, lane_rows = lanes * VECTORS, -(-ROWS // lanes) * lanes
+    return Tile(
+        lanes,
+        columns,
+        lane_rows,
+        linked(
+            tile_sums.bind(wide=_block(columns, columns), narrow=_block(lanes, columns), LANES=lanes),
+            sums_interface(dtype),
+        ),
+        _fetch(columns),
+        _put(columns),
+        _turn(columns),
+        _fetch(lane_rows),
+        _turn(lane_rows),
     )
-    return Tile(columns, *made)
 
 
-class _Vectors:
-    """The rows of a tile as vectors, in the code that `builder` writes."""
+@functools.cache
+def sums_interface(dtype: str) -> Interface:
+    """a, its pitch from row to row and from k to k; b, its pitch from k to k; terms, height, width, buffer, more.
 
-    def __init__(self, builder: Any, kind: ir.Type, lanes: int, vectors: int) -> None:
-        self.builder, self.lanes, self.vectors = builder, lanes, vectors
-        self.kind = ir.VectorType(kind, lanes)
-        self.name = f"v{lanes}f{32 if kind == ir.FloatType() else 64}"
-        self.bits = ir.VectorType(ir.IntType(1), lanes)
-        self.zero = ir.Constant(self.kind, [0.0] * lanes)
-        self.align = ir.Constant(_INDEX, 4 if kind == ir.FloatType() else 8)
-
-    def splat(self, value: Any) -> Any:
-        """`value` in every lane."""
-        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
-        one = self.builder.insert_element(undefined, value, ir.Constant(_INDEX, 0))
-        return self.builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), None))
-
-    def masks(self, width: Any) -> list[Any]:
-        """For each vector of a row, which lanes lie in the first `width` columns."""
-        return [
-            self.builder.icmp_signed(
-                "<",
-                ir.Constant(ir.VectorType(_LONG, self.lanes), list(range(v * self.lanes, (v + 1) * self.lanes))),
-                self.splat(width),
-            )
-            for v in range(self.vectors)
-        ]
-
-    def pointer(self, base: Any, *offsets: Any) -> Any:
-        """`base` plus the offsets, in elements."""
-        for offset in offsets:
-            base = self.builder.gep(base, [offset if isinstance(offset, ir.Value) else ir.Constant(_LONG, offset)])
-        return base
-
-    def _vector_pointer(self, pointer: Any) -> Any:
-        return self.builder.bitcast(pointer, self.kind.as_pointer())
-
-    def load(self, pointer: Any, mask: Any = None) -> Any:
-        pointer = self._vector_pointer(pointer)
-        if mask is None:
-            return self._aligned(self.builder.load(pointer))
-        return self._call("llvm.masked.load", [pointer, self.align, mask, self.zero], self.kind, ".p0")
-
-    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        pointer = self._vector_pointer(pointer)
-        if mask is None:
-            self._aligned(self.builder.store(value, pointer))
-        else:
-            self._call("llvm.masked.store", [value, pointer, self.align, mask], ir.VoidType(), ".p0")
-
-    def gather(self, base: Any, pitch: Any, first: int, mask: Any) -> Any:
-        """The elements `base[(first + lane) pitch]`."""
-        lanes = ir.Constant(ir.VectorType(_LONG, self.lanes), list(range(first, first + self.lanes)))
-        step = self.builder.mul(pitch, ir.Constant(_LONG, self.align.constant))  # elements are aligned to their size
-        places = self.builder.mul(lanes, self.splat(step))
-        places = self.builder.add(places, self.splat(self.builder.ptrtoint(base, _LONG)))
-        pointers = self.builder.inttoptr(places, ir.VectorType(base.type, self.lanes))
-        return self._call("llvm.masked.gather", [pointers, self.align, mask, self.zero], self.kind, f".v{self.lanes}p0")
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return self._call("llvm.fma", [a, b, c], self.kind)
-
-    def _call(self, name: str, operands: list[Any], result: ir.Type, suffix: str = "") -> Any:
-        signature = ir.FunctionType(result, [operand.type for operand in operands])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.{self.name}{suffix}")
-        return self.builder.call(function, operands)
-
-    def _aligned(self, instruction: Any) -> Any:
-        instruction.align = self.align.constant
-        return instruction
+    The sums are added to what is in the buffer where there are `more`.  Rows of b are read to the end of the vector in
+    which column `width` lies.  With each term the line of the cache at `ahead`, or `step` elements further each time, is
+    fetched; it need not be memory of ours.
+    """
+    x = types.CPointer(from_dtype(np.dtype(dtype)))
+    return Interface(types.void(x, _long, _long, x, *[_long] * 4, x, types.boolean, x, _long))
 
 
-def _rows(builder: Any, base: Any, pitch: Any, height: Any) -> list[Any]:
-    """A pointer to each row of a tile; those below the last row of the matrix point to that row."""
-    last = builder.sub(height, ir.Constant(_LONG, 1))
-    rows = []
-    for r in range(ROWS):
-        row = ir.Constant(_LONG, r)
-        row = builder.select(builder.icmp_signed("<", row, last), row, last) if r else row
-        rows.append(builder.gep(base, [builder.mul(row, pitch)]))
-    return rows
+@template
+def tile_sums(wide, narrow, LANES):
+    def tile_sums(a, a_row, a_inner, b, b_pitch, inner, height, width, buffer, more, ahead, step):
+        for k in range(0, inner, BLOCK):
+            terms, again = min(BLOCK, inner - k), more or k > 0
+            left, right, next_ahead = shifted(a, k * a_inner), shifted(b, k * b_pitch), shifted(ahead, k * step)
+            if width > LANES:
+                wide(left, a_row, a_inner, right, b_pitch, terms, height, buffer, again, next_ahead, step)
+            else:
+                narrow(left, a_row, a_inner, right, b_pitch, terms, height, buffer, again, next_ahead, step)
+
+    return tile_sums
 
 
-def _build_multiply(emitter, columns, across, context, builder, signature, operands):
-    a, a_start, a_pitch, b, b_start, b_pitch, inner, height, width, buffer, first = operands
-    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
-    one = ir.Constant(_LONG, 1)
-    row_pitch, inner_pitch = (one, a_pitch) if across else (a_pitch, one)
-    corner, below = builder.gep(a, [a_start]), builder.gep(b, [b_start])
-    masks = vectors.masks(width)
-    plain = [None] * vectors.vectors
-    some = _rows(builder, corner, row_pitch, height)
-    every = [builder.gep(corner, [builder.mul(row_pitch, ir.Constant(_LONG, r))]) for r in range(ROWS)]
+def _block(count: int, columns: int) -> Any:
+    """One chain of fma for each element of a tile, in the first `count` of its `columns`."""
 
-    def terms(rows: list[Any], masks: list[Any]) -> list[Any]:
-        """The sums over all terms, of as many vectors a row as there are masks."""
-        before = builder.block
-        body, after = (builder.append_basic_block(name) for name in ("term", "after"))
+    def block(a, a_row, a_inner, b, b_pitch, terms, height, buffer, again, ahead, step):
+        for r in range(height):
+            for q in range(count):
+                total = type(buffer[0])(0)
+                for k in range(terms):
+                    total = fma(a[r * a_row + k * a_inner], b[k * b_pitch + q], total)
+                at = r * columns + q
+                buffer[at] = add(buffer[at], total) if again else total
+
+    def typing(typingctx, a, a_row, a_inner, b, b_pitch, terms, height, buffer, again, ahead, step):
+        signature = types.void(a, _long, _long, b, _long, _long, _long, buffer, types.boolean, ahead, _long)
+        return signature, lambda *given: _build_block(count, columns, *given)
+
+    return python_callable(intrinsic(typing), block)
+
+
+def _build_block(count, columns, context, builder, signature, operands):
+    a, a_row, a_inner, b, b_pitch, terms, height, buffer, again, ahead, step = operands
+    vectors = Vectors(builder, context.get_value_type(signature.args[0].dtype))
+    places = range(0, count, vectors.lanes)  # of the vectors in a row
+    one, zero = (ir.Constant(LONG, x) for x in (1, 0))
+    pitches = [builder.mul(a_row, ir.Constant(LONG, r)) for r in range(ROWS)]
+    corners = [vectors.at(a, pitch) for pitch in pitches[::TOGETHER]]
+    end = builder.append_basic_block("end")
+    switch = builder.switch(height, end)
+    for rows in range(1, ROWS + 1):
+        start, body, done, first, later = (
+            builder.append_basic_block(x) for x in ("start", "term", "summed", "first", "later")
+        )
+        switch.add_case(ir.Constant(LONG, rows), start)
+        builder.position_at_end(start)
         builder.branch(body)
         builder.position_at_end(body)
-        k = builder.phi(_LONG)
-        sums = [builder.phi(vectors.kind) for _ in range(ROWS * len(masks))]
-        line = builder.gep(below, [builder.mul(k, b_pitch)])
-        b_row = [vectors.load(vectors.pointer(line, v * vectors.lanes), mask) for v, mask in enumerate(masks)]
-        shift = builder.mul(k, inner_pitch)
+        k, line, next_line = builder.phi(LONG), builder.phi(b.type), builder.phi(ahead.type)
+        lefts = [builder.phi(a.type) for _ in range(0, rows, TOGETHER)]
+        sums = [builder.phi(vectors.kind) for _ in range(rows * len(places))]
+        # Four rows have one pointer, and their pitches.  LLVM would make it a register, or one addition after another,
+        # for each row, if it saw how they hang together.
+        here = [_unknown(builder, left) for left in lefts]
+        factors = [vectors.load(vectors.at(line, q)) for q in places]
+        _fetch_line(builder, next_line)
         results = []
-        for r, row in enumerate(rows):
-            factor = vectors.splat(builder.load(builder.gep(row, [shift])))
-            for v in range(len(masks)):
-                results.append(vectors.fma(factor, b_row[v], sums[r * len(masks) + v]))
+        for r in range(rows):
+            place = vectors.at(here[r // TOGETHER], pitches[r % TOGETHER]) if r % TOGETHER else here[r // TOGETHER]
+            left = vectors.splat(builder.load(place))
+            results += [vectors.fma(left, factor, sums[len(results) + v]) for v, factor in enumerate(factors)]
         following = builder.add(k, one)
-        builder.cbranch(builder.icmp_signed("<", following, inner), body, after)
-        k.add_incoming(ir.Constant(_LONG, 0), before)
-        k.add_incoming(following, body)
-        for phi, value in zip(sums, results, strict=True):
-            phi.add_incoming(vectors.zero, before)
+        for phi, initial, value in (
+            (k, zero, following),
+            (line, b, vectors.at(line, b_pitch)),
+            (next_line, ahead, vectors.at(next_line, step)),
+            *((phi, corner, vectors.at(x, a_inner)) for phi, corner, x in zip(lefts, corners, here, strict=False)),
+            *((phi, vectors.zero, value) for phi, value in zip(sums, results, strict=True)),
+        ):
+            phi.add_incoming(initial, start)
             phi.add_incoming(value, body)
-        builder.position_at_end(after)
-        if len(masks) < vectors.vectors:  # the rest of the row has no meaning
-            results = [results[r] if v == 0 else vectors.zero for r in range(ROWS) for v in range(vectors.vectors)]
-        return results
-
-    whole, other, narrow, part, done, first_block, later_block, end = (
-        builder.append_basic_block(name)
-        for name in ("whole", "other", "narrow", "part", "summed", "first_block", "later_block", "end")
-    )
-    # Whole tiles need no masks, and the addresses of their rows are regular, which saves registers.  The last column
-    # of a matrix often fits the first vector of each row.
-    all_rows = builder.icmp_signed("==", height, ir.Constant(_LONG, ROWS))
-    all_columns = builder.icmp_signed("==", width, ir.Constant(_LONG, columns))
-    builder.cbranch(builder.and_(all_rows, all_columns), whole, other)
-    builder.position_at_end(other)
-    builder.cbranch(builder.icmp_signed("<=", width, ir.Constant(_LONG, vectors.lanes)), narrow, part)
-    ways = []
-    for block, rows, given in ((whole, every, plain), (narrow, some, masks[:1]), (part, some, masks)):
-        builder.position_at_end(block)
-        ways.append((terms(rows, given), builder.block))
-        builder.branch(done)
-    builder.position_at_end(done)
-    results = []
-    for i in range(ROWS * vectors.vectors):
-        result = builder.phi(vectors.kind)
-        for values, block in ways:
-            result.add_incoming(values[i], block)
-        results.append(result)
-    places = [vectors.pointer(buffer, i * vectors.lanes) for i in range(len(results))]
-    builder.cbranch(first, first_block, later_block)
-    builder.position_at_end(first_block)
-    for result, place in zip(results, places, strict=True):
-        vectors.store(result, place)
-    builder.branch(end)
-    builder.position_at_end(later_block)
-    for result, place in zip(results, places, strict=True):
-        vectors.store(builder.fadd(vectors.load(place), result), place)
-    builder.branch(end)
+        builder.cbranch(builder.icmp_signed("<", following, terms), body, done)
+        builder.position_at_end(done)
+        targets = [vectors.at(buffer, r * columns + q) for r in range(rows) for q in places]
+        builder.cbranch(again, later, first)
+        for block, more in ((first, False), (later, True)):
+            builder.position_at_end(block)
+            for result, target in zip(results, targets, strict=True):
+                vectors.store(builder.fadd(vectors.load(target), result) if more else result, target)
+            builder.branch(end)
     builder.position_at_end(end)
     return context.get_dummy_value()
 
 
-def _tile_of_buffer(builder, columns, data, place):
-    return builder.gep(data, [builder.mul(place, ir.Constant(_LONG, ROWS * columns))])
+def _prefetch(typingctx, x, offset):
+    def build(context, builder, signature, operands):
+        _fetch_line(builder, builder.gep(operands[0], [operands[1]]))
+        return context.get_dummy_value()
+
+    return types.void(x, _long), build
 
 
-def _build_fetch(emitter, columns, context, builder, signature, operands):
-    x, start, pitch, height, width, buffer, place = operands
-    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
-    masks = vectors.masks(width)
-    base = builder.gep(x, [start])
-    out = _tile_of_buffer(builder, columns, buffer, place)
-    for r, row in enumerate(_rows(builder, base, pitch, height)):
-        for v, mask in enumerate(masks):
-            value = vectors.load(vectors.pointer(row, v * vectors.lanes), mask)
-            vectors.store(value, vectors.pointer(out, r * columns + v * vectors.lanes))
+def _prefetch_python(x, offset):
+    pass
+
+
+# prefetch(pointer, offset): bring this element's line of the cache; it need not be memory of ours.
+prefetch = python_callable(intrinsic(_prefetch), _prefetch_python)
+
+
+def _fetch_line(builder: Any, pointer: Any) -> None:
+    pointer = builder.bitcast(pointer, ir.PointerType(ir.IntType(8)))
+    flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # for reading, into the second level, data
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type] + [flag.type for flag in flags])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [pointer, *flags])
+
+
+def _unknown(builder: Any, value: Any) -> Any:
+    """The same value, of which LLVM knows nothing."""
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
+def _for_rows(builder: Any, height: Any, work: Callable) -> None:
+    """`work(r)` for r from 0 to below `height`."""
+    before = builder.block
+    head, body, after = (builder.append_basic_block(x) for x in ("rows", "row", "rows_done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    r = builder.phi(LONG)
+    builder.cbranch(builder.icmp_signed("<", r, height), body, after)
+    builder.position_at_end(body)
+    work(r)
+    r.add_incoming(ir.Constant(LONG, 0), before)
+    r.add_incoming(builder.add(r, ir.Constant(LONG, 1)), builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+
+
+def _rows_moved(columns, context, builder, kind, width, height, move):
+    """`move(r, v, mask)` for each vector of each row; without masks where rows are whole."""
+    vectors = Vectors(builder, context.get_value_type(kind.dtype))
+    count = columns // vectors.lanes
+    whole = builder.icmp_signed("==", width, ir.Constant(LONG, columns))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            _for_rows(builder, height, lambda r: [move(vectors, r, v * vectors.lanes, None) for v in range(count)])
+        with otherwise:
+            masks = [vectors.mask(width, v * vectors.lanes) for v in range(count)]
+            _for_rows(builder, height, lambda r: [move(vectors, r, v * vectors.lanes, m) for v, m in enumerate(masks)])
     return context.get_dummy_value()
 
 
-def _build_gather(emitter, columns, context, builder, signature, operands):
-    x, start, pitch, height, width, buffer, place = operands
-    vectors = emitter(builder, context.get_value_type(signature.args[0].dtype))
-    masks = vectors.masks(width)
-    base = builder.gep(x, [start])
-    out = _tile_of_buffer(builder, columns, buffer, place)
-    for r, line in enumerate(_rows(builder, base, ir.Constant(_LONG, 1), height)):
-        for v, mask in enumerate(masks):
-            value = vectors.gather(line, pitch, v * vectors.lanes, mask)
-            vectors.store(value, vectors.pointer(out, r * columns + v * vectors.lanes))
+def _fetch(columns: int) -> Any:
+    """Rows of a matrix, of up to so many columns, to rows with that pitch."""
+
+    def fetch(x, start, pitch, height, width, out):
+        for r in range(height):
+            for q in range(width):
+                out[r * columns + q] = x[start + r * pitch + q]
+
+    def typing(typingctx, x, start, pitch, height, width, out):
+        def build(context, builder, signature, operands):
+            x, start, pitch, height, width, out = operands
+            base = builder.gep(x, [start])
+
+            def move(vectors, r, q, mask):
+                value = vectors.load(vectors.at(vectors.at(base, builder.mul(r, pitch)), q), mask)
+                place = builder.mul(r, ir.Constant(LONG, columns))
+                vectors.store(value, vectors.at(vectors.at(out, place), q))
+
+            return _rows_moved(columns, context, builder, signature.args[0], width, height, move)
+
+        return types.void(x, *[_long] * 4, out), build
+
+    return python_callable(intrinsic(typing), fetch)
+
+
+def _put(columns: int) -> Any:
+    """Rows of a tile, with a pitch of `columns`, into a matrix."""
+
+    def put(buffer, x, start, pitch, height, width):
+        for r in range(height):
+            for q in range(width):
+                x[start + r * pitch + q] = buffer[r * columns + q]
+
+    def typing(typingctx, buffer, x, start, pitch, height, width):
+        def build(context, builder, signature, operands):
+            buffer, x, start, pitch, height, width = operands
+            base = builder.gep(x, [start])
+
+            def move(vectors, r, q, mask):
+                place = builder.mul(r, ir.Constant(LONG, columns))
+                value = vectors.load(vectors.at(vectors.at(buffer, place), q))
+                vectors.store(value, vectors.at(vectors.at(base, builder.mul(r, pitch)), q), mask)
+
+            return _rows_moved(columns, context, builder, signature.args[0], width, height, move)
+
+        return types.void(buffer, x, *[_long] * 4), build
+
+    return python_callable(intrinsic(typing), put)
+
+
+def _turn(columns: int) -> Any:
+    """Row r of a matrix becomes column r of a panel with rows of `columns`; `height` rows of `width` elements.
+
+    The panel has room for `width` rounded up to whole vectors.
+    """
+
+    def turn(x, start, pitch, height, width, panel):
+        for r in range(height):
+            for q in range(width):
+                panel[q * columns + r] = x[start + r * pitch + q]
+
+    def typing(typingctx, x, start, pitch, height, width, panel):
+        return types.void(x, *[_long] * 4, panel), lambda *given: _build_turn(columns, *given)
+
+    return python_callable(intrinsic(typing), turn)
+
+
+def _build_turn(columns, context, builder, signature, operands):
+    """Square blocks of vectors; rows below the last one are taken from that."""
+    x, start, pitch, height, width, panel = operands
+    vectors = Vectors(builder, context.get_value_type(signature.args[0].dtype))
+    lanes, base = vectors.lanes, builder.gep(x, [start])
+    long = functools.partial(ir.Constant, LONG)
+    last = builder.sub(height, long(1))
+
+    def stripe(r: Any) -> None:
+        """Rows `lanes r` and on."""
+        first = builder.mul(r, long(lanes))
+        rows = []
+        for k in range(lanes):
+            row = builder.add(first, long(k))
+            row = builder.select(builder.icmp_signed("<", row, last), row, last)
+            rows.append(builder.gep(base, [builder.mul(row, pitch)]))
+
+        def square(c: Any) -> None:
+            q = builder.mul(c, long(lanes))
+            mask = vectors.mask(builder.sub(width, q))
+            turned = vectors.transposed([vectors.load(builder.gep(row, [q]), mask) for row in rows])
+            for k, value in enumerate(turned):
+                place = builder.add(builder.mul(builder.add(q, long(k)), long(columns)), first)
+                vectors.store(value, builder.gep(panel, [place]))
+
+        _for_rows(builder, _whole(builder, width, lanes), square)
+
+    _for_rows(builder, _whole(builder, height, lanes), stripe)
     return context.get_dummy_value()
 
 
-def _build_put(emitter, columns, context, builder, signature, operands):
-    buffer, place, x, start, pitch, height, width = operands
-    vectors = emitter(builder, context.get_value_type(signature.args[2].dtype))
-    masks = vectors.masks(width)
-    base = builder.gep(x, [start])
-    values = _tile_of_buffer(builder, columns, buffer, place)
-    for r, row in enumerate(_rows(builder, base, pitch, height)):
-        inside = vectors.splat(builder.icmp_signed("<", ir.Constant(_LONG, r), height))
-        for v, mask in enumerate(masks):
-            value = vectors.load(vectors.pointer(values, r * columns + v * vectors.lanes))
-            place_ = vectors.pointer(row, v * vectors.lanes)
-            vectors.store(value, place_, builder.and_(mask, inside))
-    return context.get_dummy_value()
+def _whole(builder: Any, count: Any, lanes: int) -> Any:
+    """How many vectors hold so many elements."""
+    return builder.sdiv(builder.add(count, ir.Constant(LONG, lanes - 1)), ir.Constant(LONG, lanes))

@@ -22,11 +22,11 @@ from ..dataset import Data
 from ..plan import Plan
 from ..spec import NetworkSpec
 from ..sums import SUMS
-from .gemm import backward_product
+from .epilogues import TILES, backward
 from .inference import penalty_function
 from .kernel_arguments import Functions
 from .portions import Portion, flush_kernel, portion_kernel
-from .trainer import TILES, Trainer, address, network_functions
+from .trainer import Trainer, address, network_functions
 
 
 class Sharing(NamedTuple):
@@ -145,6 +145,6 @@ class PortionTrainer(Trainer):
     def _functions(self, parallel: bool) -> Functions:
         kind = self.spec.dtype_name
         return network_functions(self.spec, self.data, parallel)._replace(
-            backward=backward_product(kind, self.spec.activation).address,
+            backward=backward(kind, self.spec.activation).address,
             penalty=penalty_function(kind).address if self.spec.l2 else 0,
         )

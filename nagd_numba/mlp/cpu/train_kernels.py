@@ -39,7 +39,6 @@ from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
 from . import backprop, losses, minibatch, updates
 from .inference import penalty_interface, widths
 from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Functions, Memory, Network
-from .microkernel import ROWS
 
 _n = types.int64
 STEPS = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS)  # what steps are given
@@ -52,7 +51,7 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
     def rows_share(context, share):
         base, begin, rows, low, high, shares, key, factor = restore_step(context)
         network, samples, batches, memory, functions = restore(base)
-        size = ((high - low + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+        size = (high - low + shares - 1) // shares
         first, last = min(high, low + share * size), min(high, low + (share + 1) * size)
         if first < last:
             sizes, layers = pointer_at(network.sizes, np.int64), network.layers
@@ -61,12 +60,12 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
             params, x, hidden = pointer_at(network.params, T), pointer_at(memory.x, T), pointer_at(memory.hidden, T)
             z, deltas = pointer_at(memory.z, T), pointer_at(memory.deltas, T)
             buffer = shifted(pointer_at(memory.buffers, T), share * memory.buffer)
-            panel = shifted(pointer_at(memory.panels, T), share * memory.panel)
+            panels = shifted(pointer_at(memory.panels, T), share * memory.panel)
             gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
             gather_targets(functions.gather_targets, samples.y, order, first, last, samples.columns, memory.targets)
             dropout = key, batches.threshold, batches.keep
             forward_rows(
-                functions.forward, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panel, dropout
+                functions.forward, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout
             )
             if batches.measure != 0:
                 measures = pointer_at(memory.measures, np.float64)
@@ -83,7 +82,7 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
                         deltas[j] = mul(deltas[j], weights[i])
             backward_rows(
                 *(functions.backward, params, network.size, sizes, layers, rows, width, hidden, deltas, first, last),
-                *(buffer, panel, dropout),
+                *(buffer, panels, dropout),
             )
 
     return rows_share

@@ -23,13 +23,13 @@ from ..losses import LOSSES
 from ..plan import Plan
 from ..spec import NetworkSpec
 from ..sums import LOSS, PART, SUMS
-from . import evaluation, gemm, losses, minibatch, train_kernels, updates
+from . import epilogues, evaluation, losses, minibatch, train_kernels, updates
+from .gemm import panels_size_of
 from .inference import penalty_function
 from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, Samples
 from .microkernel import ROWS, tile
 
 PARALLEL_FLOP = 6e6  # per step, from which on two threads beat one (benchmarks/training.py measures it)
-TILES = 3  # of a thread's buffer
 
 
 class Trainer:
@@ -46,7 +46,7 @@ class Trainer:
         data: Data,
         plan: Plan,
         ranks: int = 1,
-        tiles: int = TILES,
+        tiles: int = epilogues.TILES,
     ) -> None:
         self.spec, self.plan, self.data = spec, plan, data
         self.params, self.vel = params, vel
@@ -151,13 +151,13 @@ class Trainer:
     def _functions(self, parallel: bool) -> Functions:
         spec, plan, kind = self.spec, self.plan, self.spec.dtype_name
         made = network_functions(spec, self.data, parallel)._replace(
-            backward=gemm.backward_product(kind, spec.activation).address,
+            backward=epilogues.backward(kind, spec.activation).address,
             penalty=penalty_function(kind).address if spec.l2 else 0,
         )
         if self._fused:
-            return made._replace(weights=gemm.update_product(kind, plan.rule, plan.options).address)
+            return made._replace(weights=epilogues.update(kind, plan.rule, plan.options).address)
         return made._replace(
-            weights=gemm.gradient_product(kind).address,
+            weights=epilogues.gradient(kind).address,
             apply=updates.apply_function(kind, plan.rule, plan.options).address,
             squares=reductions.squares_function(kind).address if plan.clip < np.inf else 0,
         )
@@ -170,11 +170,11 @@ class Workspace:
     """
 
     def __init__(
-        self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool, tiles: int = TILES
+        self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool, tiles: int = epilogues.TILES
     ) -> None:
         hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
-        columns = tile(spec.dtype_name).columns
-        buffer, panel = tiles * ROWS * columns, (max(*spec.sizes, rows) + ROWS) * columns
+        buffer = tiles * ROWS * tile(spec.dtype_name).columns
+        panel = panels_size_of(spec.dtype_name)(rows, max(spec.sizes))
         kinds = {"losses": np.float64, "measures": np.float64, "lanes": np.float64, "targets": targets.dtype}
         sizes = {
             "x": rows * spec.sizes[0],
@@ -227,7 +227,7 @@ def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Function
     return Functions(
         gather_inputs=minibatch.inputs_function(kind, data.X.dtype.name).address,
         gather_targets=minibatch.targets_function(data.y.dtype.name).address,
-        forward=gemm.forward_product(kind, spec.activation).address,
+        forward=epilogues.forward(kind, spec.activation).address,
         loss=losses.loss_function(kind, spec.loss).address,
         measure=minibatch.measure_function(kind, spec.loss).address,
         backward=0,

@@ -5,7 +5,7 @@ leaf `m`.  A tile of `h^T d` is formed for the leaves in turn, on a stack of til
 are added `merges[m]` times, and then the one that is left becomes row `ends[m]` of the result, if that is not -1.
 With no merges each leaf has a row of its own; with those of `distributed.tree` the rows are sums of whole branches.
 
-The value of a leaf is what `gemm.gradient_product` makes of its rows alone.
+The value of a leaf is what the product with `epilogues.gradient` makes of its rows alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...kernels.rounding import add
 from ...kernels.template import template
 from ..elements import penalised
 from ..sums import BLOCK
-from .gemm import FAR
+from .gemm import FAR, OFTEN
 from .microkernel import ROWS, tile
 
 _n, _numbers = types.int64, types.CPointer(types.int64)
@@ -30,7 +30,7 @@ LEAVES = types.Tuple((_numbers, _numbers, _numbers, _n))  # bounds, merges, ends
 
 
 @template
-def leaves_product(multiply, fetch, put, T, COLUMNS, TILE):
+def leaves_product(sums, fetch, put, T, COLUMNS, TILE):
     """Rows `first` to `last` of `A^T B` for every leaf; `more`: add to what is there."""
 
     def leaves_product(a, a_start, a_pitch, b, b_start, b_pitch, first, last, columns, leaves, buffer, panel, to):
@@ -39,11 +39,10 @@ def leaves_product(multiply, fetch, put, T, COLUMNS, TILE):
         inner = bounds[count]
         for j in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - j)
-            source, source_start, pitch = b, b_start + j, b_pitch
-            if b_pitch >= FAR and last - first > 2 * ROWS:
-                for k in range(0, inner, ROWS):
-                    fetch(b, b_start + k * b_pitch + j, b_pitch, min(ROWS, inner - k), width, panel, k // ROWS)
-                source, source_start, pitch = panel, 0, COLUMNS
+            source, pitch = shifted(b, b_start + j), b_pitch
+            if width < COLUMNS or (b_pitch >= FAR and last - first > OFTEN * ROWS):
+                fetch(b, b_start + j, b_pitch, inner, width, panel)
+                source, pitch = panel, COLUMNS
             for i in range(first, last, ROWS):
                 height, corner, depth = min(ROWS, last - i), start + i * columns + j, 0
                 for m in range(count):
@@ -55,29 +54,25 @@ def leaves_product(multiply, fetch, put, T, COLUMNS, TILE):
                     if begin == end:
                         for e in range(TILE):
                             here[e] = T(0)
-                    for k in range(begin, end, BLOCK):
-                        terms, line = min(BLOCK, end - k), source_start + k * pitch
-                        at = a_start + i + k * a_pitch
-                        multiply(
-                            a, at, a_pitch, source, line, pitch, terms, height, width, here, k == begin and joined == 0
-                        )
+                    left, right = shifted(a, a_start + i + begin * a_pitch), shifted(source, begin * pitch)
+                    sums(left, 1, a_pitch, right, pitch, end - begin, height, width, here, joined == 1, right, 0)
                     if m == 0 and l2 != 0:
-                        fetch(params, corner, columns, height, width, here, 1)
+                        fetch(params, corner, columns, height, width, shifted(here, TILE))
                         for e in range(TILE):
                             here[e] = penalised(here[e], here[TILE + e], l2, True)
                     depth += 1
                     for _ in range(merges[m] - joined):
                         depth -= 1
-                        left, right = shifted(buffer, (depth - 1) * TILE), shifted(buffer, depth * TILE)
+                        below, above = shifted(buffer, (depth - 1) * TILE), shifted(buffer, depth * TILE)
                         for e in range(TILE):
-                            left[e] = add(left[e], right[e])
+                            below[e] = add(below[e], above[e])
                     if ends[m] >= 0:
                         place, depth = ends[m] * size + corner, 0
                         if more:
-                            fetch(out, place, columns, height, width, buffer, 1)
+                            fetch(out, place, columns, height, width, shifted(buffer, TILE))
                             for e in range(TILE):
                                 buffer[e] = add(buffer[TILE + e], buffer[e])
-                        put(buffer, 0, out, place, columns, height, width)
+                        put(buffer, out, place, columns, height, width)
 
     return leaves_product
 
@@ -96,7 +91,7 @@ def leaves_share(product, T):
         start, place, delta = 0, 0, 0
         for layer in range(layers):
             inputs, outputs = sizes[layer], sizes[layer + 1]
-            part = ((inputs + shares - 1) // shares + ROWS - 1) // ROWS * ROWS
+            part = (inputs + shares - 1) // shares
             lowest, highest = min(inputs, share * part), min(inputs, (share + 1) * part)
             upper = delta + low * outputs
             if lowest < highest:
@@ -126,7 +121,7 @@ def leaves_weights(dtype: str) -> Linked:
     to = types.Tuple((x, x, _n, _n, kind, types.boolean))
     product = linked(
         leaves_product.bind(
-            multiply=made.multiply_across,
+            sums=made.sums.call,
             fetch=made.fetch,
             put=made.put,
             T=T,
