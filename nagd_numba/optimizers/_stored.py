@@ -115,7 +115,7 @@ class _Arrays:
 
     def __init__(self, rule: Rule, names: Sequence[str], group: Sequence[Any], rounding: Any) -> None:
         params, grads, *states, extra = group
-        kind, p = _stored(names[0], params, write=True)
+        kind, p = stored_array(names[0], params, write=True)
         half = kind in BITS_OF
         if kind == "float64":
             raise TypeError(
@@ -201,7 +201,7 @@ def _kind_of(x: Any) -> str:
     return str(getattr(getattr(x, "dtype", None), "name", getattr(x, "dtype", ""))).removeprefix("torch.")
 
 
-def _stored(name: str, x: Any, write: bool) -> tuple[str, np.ndarray]:
+def stored_array(name: str, x: Any, write: bool) -> tuple[str, np.ndarray]:
     """The name of a dtype, and the array with elements as kernels take them: 16-bit integers for half precision."""
     kind = _kind_of(x)
     if kind not in BITS_OF:
@@ -225,7 +225,7 @@ def _like(name: str, x: Any, kind: str, params: np.ndarray, first: str, write: b
     """An array of that dtype and the shape of the parameters."""
     if isinstance(x, Int8State):
         raise TypeError(f"{name} is an Int8State; an array of {kind} is needed")
-    found, made = _stored(name, x, write)
+    found, made = stored_array(name, x, write)
     if found != kind:
         raise TypeError(f"{name} has dtype {found}; {kind} is needed beside {first}")
     if made.shape != params.shape:
