@@ -48,6 +48,35 @@ def apply(rule: Rule, groups: Sequence[Group], hyper: dict[str, Any], options: t
     Prepared(rule, groups, options, rounding, check_hyper(rule, hyper, options)).start_checked()
 
 
+def on_device_wanted(groups: Sequence[Group], rounding: Any) -> bool:
+    """Is it for the kernel of small storage?  (Half precision, with a master copy or without, is for the usual one.)"""
+    return rounding is not None or any(
+        (group[-1] is not None and names[-1].startswith("compensation"))
+        or any(isinstance(x, Int8State) for x in group[2:])
+        for names, group in groups
+    )
+
+
+def apply_on_device(
+    rule: Rule, groups: Sequence[Group], hyper: dict[str, Any], options: tuple[Any, ...], rounding: Any, stream: Any
+) -> None:
+    """The same on a CUDA device."""
+    from ..gpu import device_array, stored  # they import numba.cuda
+
+    rounding, arrays = _rounding(rounding), []
+    for names, (params, grads, *states, extra) in groups:
+        half = device_array.describe(names[0], params, True, ("float32", "float64", *BITS_OF)).dtype in BITS_OF
+        form = _form(names, half, extra, rounding, states)
+        pairs = tuple((x.codes, x.scales) if isinstance(x, Int8State) else x for x in states)
+        arrays.append(stored.Arrays(names, params, grads, pairs, extra, form))
+    values = check_hyper(rule, hyper, options)
+    first = 0 if rounding is None else rounding.first
+    key = (0, 0) if rounding is None else keys(rounding.seed, rounding.steps)
+    stored.apply(rule, options, arrays, values, (first, *key), stream)
+    if rounding is not None:
+        rounding.steps += 1
+
+
 def check_hyper(rule: Rule, hyper: dict[str, Any], options: tuple[Any, ...]) -> Hyper:
     """The hyper-parameters as floats; raises for values out of range."""
     values = validation.hyper_parameters(hyper, _FLOAT, rule.range_of)
