@@ -83,7 +83,11 @@ def drawn(results: dict[str, Any]) -> Any:
 
 def _caption(results: dict[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
-    named = [f"{name} {versions[name]}" for name in versions if versions[name] and name not in ("python", "scipy", "llvmlite")]
+    named = [
+        f"{name} {versions[name]}"
+        for name in versions
+        if versions[name] and name not in ("python", "scipy", "llvmlite")
+    ]
     text = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads; {results['date'][:10]}; "
         f"{', '.join(named)}. float32, medians. PyTorch: fused steps, eager training; JAX: jit; Warp: a captured graph, on "

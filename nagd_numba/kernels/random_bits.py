@@ -48,7 +48,7 @@ def emit_random_bits(builder: Any, element: Any, key: Any, other: Any) -> Any:
     def shifted(x: Any, by: int) -> Any:
         return builder.xor(x, builder.lshr(x, constant(by)))
 
-    x = shifted(builder.xor(element, key), _SHIFTS[0])
+    x = shifted(builder.add(element, key), _SHIFTS[0])
     x = builder.xor(builder.mul(x, constant(_FIRST)), other)
     x = builder.mul(shifted(x, _SHIFTS[1]), constant(_SECOND))
     return shifted(x, _SHIFTS[2])
@@ -74,7 +74,7 @@ def hashed(elements: Any, key: int, other: int, word: int = 0) -> np.ndarray:
         return x ^ x >> np.uint32(by)
 
     x = (np.asarray(elements, np.int64) & 0xFFFFFFFF).astype(np.uint32)
-    x = shifted(x ^ np.uint32(key), _SHIFTS[0])
+    x = shifted(x + np.uint32(key), _SHIFTS[0])
     with np.errstate(over="ignore"):
         x = x * np.uint32(_FIRST) ^ np.uint32(word_key(other, word))
         x = shifted(x, _SHIFTS[1]) * np.uint32(_SECOND)

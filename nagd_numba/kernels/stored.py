@@ -119,6 +119,21 @@ def _wide_vectors_python():
     pass
 
 
+def _prefetch(typingctx, pointer, i):
+    def build(context, builder, signature, operands):
+        place = builder.bitcast(builder.gep(operands[0], [operands[1]]), _I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        ask = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+        builder.call(ask, [place, _I32(0), _I32(3), _I32(1)])  # to be read, kept, data
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), build
+
+
+def _prefetch_python(pointer, i):
+    pass
+
+
 def _local_memory(typingctx, size):
     """So many float32 (a constant) in the caller's frame."""
     made = types.CPointer(types.float32)
@@ -294,6 +309,8 @@ store_at_random = _operation(_store_at_random, _store_at_random_python)
 rounded_like = _operation(_rounded_like, _rounded_like_python)
 # wide_vectors(): for the function that calls it
 wide_vectors = _operation(_wide_vectors, _wide_vectors_python)
+# prefetch(pointer, i): what will be read soon
+prefetch = _operation(_prefetch, _prefetch_python)
 # local_memory(size): of float32;  keep_bits(memory, at, bits)
 local_memory = _operation(_local_memory, _local_memory_python)
 keep_bits = _operation(_keep_bits, _keep_bits_python)

@@ -39,6 +39,7 @@ from .stored import (
     load,
     load_each,
     local_memory,
+    prefetch,
     rounded_like,
     scales_at,
     store,
@@ -50,6 +51,7 @@ from .template import template
 
 NEAREST, MASTER, COMPENSATED, RANDOM = range(4)
 TOGETHER = 8
+AHEAD = 1024  # elements: what is that far ahead is asked for while a block is computed
 
 _settings: Any = config  # numba's types do not list its settings
 
@@ -94,7 +96,7 @@ def by_element(element):
 
 
 @template
-def by_block(element, STATES, ROW, SIZE):
+def by_block(element, STATES, ROW, SIZE, AHEAD):
     """`first` is a multiple of BLOCK.
 
     The values of TOGETHER blocks are put aside before they become codes: read back at once, in wider pieces than they
@@ -105,6 +107,9 @@ def by_block(element, STATES, ROW, SIZE):
     def update_block(params, grads, extra, states, scales, block, count, memory, index, key, other, scalars):
         now, start = scales_at(states, scales, block), block * BLOCK
         first = ahead(index, start)
+        if AHEAD > 0:
+            prefetch(params, start + AHEAD)
+            prefetch(grads, start + AHEAD)
         for j in range(count):
             i = start + j
             random = random_bits(first, j, key, other)
@@ -179,7 +184,7 @@ def _linked_loop(rule: Rule, options: tuple[Any, ...], form: int, signature: tup
     states: Any = signature[3]
     if any(is_code(x.dtype) for x in states):
         row = (len(rule.states) + 1) * BLOCK  # with the random bits
-        loop = by_block.bind(element=element, STATES=len(rule.states), ROW=row, SIZE=TOGETHER * row)
+        loop = by_block.bind(element=element, STATES=len(rule.states), ROW=row, SIZE=TOGETHER * row, AHEAD=AHEAD)
     else:
         loop = by_element.bind(element=element)
     scalars = types.UniTuple(types.float32, rule.constant_count)
