@@ -54,7 +54,8 @@ def part(x, kind, signal, times, picks, scale):
 @njit
 def in_place(x, g, kind, signal, times, picks, scale):
     f, gradient = part(x, kind, signal, times, picks, scale)
-    g[:] = gradient
+    for i in range(x.size):
+        g[i] = gradient[i]
     return f
 
 
@@ -206,13 +207,21 @@ def counting(x, target, calls):
     return 0.5 * np.sum((x - target) ** 2), x - target
 
 
+def reckless(x, target, calls):
+    total, g = 0.0, np.zeros_like(x)
+    for i in range(x.size):
+        g[i] = x[i] - target
+        total += 0.5 * g[i] * g[i]
+    return total, g
+
+
 def longer(x, target, calls):
     return 0.5 * np.sum((x - target) ** 2), x[: int(target) + 1] - target
 
 
 REFUSED = [
     (njit(counting), "a store to what all problems have in common"),
-    (njit(fastmath=True)(counting), "fastmath"),
+    (njit(fastmath=True)(reckless), "fastmath"),
     (njit(longer), "arrays of different lengths"),
 ]
 

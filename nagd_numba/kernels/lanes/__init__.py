@@ -6,10 +6,11 @@ compiled into it, becomes code that does the same for W problems, with vectors i
 
     target         where Numba's code of a function comes from, before LLVM works on it
     mathematics    `exp` and `log` with the same bits alone and in lanes
-    instructions   the code as data
+    marks          what such a function says of itself
+    instructions   the code as data;  `failures`: what it does when it fails is left out
     order          in which order blocks run when lanes are at different places
-    analysis       what is the same in all lanes, what memory is whose
-    vectorize      the vectors' code: control flow and values;  `operations`: each instruction
+    analysis       what is the same in all lanes;  `memory`: what memory is whose
+    vectorize      the vectors' code: control flow;  `values`, `operations`, `calls`: the rest
     merge          calls at different places of a function become one, for the lanes of all of them together
     modules        LLVM's passes, and machine code
 

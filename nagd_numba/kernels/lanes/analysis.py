@@ -54,7 +54,9 @@ class Analysis:
     def _find_divergent(self) -> None:
         """Values that differ: what was made of others that do, and where lanes come together that had parted."""
         blocks = self.blocks
-        after = order.post_dominators(blocks)
+        # Where some lanes have failed, the others come together as before, but they are no longer all.
+        after = order.post_dominators(blocks, ("ret",))
+        for_all = order.post_dominators(blocks, ("ret", "fail", "unreachable"))
         parting: dict[str, set[str]] = {}  # blocks with a branch that differs, and what not all lanes run because of it
         joins: set[str] = set()
         while True:
@@ -77,7 +79,8 @@ class Analysis:
             if before == (len(self.divergent), len(parting), len(joins)):
                 break
         self.parting = set(parting)
-        self.partial |= {name for region in parting.values() for name in region}
+        for name in parting:
+            self.partial |= order.reached(blocks, name, for_all[name] - {name})
 
     def _part(self, loop: order.Loop, inside: set[str], parting: dict[str, set[str]], joins: set[str]) -> None:
         """A loop in which lanes part: they come to its other entries, and leave it, at different times."""

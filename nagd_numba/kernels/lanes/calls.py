@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .analysis import EVALUATE, EVALUATION, TAKE
 from .instructions import Instruction, Unfit
-from .memory import ALLOCATORS, PRIVATE_MARK, Memory
+from .memory import ALLOCATORS, PRIVATE_MARK, SPACE, Memory
 from .values import Values, short
 
 # LLVM's intrinsics that it has for vectors; those of the last line it applies lane by lane.
@@ -19,7 +19,7 @@ _LIBRARY = {  # of C, without state: called for each lane
     *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
     *("exp2", "expm1", "log2", "log10", "log1p", "pow", "cbrt", "hypot", "erf", "erfc", "fmod", "tgamma", "lgamma"),
 }
-_DROPPED = ("@llvm.assume", "@llvm.lifetime", "@llvm.dbg", "@llvm.experimental.noalias", "@llvm.donothing")
+_DROPPED = ("@NRT_Free", "@llvm.assume", "@llvm.lifetime", "@llvm.dbg", "@llvm.experimental.noalias", "@llvm.donothing")
 _ON_STACK = 1 << 14  # bytes of an array, of all lanes
 
 
@@ -30,7 +30,7 @@ class Calls(Values):
         name = made.detail
         if name.startswith(_DROPPED):
             return
-        if name in ALLOCATORS:
+        if name in ALLOCATORS or name == SPACE:
             self._allocate(made)
         elif name == PRIVATE_MARK:
             self.define(made, self.uniform(made.operands[0], "ptr"))
@@ -92,7 +92,7 @@ class Calls(Values):
         if size in self.seen.divergent:
             raise Unfit("arrays of different lengths")
         looped = any(self.block in loop.members for loop in self.seen.loops)
-        if size.isdigit() and not looped and int(size) * self.width <= _ON_STACK:
+        if made.detail != SPACE and size.isdigit() and not looped and int(size) * self.width <= _ON_STACK:
             place, owner = self.new(), self.new()
             self.head += [
                 f"  {place} = alloca [{int(size) * self.width} x i8], align 64",
@@ -102,7 +102,8 @@ class Calls(Values):
             self.define(made, owner)
             return
         wide = self.emit(f"mul i64 {self.uniform(size, 'i64')}, {self.width}")
-        self.define(made, self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide})"))
+        owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide})")
+        self.define(made, self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner)
 
     def _fill(self, made: Instruction) -> None:
         """`memset`: of memory that ends with the call all, of other memory the elements of the lanes that are here."""

@@ -16,7 +16,8 @@ class Memory(enum.Enum):
 
 
 PRIVATE_MARK = "@nagd_numba.private"  # of its argument: it points to private memory
-ALLOCATORS = {"@NRT_MemInfo_alloc_aligned", "@NRT_MemInfo_alloc_safe_aligned"}
+SPACE = "@NRT_Allocate"  # without an owner, for a copy
+ALLOCATORS = {f"@NRT_MemInfo_alloc{how}" for how in ("", "_safe", "_aligned", "_safe_aligned")}
 _NOWHERE = {"null", "undef", "poison"}
 _SIZES = {"double": 8, "float": 4, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
@@ -36,16 +37,21 @@ class Places:
 
     def __init__(self, function: Function, arguments: Mapping[str, Memory], mixed: bool) -> None:
         self._known = dict(arguments)
-        pointers = [made for block in function.blocks.values() for made in block.body if made.kind == "ptr"]
-        self._made = {made.result: made for made in pointers}
-        changed = True
-        while changed:
-            changed = False
+        body = [made for block in function.blocks.values() for made in block.body]
+        pointers = [made for made in body if made.kind == "ptr"]
+        self.numbers: set[str] = set()  # addresses of private memory as numbers, in which steps are those of one lane
+        before = -1
+        while before != len(self._known) + len(self.numbers):
+            before = len(self._known) + len(self.numbers)
             for made in pointers:
                 found = self._found(made)
                 if found is not None and made.result not in self._known:
                     self._known[str(made.result)] = found
-                    changed = True
+            for made in body:
+                if not self.numbers.isdisjoint(made.operands) or (
+                    made.op == "ptrtoint" and self.of(made.operands[0]) is Memory.PRIVATE
+                ):
+                    self._count(made)
         for made in pointers:
             if made.op in ("phi", "select"):
                 given = made.operands[made.op == "select" :]
@@ -55,6 +61,13 @@ class Places:
         self._elements: dict[str, int] = {}
         self._measure(function, pointers, mixed)
 
+    def _count(self, made: Instruction) -> None:
+        """An instruction takes or makes the address of private memory as a number."""
+        if made.op not in ("ptrtoint", "inttoptr", "icmp", "add", "sub", "phi", "select", "freeze"):
+            raise Unfit("the address of an array as a number")
+        if made.result is not None and made.kind == "i64":
+            self.numbers.add(made.result)
+
     def of(self, pointer: str) -> Memory:
         return self._known.get(pointer, Memory.SHARED)
 
@@ -63,7 +76,7 @@ class Places:
         return self._elements.get(self._root(pointer), 8)
 
     def _found(self, made: Instruction) -> Memory | None:
-        if made.op == "alloca" or made.detail == PRIVATE_MARK:
+        if made.op == "alloca" or made.detail in (PRIVATE_MARK, SPACE):
             return Memory.PRIVATE
         if made.op == "call":
             if made.detail not in ALLOCATORS:
@@ -74,6 +87,8 @@ class Places:
             if within in (Memory.PRIVATE, Memory.IGNORED):
                 raise Unfit("pointers in memory")
             return Memory.PRIVATE if within is Memory.OWNER else None
+        if made.op == "inttoptr":
+            return Memory.PRIVATE if made.operands[0] in self.numbers else None
         if made.op in ("getelementptr", "phi", "select", "freeze"):
             given = made.operands[:1] if made.op == "getelementptr" else made.operands[made.op == "select" :]
             return next((self._known[x] for x in given if x in self._known), None)

@@ -16,6 +16,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from .. import cache
 from ..jit import cache_allowed, digest, fingerprint
 from .analysis import Value
+from .failures import cut
 from .instructions import NAME, WORD, Unfit, read, span
 from .mathematics import substituted
 from .memory import Memory
@@ -110,7 +111,7 @@ def in_lanes(
     trusted: bool = False,
 ) -> bytes:
     """Machine code of a module with the function `lanes`, which is `entry` for so many; raises Unfit."""
-    function = read(text, entry)
+    function = cut(read(text, entry))
     kinds = dict(zip([name for _, name in function.arguments], arguments, strict=True))
     head = [line for line in text.splitlines() if line.startswith(("target ", "@")) and "NumbaEnv" not in line]
     wide = Vectorizer(function, kinds, lanes, headers, trusted).text()
@@ -175,6 +176,18 @@ made:
   br label %out
 out:
   ret ptr %block
+}
+
+define internal ptr @nagd_numba.data(ptr %owner) {
+  %none = icmp eq ptr %owner, null
+  br i1 %none, label %out, label %made
+made:
+  %place = getelementptr i8, ptr %owner, i64 24
+  %data = load ptr, ptr %place
+  br label %out
+out:
+  %found = phi ptr [ null, %0 ], [ %data, %made ]
+  ret ptr %found
 }
 
 define internal void @nagd_numba.release(ptr %arena) {

@@ -22,10 +22,28 @@ class Operations(Calls):
             place = self.new()
             self.head.append(f"  {place} = alloca [{size_of(made.detail) * self.width} x i8], align 64")
             self.define(made, place)
-        elif made.op == "ptrtoint" and self.seen.places.of(made.operands[0]) is not Memory.SHARED:
-            raise Unfit("the address of an array as a number")
+        elif made.op in ("ptrtoint", "inttoptr") and not self.seen.places.numbers.isdisjoint(
+            (made.result, *made.operands)
+        ):
+            self._address(made)
         else:
             self.define(made, self.emit(self._arithmetic(made)))
+
+    def _address(self, made: Instruction) -> None:
+        """Between a pointer to private memory and a number, in which steps are those of one lane: W times as short.
+
+        All such memory begins at multiples of W, so nothing is lost.
+        """
+        divergent, shift = made.result in self.seen.divergent, self.width.bit_length() - 1
+        value = (self.varying if divergent else self.uniform)(made.operands[0], made.kinds[0])
+        number, pointer = (self.vector("i64"), self.vector("ptr")) if divergent else ("i64", "ptr")
+        by = f"splat (i64 {shift})" if divergent else str(shift)
+        if made.op == "ptrtoint":
+            wide = self.emit(f"ptrtoint {pointer} {value} to {number}")
+            self.define(made, self.emit(f"lshr {number} {wide}, {by}"))
+        else:
+            wide = self.emit(f"shl {number} {value}, {by}")
+            self.define(made, self.emit(f"inttoptr {number} {wide} to {pointer}"))
 
     def _arithmetic(self, made: Instruction) -> str:
         op, kinds = made.op, made.kinds

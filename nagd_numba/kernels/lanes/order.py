@@ -81,9 +81,9 @@ def _components(names: set[str], start: str, following: Callable[[str], list[str
     return found[::-1]
 
 
-def post_dominators(blocks: dict[str, Block]) -> dict[str, set[str]]:
-    """Of each block, those that every way from it to an end goes through."""
-    after = {name: set(blocks) if block.successors else {name} for name, block in blocks.items()}
+def post_dominators(blocks: dict[str, Block], ends: tuple[str, ...]) -> dict[str, set[str]]:
+    """Of each block, those that every way from it to one of these ends goes through."""
+    after = {name: {name} if block.end.op in ends else set(blocks) for name, block in blocks.items()}
     changed = True
     while changed:
         changed = False

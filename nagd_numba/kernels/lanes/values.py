@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .analysis import Analysis, Value
 from .instructions import Instruction
-from .memory import ALLOCATORS, Memory
+from .memory import ALLOCATORS, SPACE, Memory
 
 _SHORT = {"double": "f64", "float": "f32", "half": "f16", "ptr": "p0"}
 
@@ -109,7 +109,7 @@ class Values:
         """Is it memory that ends with the call?"""
         while pointer in self.seen.made:
             made = self.seen.made[pointer]
-            if made.op == "alloca" or (made.op == "call" and made.detail in ALLOCATORS):
+            if made.op == "alloca" or (made.op == "call" and made.detail in (*ALLOCATORS, SPACE)):
                 return True
             if made.op not in ("getelementptr", "load"):
                 return False

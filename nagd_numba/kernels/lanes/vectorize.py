@@ -155,6 +155,12 @@ class Vectorizer(Operations):
             value = self.varying(end.operands[0], end.kinds[0])
             self.do(f"store {kind} {self.chosen(kind, self.mask, value, old)}, ptr %returned")
             self.do(f"br label %{self.after}")
+        elif end.op == "fail":
+            kind = self.vector(self.function.returns)
+            old = self.emit(f"load {kind}, ptr %returned")
+            failed = f"splat ({self.function.returns} 1)"
+            self.do(f"store {kind} {self.chosen(kind, self.mask, failed, old)}, ptr %returned")
+            self.do(f"br label %{self.after}")
         elif end.op == "unreachable":
             self.do(f"br label %{self.after}")
         elif len(block.successors) == 1:
