@@ -9,6 +9,7 @@ A ratio above 1 says how many times faster ours is: the median over rounds in wh
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,7 @@ def torch_network(net: nagd_numba.MLP, params: np.ndarray) -> Any:
     import torch
 
     stack: list[Any] = []
-    for inputs, outputs in zip(net.sizes, net.sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(net.sizes):
         stack += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     model, named = torch.nn.Sequential(*stack[:-1]), net.unflatten(params)
     with torch.no_grad():
@@ -45,7 +46,7 @@ def random_training(sizes: tuple[int, ...], batch: int) -> timing.Seconds:
     import torch
 
     random = np.random.default_rng(0)
-    flop = 6 * batch * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    flop = 6 * batch * sum(a * b for a, b in itertools.pairwise(sizes))
     steps = max(STEPS, int(STEPS * 5e8 / flop))
     X = random.random((steps * batch, sizes[0]), np.float32)
     y = random.integers(0, sizes[-1], len(X))

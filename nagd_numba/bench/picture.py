@@ -47,11 +47,19 @@ RULE = "nesterov"
 def plot(path: str | Path, results: dict[str, Any]) -> None:
     """Draw the file that `path` names, of the kind that its suffix says: .png, .pdf, .svg."""
     from matplotlib import rc_context
+
+    with rc_context(TEXT), replacing(path) as file:
+        drawn(results).savefig(file, format=Path(path).suffix.lower().removeprefix("."), dpi=200)
+
+
+def drawn(results: dict[str, Any]) -> Any:
+    """The figure."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no window system is asked for
 
     sections = results["sections"]
     with rc_context(TEXT):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         _bandwidth(left, sections)
         _roofline(right, sections)
@@ -62,28 +70,31 @@ def plot(path: str | Path, results: dict[str, Any]) -> None:
                 axes.legend(
                     loc="upper center",
                     bbox_to_anchor=(0.5, -0.15),
-                    ncols=4,
+                    ncols=3,
                     frameon=False,
-                    columnspacing=1.2,
+                    columnspacing=1.0,
                     handlelength=2.2,
                 )
             else:
                 axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
         figure.supxlabel(_caption(results), x=0.01, ha="left", fontsize=7, color="#333333")
-        with replacing(path) as file:
-            figure.savefig(file, format=Path(path).suffix.lower().removeprefix("."), dpi=200)
+    return figure
 
 
 def _caption(results: dict[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
-    named = [f"{name} {versions[name]}" for name in versions if versions[name] and name not in ("scipy", "llvmlite")]
+    named = [
+        f"{name} {versions[name]}"
+        for name in versions
+        if versions[name] and name not in ("python", "scipy", "llvmlite")
+    ]
     text = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads; {results['date'][:10]}; "
-        f"{', '.join(named)}. Medians; float32. PyTorch: fused steps, eager training; JAX: optax and training under jit; "
-        "Warp: a captured graph, on one core; Dr.Jit: a frozen function. Limits were measured in the same run: the "
-        "same bytes moved without arithmetic, and multiply-adds in registers."
+        f"{', '.join(named)}. float32, medians. PyTorch: fused steps, eager training; JAX: jit; Warp: a captured graph, on "
+        "one core; Dr.Jit: a frozen function. Limits: the same bytes moved without arithmetic; "
+        "multiply-adds in registers."
     )
-    return "\n".join(textwrap.wrap(text, 150))
+    return "\n".join(textwrap.wrap(text, 140, break_on_hyphens=False))
 
 
 def _named(figures: dict[str, float]) -> dict[str, float]:
@@ -121,11 +132,11 @@ def _marks(name: str) -> dict[str, Any]:
     return {
         "color": style.colour,
         "marker": style.marker,
-        "ms": 6 if ours else 4.5,
+        "ms": 7.5 if ours else 4.5,
         "mfc": style.colour if ours else "white",
         "mew": 1.0,
         "lw": 2.0 if ours else 1.0,
-        "zorder": 4 if ours else 3,
+        "zorder": 3 if ours else 4,  # smaller ones stay visible on it
     }
 
 
@@ -151,19 +162,18 @@ def _roofline(axes: Any, sections: dict[str, Any]) -> None:
         return
     for k, (case, at, figures) in enumerate(points):
         rates = _named(figures)
-        low, high = min(rates.values()), max(rates.values())
-        axes.plot([at, at], [low, high], color="#bbbbbb", lw=0.8, zorder=1)
+        low = min(rates.values())
+        axes.plot([at, at], [low, max(rates.values())], color="#bbbbbb", lw=0.8, zorder=1)
         for name, value in rates.items():
             axes.plot(at, value, ls="", **_marks(name))
-        above = k % 2 == 1  # neighbours have nearly the same operations per byte
-        axes.annotate(
+        axes.annotate(  # neighbours have nearly the same operations per byte: one to the left, one to the right
             case,
-            (at, high if above else low),
-            xytext=(0, 6 if above else -6),
+            (at, low),
+            xytext=(3 if k % 2 else -3, -7),
             textcoords="offset points",
             rotation=90,
             ha="center",
-            va="bottom" if above else "top",
+            va="top",
             fontsize=7,
         )
     shown = {name for _, _, figures in points for name in _named(figures)}
@@ -191,7 +201,7 @@ def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list
     if any(moved):
         slopes["caches"] = max(moved)
     top = max([*rates, *([peak] if np.isfinite(peak) else []), *(0.5 * rate for rate in slopes.values())])
-    axes.set_ylim(min(rates) / 6, 3 * top)
+    axes.set_ylim(min(rates) / 25, 4 * top)  # room for the names of cases, and of the limit
     for name, slope in slopes.items():
         axes.plot(
             x, np.minimum(slope * x, peak), color="#222222", lw=1.2, ls="-" if name == "memory" else "--", zorder=2
@@ -207,18 +217,15 @@ def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list
             transform_rotates_text=True,
             fontsize=7,
         )
-    lines = {"multiply-adds in registers": peak}
+    if np.isfinite(peak):
+        axes.annotate(
+            f"multiply-adds in registers: {peak:,.0f} GFLOP/s",
+            (x[-1], peak),
+            xytext=(-2, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+        )
     if "matrix product" in limits:
-        lines["NumPy's BLAS"] = limits["matrix product"]["gflops"]["all threads"]
-    for name, rate in lines.items():
-        if np.isfinite(rate):
-            if name == "NumPy's BLAS":
-                axes.axhline(rate, color="#777777", lw=0.8, ls=":", zorder=1)
-            axes.annotate(
-                f"{name}: {rate:,.0f} GFLOP/s",
-                (x[-1], rate),
-                xytext=(-2, 2 if name != "NumPy's BLAS" else -8),
-                textcoords="offset points",
-                ha="right",
-                fontsize=7,
-            )
+        rate = limits["matrix product"]["gflops"]["all threads"]
+        axes.axhline(rate, color="#777777", lw=1, ls=":", zorder=1, label="NumPy's BLAS")

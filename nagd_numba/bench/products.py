@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from nagd_numba.kernels.jit import user_function
 
 CHAINS = 12  # of multiply-adds, which do not wait for one another, and fit into 16 registers
 ROUNDS = 5_000_000  # of a call, for each thread: some 10 ms
@@ -52,7 +54,7 @@ def multiply_adds(typingctx, rounds, x):
     return types.float32(types.int64, types.float32), build
 
 
-@njit(nogil=True)
+@user_function
 def chains(rounds, x):
     return multiply_adds(rounds, x)
 

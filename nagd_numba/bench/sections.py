@@ -54,7 +54,7 @@ Job = tuple[dict[str, Any], Callable[[Row], object]]  # a case, and what measure
 
 
 def limits() -> Iterator[Job]:
-    """What the machine can do at most, by one thread and by all."""
+    """What the machine can do at most, by one thread and by all: the best of some rounds."""
     yield {"limit": "multiply-adds in registers"}, _registers
     yield {"limit": "matrix product, NumPy's BLAS"}, _product
     yield {"limit": "bytes of a step, far more than caches hold"}, _bytes
@@ -63,8 +63,9 @@ def limits() -> Iterator[Job]:
 def _limit(row: Row, contenders: dict[str, Callable[[], object]], unit: str, each: Mapping[str, float]) -> None:
     """Rates in `unit`: `each` contender makes so many of them in a call."""
     others = Others()
-    row.put(timing.interleaved(contenders, steps_rounds(), SETTLE), others.cores())
-    row.more[unit] = {name: each[name] / seconds / 1e9 for name, seconds in row.seconds.items()}
+    seconds = timing.interleaved(contenders, timing.ROUNDS, SETTLE)
+    row.put(seconds, others.cores())
+    row.more[unit] = {name: each[name] / min(rounds) / 1e9 for name, rounds in seconds.items()}
 
 
 def _registers(row: Row) -> None:

@@ -26,6 +26,7 @@ from .linking import Interface, Linked, linked
 from .pointers import address, addresses, lengths, load_each, pointer, pointers, store_each
 from .rule import Rule
 from .template import template
+from .vector_width import widest_vectors
 
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
@@ -36,6 +37,7 @@ LINE = 64  # elements: shares begin at multiples of it, so that no two threads w
 @template
 def over_range(update, OPTIONS):
     def over_range(params, grads, states, first, last, scalars):
+        widest_vectors()
         for i in range(first, last):
             params[i], state = update(params[i], grads[i], load_each(states, i), scalars, OPTIONS)
             store_each(states, i, state)

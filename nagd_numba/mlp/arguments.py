@@ -37,6 +37,9 @@ def seed(name: str, x: Any) -> np.uint64:
 
 def parameters(spec: NetworkSpec, params: Any, name: str = "params", write: bool = False) -> np.ndarray:
     """A contiguous host vector of the model's size and dtype, on the memory of `params`."""
+    usual = not write and type(params) is np.ndarray and params.dtype is spec.dtype and params.flags.c_contiguous
+    if usual and params.shape == (spec.size,):
+        return params
     x = validation.host_array(name, params, write)
     vector(spec, name, x.dtype, x.shape)
     if not x.flags.c_contiguous:
@@ -92,6 +95,9 @@ def inputs(spec: NetworkSpec, X: Any) -> np.ndarray:
 
     uint8 is taken for pictures: divided by 255.
     """
+    usual = type(X) is np.ndarray and X.dtype is spec.dtype and X.flags.c_contiguous and X.ndim == 2
+    if usual and X.shape[1] == spec.sizes[0] and X.shape[0] > 0:
+        return X
     x = X if type(X) is np.ndarray else as_array("X", X)
     input_shape(spec, x.shape)
     if x.dtype != spec.dtype:

@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .. import validation
-from ..kernels import threading_layer
+from ..kernels.forms import Forms, threads_may_run
 from ..kernels.jit import SIMULATOR
 from . import arguments
 from .cpu import inference as kernels
+from .cpu.classes import classes_of
 from .cpu.losses import probability_kernel
 from .spec import NetworkSpec
 
@@ -45,10 +46,13 @@ def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
         return forward(spec, params, X)
     if _on_device(spec, params, X):
         return _device().predict(spec, params, X)
-    z = _host_forward(spec, params, X)
-    if np.isnan(z.max()):  # it has no class
-        _refuse_nan(spec, params, X, z)
-    return z.argmax(axis=1) if spec.loss == "cross_entropy" else (z > 0).astype(np.int64)
+    given, inputs = arguments.parameters(spec, params), arguments.inputs(spec, X)
+    rows = inputs.shape[0]
+    labels = np.empty(rows if spec.loss == "cross_entropy" else (rows, spec.sizes[-1]), np.int64)
+    kernel, product, forms = classes_of(spec.dtype_name, spec.activation, spec.loss)
+    if not kernel(given, inputs, spec.dims, labels, product, _record(forms, spec, rows)):  # a NaN has no class
+        _refuse_nan(spec, params, X, _host_forward(spec, params, X))
+    return labels
 
 
 def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
@@ -93,10 +97,14 @@ def value_and_grad(
 def _host_forward(spec: NetworkSpec, params: Any, X: Any) -> np.ndarray:
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     out = np.empty((X.shape[0], spec.sizes[-1]), spec.dtype)
-    parallel = 2.0 * len(X) * spec.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
-    kernel, product = kernels.forward_of(spec.dtype_name, spec.activation, parallel)
-    kernel(params, X, spec.dims, out, product)
+    kernel, product, forms = kernels.forward_of(spec.dtype_name, spec.activation)
+    kernel(params, X, spec.dims, out, product, _record(forms, spec, len(X)))
     return out
+
+
+def _record(forms: Forms, spec: NetworkSpec, rows: int) -> int:
+    """What a kernel chooses its form by: 0 where threads cannot pay."""
+    return forms.address if 2.0 * rows * spec.size >= PARALLEL_FLOP and threads_may_run() else 0
 
 
 def _refuse_nan(spec: NetworkSpec, params: Any, X: Any, z: np.ndarray) -> NoReturn:

@@ -200,6 +200,30 @@ def test_pictures(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"all.png", "none.svg"}
 
 
+def test_no_text_of_the_picture_is_cut_or_covers_another():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from nagd_numba.bench.picture import drawn
+
+    figure = drawn(results())
+    FigureCanvasAgg(figure).draw()
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        inside = [*axes.texts, *axes.get_legend().get_texts()]
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *inside]
+        upright = [(text.get_text(), text.get_window_extent()) for text in inside if text.get_rotation() != 45]
+        for k, (name, box) in enumerate(upright):
+            assert not any(box.overlaps(other) for _, other in upright[:k]), name
+    for text in texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    words = " ".join(text.get_text() for text in texts)
+    for wanted in ("memory: 20 GB/s", "caches: 25 GB/s", "registers: 150 GFLOP/s", "32×32", "limit", "2026-01-01"):
+        assert wanted in words
+
+
 def test_what_is_left_out_is_told(monkeypatch, capsys):
     """After the budget, and where a peer trains something else, there is a reason instead of a figure."""
 

@@ -196,6 +196,7 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
         assert all((x == 1).all() for x in arrays)
 
 
+@pytest.mark.skipif(JIT_OFF, reason="nothing is compiled, so nothing reads objects")
 @rules
 def test_compiled_calls_refuse_overlap_and_lengths(rule):
     """The checks inside the compiled call, on which the fast path of a step relies."""

@@ -38,7 +38,7 @@ LARGE = 1 << 14  # parameters from which on those of the next tile are fetched
 
 @inlined
 def whole(height):
-    """Rows of a tile that fill turns of the loops, of up to four vectors; a short loop over columns LLVM would unroll."""
+    """Rows of a tile, rounded up to what fills turns of four vectors; loops over the columns LLVM would unroll."""
     return (height + 1) // 2 * 2
 
 

@@ -12,7 +12,7 @@ There is one product for a dtype.  Strides make of it those of transposed matric
 from __future__ import annotations
 
 import functools
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,17 @@ LINE = 64  # bytes of a line of the cache
 
 def _second_cache() -> int:
     """The bytes of a core's second level of cache; what is usual where the system does not tell."""
-    try:
-        found = os.sysconf("SC_LEVEL2_CACHE_SIZE")
-    except (AttributeError, ValueError, OSError):  # no such question on this system
-        found = 0
-    return found if found > 0 else 1 << 19
+    for found in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, size = ((found / name).read_text().strip() for name in ("level", "size"))
+            if level == "2" and size.endswith("K"):
+                return int(size[:-1]) << 10
+        except (OSError, ValueError):
+            continue
+    return 1 << 20
 
 
-BLOCK_BYTES = int(os.environ.get("BB", str(5 << 18)))  # of the packed tiles of A
+BLOCK_BYTES = min(_second_cache(), 1 << 21) * 5 // 8  # of the packed tiles of A
 
 
 @template
@@ -47,8 +50,8 @@ def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENG
     """Rows `first` to below `last` of `A B`, with `columns`; `inner` terms.
 
     `A[i, k]` is `a[i a_row + k a_inner]`, and `B[k, j]` is `b[k b_inner + j b_column]`; of A and of B one of the
-    strides is 1.  `buffer` and `panels` are this thread's own memory, `panels` of `panels_size` elements.  `function` is
-    an epilogue, which is given `context`.
+    strides is 1.  `buffer` and `panels` are this thread's own memory, `panels` of `panels_size` elements.  The epilogue
+    `function` is given `context`.
     """
     COLUMNS = VECTORS * LANES
 
@@ -56,7 +59,7 @@ def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENG
         a, a_row, a_inner, b, b_inner, b_column, first, last, columns, inner, buffer, panels, function, context
     ):
         rows = last - first
-        tiles = (rows + ROWS - 1) // ROWS
+        tiles = max(1, (rows + ROWS - 1) // ROWS)
         low, higher = rows // tiles, rows % tiles  # rows of a tile; so many tiles have one more
         length = (inner + LANES - 1) // LANES * LANES
         pack_a = columns >= OFTEN * COLUMNS and max(a_row, a_inner) >= FAR
@@ -114,24 +117,24 @@ def panels_size(LANES, LANE_ROWS, LENGTH):
         most = 0
         for height, inner in ((rows, widest), (widest, rows)):
             length = (inner + LANES - 1) // LANES * LANES
-            tiles = min((height + ROWS - 1) // ROWS, max(1, LENGTH // length))
-            most = max(most, length * (VECTORS * LANES + tiles * LANE_ROWS))
+            packed = min((height + ROWS - 1) // ROWS * length, max(LENGTH, length))
+            most = max(most, length * VECTORS * LANES + packed * LANE_ROWS)
         return most
 
     return panels_size
 
 
-def _lengths(dtype: str) -> dict[str, int]:
-    """The slots about panels; all of A's together have so many terms."""
+def _lengths(dtype: str, length: int) -> dict[str, Any]:
+    """The slots about panels; all of A's together have so many terms, by default as many as the cache has room for."""
     made = tile(dtype)
-    length = BLOCK_BYTES // np.dtype(dtype).itemsize // made.lane_rows
+    length = length or BLOCK_BYTES // np.dtype(dtype).itemsize // made.lane_rows
     return {"LANES": made.lanes, "LANE_ROWS": made.lane_rows, "LENGTH": length}
 
 
 @functools.cache
-def panels_size_of(dtype: str) -> Any:
+def panels_size_of(dtype: str, length: int = 0) -> Any:
     """`panels_size(rows, widest)`."""
-    return panels_size.bind(**_lengths(dtype))
+    return panels_size.bind(**_lengths(dtype, length))
 
 
 @functools.cache
@@ -145,7 +148,7 @@ def epilogue_interface(dtype: str) -> Interface:
 
 
 @functools.cache
-def product_of(dtype: str) -> Linked:
+def product_of(dtype: str, length: int = 0) -> Linked:
     """`product`."""
     made, x, n = tile(dtype), types.CPointer(from_dtype(np.dtype(dtype))), types.int64
     bound = product.bind(
@@ -156,6 +159,6 @@ def product_of(dtype: str) -> Linked:
         fetch_a=made.fetch_a,
         turn_a=made.turn_a,
         ITEMSIZE=np.dtype(dtype).itemsize,
-        **_lengths(dtype),
+        **_lengths(dtype, length),
     )
     return linked(bound, Interface(types.void(x, n, n, x, n, n, n, n, n, n, x, x, n, n)))

@@ -15,9 +15,10 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...kernels import reductions
+from ...kernels.forms import Forms, run_shares
 from ...kernels.jit import inlined, kernel, subroutine
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
+from ...kernels.parallel import BODY
 from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
 from ..losses import LOSSES
@@ -25,7 +26,10 @@ from . import backprop, epilogues, losses
 from .gemm import panels_size_of
 from .microkernel import ROWS, tile
 
-ROWS_AT_ONCE = 64  # of `forward`: their activations stay in the cache, and threads share the work by them
+# Rows that are taken through all layers together, by one thread: their activations stay in the cache.  More of them
+# where the weights do not, which are packed each time.
+ROWS_AT_ONCE, MORE_ROWS = 64, 256
+MANY_WEIGHTS = 1 << 18
 
 
 @inlined
@@ -53,6 +57,14 @@ def line(size):
     return (size + 15) // 16 * 16  # of float32; twice as many of float64
 
 
+@inlined
+def rows_together(rows, size):
+    """How many of the rows are taken through a network with so many parameters together: parts of one size."""
+    most = ROWS_AT_ONCE if size < MANY_WEIGHTS else MORE_ROWS
+    parts = max(1, (rows + most - 1) // most)
+    return max(1, (rows + parts - 1) // parts)
+
+
 @template
 def penalty(sum_of_squares):
     """`l2/2` times the sum of the squared weights."""
@@ -69,13 +81,15 @@ def penalty(sum_of_squares):
 
 
 @template
-def forward(run):
+def forward(locate):
     """Write the outputs of the last layer to `out`; `function` is the product of the layers."""
 
-    def forward(params, X, sizes, out, function):
+    def forward(params, X, sizes, out, function, forms):
         rows, layers = np.int64(X.shape[0]), np.int64(sizes.size - 1)
-        context = spill((function, pointer(params), pointer(X), pointer(sizes), layers, rows, pointer(out)))
-        run(context, (rows + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE)
+        together = rows_together(rows, params.size)
+        context = spill((function, pointer(params), pointer(X), pointer(sizes), layers, rows, together, pointer(out)))
+        flop = 2 * rows * params.size
+        run_shares(locate(), context, (rows + together - 1) // together, flop, forms)
 
     return forward
 
@@ -83,11 +97,11 @@ def forward(run):
 @template
 def forward_part(forward_rows, restore, T, BUFFER, panels_size):
     def forward_part(context, part):
-        function, params, X, sizes, layers, rows, out = restore(context)
-        first = part * ROWS_AT_ONCE
-        count = min(ROWS_AT_ONCE, rows - first)
+        function, params, X, sizes, layers, rows, together, out = restore(context)
+        first = part * together
+        count = min(together, rows - first)
         width, widest = widths(sizes, layers)
-        panel, hidden = line(BUFFER), line(BUFFER) + line(panels_size(min(rows, ROWS_AT_ONCE), widest))
+        panel, hidden = line(BUFFER), line(BUFFER) + line(panels_size(count, widest))
         memory = aligned(hidden + count * width, T)
         here = pointer(memory)
         x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
@@ -188,7 +202,7 @@ def gradient(
     return gradient
 
 
-_SIZES = types.Array(types.int64, 1, "C", readonly=True)
+SIZES = types.Array(types.int64, 1, "C", readonly=True)
 _RESULT = types.Tuple((types.float64, types.int64))
 _DROPOUT = types.Tuple((types.uint64, types.uint64, types.float64))
 
@@ -222,25 +236,21 @@ def penalty_function(dtype: str) -> Linked:
 
 
 @functools.cache
-def forward_kernel(dtype: str, parallel: bool = False) -> Linked:
-    """`(params, X, sizes, out, product)`: the outputs of the last layer, without dropout.
+def forward_kernel(dtype: str) -> Linked:
+    """`(params, X, sizes, out, product, forms)`: the outputs of the last layer, without dropout.
 
     `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of labels: int64, one a row), `sizes` is
     int64.
     """
     vector, matrix, written = _array_types(dtype)
     x = types.CPointer(from_dtype(np.dtype(dtype)))
-    context = (types.int64, x, x, types.CPointer(types.int64), types.int64, types.int64, x)
+    context = (types.int64, x, x, types.CPointer(types.int64), types.int64, types.int64, types.int64, x)
     part = forward_part.bind(
         forward_rows=backprop.forward(dtype).call, restore=restorer(types.Tuple(context)), **scratch(dtype)
     )
     body = linked(part, BODY, allocates=True)
-    if parallel:
-        run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
-    else:
-        run = one_after_another.bind(body=body.call)
-    interface = Interface(types.void(vector, matrix, _SIZES, written, types.int64))
-    return linked(forward.bind(run=subroutine(run)), interface, from_python=True)
+    interface = Interface(types.void(vector, matrix, SIZES, written, types.int64, types.int64))
+    return linked(forward.bind(locate=body.locate), interface, from_python=True)
 
 
 @functools.cache
@@ -259,7 +269,7 @@ def value_kernel(dtype: str, labels: bool) -> Any:
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
-    return kernel(bound, _RESULT(vector, matrix, targets, _SIZES, types.float64, types.UniTuple(types.int64, 4)))
+    return kernel(bound, _RESULT(vector, matrix, targets, SIZES, types.float64, types.UniTuple(types.int64, 4)))
 
 
 @functools.cache
@@ -281,7 +291,7 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
     grads = vector.copy(readonly=False)
-    given = (vector, matrix, targets, grads, _SIZES, types.float64, _DROPOUT, types.UniTuple(types.int64, 6))
+    given = (vector, matrix, targets, grads, SIZES, types.float64, _DROPOUT, types.UniTuple(types.int64, 6))
     return kernel(bound, _RESULT(*given))
 
 
@@ -289,9 +299,9 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
 
 
 @functools.cache
-def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, Any]:
-    """`forward_kernel`, and the product of the layers."""
-    return forward_kernel(dtype, parallel).kernel, epilogues.forward(dtype, activation).address
+def forward_of(dtype: str, activation: str) -> tuple[Any, Any, Forms]:
+    """`forward_kernel`, what ends the products of the layers, and the forms of these calls."""
+    return forward_kernel(dtype).kernel, epilogues.forward(dtype, activation).address, Forms()
 
 
 @functools.cache

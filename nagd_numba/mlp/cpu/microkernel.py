@@ -70,15 +70,12 @@ class Tile(NamedTuple):
 def tile(dtype: str) -> Tile:
     """The operations for this dtype."""
     lanes = BYTES // np.dtype(dtype).itemsize
-    columns, lane_rows = lanes * VECTORS, -(-ROWS // lanes) * lanes
+    columns, lane_rows, interface = lanes * VECTORS, -(-ROWS // lanes) * lanes, sums_interface(dtype)
     return Tile(
         lanes,
         columns,
         lane_rows,
-        linked(
-            tile_sums.bind(wide=_block(columns, columns), narrow=_block(lanes, columns), LANES=lanes),
-            sums_interface(dtype),
-        ),
+        linked(tile_sums.bind(wide=_block(columns, columns), narrow=_block(lanes, columns), LANES=lanes), interface),
         _fetch(columns),
         _put(columns),
         _turn(columns),
@@ -92,8 +89,8 @@ def sums_interface(dtype: str) -> Interface:
     """a, its pitch from row to row and from k to k; b, its pitch from k to k; terms, height, width, buffer, more.
 
     The sums are added to what is in the buffer where there are `more`.  Rows of b are read to the end of the vector in
-    which column `width` lies.  With each term the line of the cache at `ahead`, or `step` elements further each time, is
-    fetched; it need not be memory of ours.
+    which column `width` lies.  With each term the line of the cache at `ahead` is fetched, which goes `step` elements
+    further each time; it need not be memory of ours.
     """
     x = types.CPointer(from_dtype(np.dtype(dtype)))
     return Interface(types.void(x, _long, _long, x, *[_long] * 4, x, types.boolean, x, _long))

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import typeof
+from numba import typeof, types
+from numba.np.numpy_support import from_dtype
 
-from nagd_numba.kernels.jit import kernel, subroutine
-from nagd_numba.kernels.pointers import pointer
+from nagd_numba.kernels.jit import kernel
+from nagd_numba.kernels.linking import linked
+from nagd_numba.kernels.pointers import pointer, restorer, shifted, spill
 from nagd_numba.kernels.rounding import add, fma
 from nagd_numba.kernels.template import template
 from nagd_numba.mlp.cpu import gemm
 from nagd_numba.mlp.cpu.microkernel import ROWS, tile
+from nagd_numba.mlp.cpu.vectors import transposed
 from nagd_numba.mlp.sums import BLOCK
 from tests.helpers import oracles
 from tests.helpers.backends import JIT_OFF
@@ -34,28 +37,30 @@ FILL = 7.5  # what lies around everything that is written
 
 
 @template
-def epilogue_with_row(fetch, put, TILE, COLUMNS):
+def epilogue_with_row(restore, fetch, put, TILE, COLUMNS):
     """out = sum; and below it, a tile of one row (biases) that was fetched."""
 
-    def epilogue_with_row(params, buffer, i, j, height, width, to):
-        row, row_start, out, start, pitch, below = to
+    def epilogue_with_row(buffer, i, j, height, width, context):
+        row, row_start, out, start, pitch, below = restore(context)
         for e in range(TILE):  # the rest of the buffer has no meaning
             if e // COLUMNS >= height or e % COLUMNS >= width:
                 buffer[e] = math.inf
-        put(buffer, 0, out, start + i * pitch + j, pitch, height, width)
-        fetch(row, row_start + j, 0, height, width, buffer, 1)
-        put(buffer, 1, out, start + below + i * pitch + j, pitch, height, width)
+        put(buffer, out, start + i * pitch + j, pitch, height, width)
+        fetch(row, row_start + j, 0, height, width, shifted(buffer, TILE))
+        put(shifted(buffer, TILE), out, start + below + i * pitch + j, pitch, height, width)
 
     return epilogue_with_row
 
 
 @template
-def multiply(product):
-    def multiply(a, b, row, out, numbers, buffer, panel):
-        a_start, a_pitch, b_start, b_pitch, first, last, columns, inner, row_start, start, pitch, below = numbers
+def multiply(product, function):
+    def multiply(a, b, row, out, numbers, strides, buffer, panels):
+        a_start, b_start, first, last, columns, inner, row_start, start, pitch, below = numbers
+        a_row, a_inner, b_inner, b_column = strides
         product(
-            *(pointer(a), a_start, a_pitch, pointer(b), b_start, b_pitch, first, last, columns, inner),
-            *(pointer(buffer), pointer(panel), (pointer(row), row_start, pointer(out), start, pitch, below)),
+            *(shifted(pointer(a), a_start), a_row, a_inner, shifted(pointer(b), b_start), b_inner, b_column),
+            *(first, last, columns, inner, pointer(buffer), pointer(panels), function()),
+            spill((pointer(row), row_start, pointer(out), start, pitch, below)),
         )
 
     return multiply
@@ -73,20 +78,39 @@ def in_order(a, b, out):
                 out[i, j] = total if first == 0 else add(out[i, j], total)
 
 
+LENGTHS = (0, 200)  # of the panels of A together, in terms; 0: as many as the cache has room for
+
+
 @functools.cache
-def product_kernel(kind, dtype):
-    made = tile(dtype)
-    epilogue = epilogue_with_row.bind(fetch=made.fetch, put=made.put, TILE=ROWS * made.columns, COLUMNS=made.columns)
-    product = gemm._product(dtype, epilogue, across=kind == "across", transposed=kind == "transposed")
+def product_kernel(dtype, length=0):
+    made, x, n = tile(dtype), types.CPointer(from_dtype(np.dtype(dtype))), types.int64
+    epilogue = linked(
+        epilogue_with_row.bind(
+            restore=restorer(types.Tuple((x, n, x, n, n, n))),
+            fetch=made.fetch,
+            put=made.put,
+            TILE=ROWS * made.columns,
+            COLUMNS=made.columns,
+        ),
+        gemm.epilogue_interface(dtype),
+    )
+    product = gemm.product_of(dtype, length)
     vector = np.zeros(1, dtype)
-    signature = tuple(map(typeof, (*[vector] * 4, (0,) * 12, vector, vector)))
-    return kernel(multiply.bind(product=subroutine(product)), signature)
+    signature = tuple(map(typeof, (*[vector] * 4, (0,) * 10, (0,) * 4, vector, vector)))
+    return kernel(multiply.bind(product=product.call, function=epilogue.locate), signature)
 
 
-def buffer_sizes(dtype, inner):
-    """Elements of the buffer and of the panel of one thread."""
-    width = tile(dtype).columns
-    return 3 * ROWS * width, (inner + ROWS) * width
+def memory_sizes(dtype, rows, widest, length=0):
+    """Elements of the buffer and of the panels of one thread."""
+    return 2 * ROWS * tile(dtype).columns, gemm.panels_size_of(dtype, length)(rows, widest)
+
+
+def strides(kind, a_pitch, b_pitch):
+    """Of A from row to row and from k to k; of B from k to k and from column to column."""
+    return (
+        *((1, a_pitch) if kind == "across" else (a_pitch, 1)),
+        *((1, b_pitch) if kind == "transposed" else (b_pitch, 1)),
+    )
 
 
 @functools.cache
@@ -121,7 +145,9 @@ class Zone:
         return rest
 
 
-def check(kind, dtype, rows, columns, inner, seed=0, pads=(0, 0, 0), starts=(0, 0, 0), ends=9, part=None):
+def check(
+    kind, dtype, rows, columns, inner, seed=0, pads=(0, 0, 0), starts=(0, 0, 0), ends=9, part=None, length=0, wider=0
+):
     """One product, between guards: NaN around what is read, numbers around what is written."""
     random = np.random.default_rng(seed)
     a_shape = (inner, rows) if kind == "across" else (rows, inner)
@@ -132,17 +158,16 @@ def check(kind, dtype, rows, columns, inner, seed=0, pads=(0, 0, 0), starts=(0, 
     for zone in (a, b, row):
         zone.matrix[...] = random.normal(size=zone.matrix.shape)
     out = Zone((2 * rows, columns), dtype, FILL, pads[2], starts[2], ends)
-    sizes = buffer_sizes(dtype, inner)
-    buffer, panel = (Zone((1, size), dtype, FILL, start=5, end=5) for size in sizes)
+    buffer, panel = (
+        Zone((1, size), dtype, FILL, start=5, end=5) for size in memory_sizes(dtype, rows, inner + wider, length)
+    )
     first, last = part or (0, rows)
     before = [zone.outside() for zone in (out, buffer, panel)]
     out.matrix[...] = FILL
-    product_kernel(kind, dtype)(
+    product_kernel(dtype, length)(
         *(a.vector, b.vector, row.vector, out.vector),
-        (
-            *(a.start, a.pitch, b.start, b.pitch, first, last, columns, inner),
-            *(row.start, out.start, out.pitch, rows * out.pitch),
-        ),
+        (a.start, b.start, first, last, columns, inner, row.start, out.start, out.pitch, rows * out.pitch),
+        strides(kind, a.pitch, b.pitch),
         *(zone.vector[5:-5] for zone in (buffer, panel)),
     )
     expected = np.full((2 * rows, columns), FILL, dtype)
@@ -175,34 +200,65 @@ def test_the_reference_is_the_documented_order(dtype, rows, columns, inner):
     assert reference(a, b).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_a_block_is_turned(width, itemsize):
+    lanes = width // itemsize
+    block = np.arange(lanes * lanes).reshape(lanes, lanes)
+    columns = transposed(list(block), itemsize, lambda a, b, places: np.concatenate([a, b])[places])
+    assert np.array_equal(columns, block.T)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_shape_around_the_edges_of_a_tile(kind, dtype):
     width = tile(dtype).columns
-    edges = sorted(
-        {1, 2, *range(width // 2 - 1, width // 2 + 2), *range(width - 1, width + 2), 2 * width, 2 * width + 1}
-    )
+    edges = sorted({1, 2, *range(width // 2 - 1, width // 2 + 2), *range(width - 1, width + 2), 2 * width + 1})
     for rows in range(1, 2 * ROWS + 2):
         for columns in edges:
-            for inner in (1, 2, ROWS, ROWS + 1, BLOCK, BLOCK + 1):
-                check(kind, dtype, rows, columns, inner)
+            check(kind, dtype, rows, columns, 1 + (rows + columns) % 19)
+    for inner in (*range(1, 20), BLOCK - 1, BLOCK, BLOCK + 1):
+        check(kind, dtype, ROWS + 1, width + 3, inner)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_shape_around_the_edges_of_a_panel(kind, dtype, length):
+    """Rows far apart, and enough of them: A and B are packed, with `length` A in several blocks."""
+    width = tile(dtype).columns
+    for more in range(ROWS):
+        columns = gemm.OFTEN * width + more * width // ROWS
+        check(
+            kind,
+            dtype,
+            gemm.OFTEN * ROWS + more,
+            columns,
+            60 + more,
+            pads=(gemm.FAR, gemm.FAR, 1),
+            length=length,
+            wider=100,
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @given(
     rows=st.integers(1, 70),
-    columns=st.integers(1, 70),
+    columns=st.integers(1, 130),
     inner=st.integers(1, 300),
     seed=st.integers(0, 99),
-    pads=st.tuples(*[st.sampled_from([0, 0, 1, 3, 700])] * 3),  # a large pitch goes through the panel
+    pads=st.tuples(*[st.sampled_from([0, 0, 1, 3, 700])] * 3),  # a large pitch goes through panels
     starts=st.tuples(*[st.integers(0, 20)] * 3),
+    length=st.sampled_from(LENGTHS),
+    wider=st.sampled_from([0, 0, 90]),
     data=st.data(),
 )
-def test_any_shape(kind, dtype, rows, columns, inner, seed, pads, starts, data):
+def test_any_shape(kind, dtype, rows, columns, inner, seed, pads, starts, length, wider, data):
     first = data.draw(st.integers(0, rows), "first")
     last = data.draw(st.integers(first, rows), "last")
-    check(kind, dtype, rows, columns, inner, seed, pads, starts, part=data.draw(st.sampled_from([None, (first, last)])))
+    part = data.draw(st.sampled_from([None, (first, last)]))
+    check(kind, dtype, rows, columns, inner, seed, pads, starts, part=part, length=length, wider=wider)
 
 
 def test_the_order_of_the_terms_matters():
@@ -276,7 +332,7 @@ def guarded(dtype, size, at_end):
 
 def multiply_between_guards():
     """Products whose matrices, buffer and panel all lie against forbidden memory."""
-    shapes = [(1, 1, 1), (ROWS - 1, 5, 3), (ROWS + 1, 7, ROWS + 1), (2 * ROWS + 1, 33, BLOCK + 2)]
+    shapes = [(1, 1, 1), (ROWS - 1, 5, 3), (ROWS + 1, 7, ROWS + 1), (2 * ROWS + 1, 33, BLOCK + 2), (3 * ROWS, 101, 20)]
     for dtype in DTYPES:
         width = tile(dtype).columns
         for kind in KINDS:
@@ -290,15 +346,13 @@ def multiply_between_guards():
                                 (a_rows - 1) * (a_columns + pad) + a_columns,
                                 (b_rows - 1) * (b_columns + pad) + b_columns,
                             ),
-                            *(columns, 2 * rows * columns, *buffer_sizes(dtype, inner)),
+                            *(columns, 2 * rows * columns, *memory_sizes(dtype, rows, inner)),
                         )
                         a, b, row, out, buffer, panel = (guarded(dtype, size, at_end) for size in sizes)
-                        product_kernel(kind, dtype)(
+                        product_kernel(dtype)(
                             *(a, b, row, out),
-                            (
-                                *(0, a_columns + pad, 0, b_columns + pad, 0, rows, columns, inner),
-                                *(0, 0, columns, rows * columns),
-                            ),
+                            (0, 0, 0, rows, columns, inner, 0, 0, columns, rows * columns),
+                            strides(kind, a_columns + pad, b_columns + pad),
                             *(buffer, panel),
                         )
     print("untouched")
