@@ -74,14 +74,16 @@ def _options() -> dict[str, tuple[Cell, ...]]:
     """The parameters that steps have in common."""
     compiled = PYTHON if set(PYTHON_ONLY) >= {"guard", "master", "stream"} else YES
     half = f"{' and '.join(HALF)}, contiguous"
-    exact = No(f"compiled callers have {' and '.join(map(str, DTYPES))}")
+    only = f"only {' and '.join(map(str, DTYPES))} are there"
     guarded = "on the CPU" if all("guard" in x.signature.parameters for x in torch_forms.FORMS.values()) else ""
     return {
         "lists of arrays, one launch": (YES, YES, TOGETHER, SCALAR, TOGETHER, YES, TREES, YES, LOOP),
         "strided arrays": (YES, No("kernels move 16 bytes at a time"), YES, SCALAR, PLAIN_C, YES, HERE, HERE, LOOP),
-        "half precision": (half, half, exact, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
-        "`master=`": (YES, YES, compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
-        "`rounding=`, `compensation=`, `Int8State`": (YES, YES, compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "half precision": (half, half, No(f"{only} in compiled code"), SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "`master=`, `compensation=`, `rounding=`": (YES, YES, compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "states of 8 bits (`Int8State`)": (
+            *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),
         "hyper-parameters and `t` in device memory": (
