@@ -174,34 +174,52 @@ def plot(folder, paths, pieces):
     from matplotlib import pyplot
     from scipy.special import j1
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(15, 8.5))
-    for axis, (title, found) in zip(axes.flat, paths.items(), strict=False):
-        for name, path in found.items():
-            axis.semilogy(np.maximum(path, 1e-16), label=name)
-        axis.set(title=title, xlabel="iterations", ylabel="(F - F*) / (F0 - F*)")
-        axis.set_xlim(0, 1.1 * sorted(map(len, found.values()))[-2])
-        axis.legend(fontsize=7)
-    axis = axes[1, 0]
-    ks = np.array(list(pieces["worst"]))
-    lower, value, upper = np.array(list(pieces["worst"].values())).T
-    axis.loglog(ks, upper, "--", ks, value, "o-", ks, lower, "--")
-    axis.legend(["2 L R²/(k+1)²", "FISTA", "3 L R²/(32 (k+1)²)"])
-    axis.set(title="Nesterov's worst function of 2k + 1 variables", xlabel="k", ylabel="F - F*")
-    axis = axes[1, 1]
-    for k, (name, (theory, measured)) in enumerate(pieces["rates"].items()):
-        axis.barh([k - 0.2, k + 0.2], [1 - theory, 1 - measured], 0.35, color=["0.7", "C0"])
-        axis.text(0, k - 0.5, name, fontsize=8)
-    axis.set(title="1 - rate on a quadratic, condition 100 (grey: theory)", yticks=[])
-    axis = axes[1, 2]
-    for step in (1e-1, 1e-2, 1e-4):
-        axis.plot(*oscillation(step), label=f"s = {step:g}")
-    t = np.linspace(1e-6, 12, 500)
-    axis.plot(t, 2 * j1(t) / t, "k--", label="2 J1(t)/t")
-    axis.set(title="FISTA on x²/2 and its differential equation", xlabel="k √s")
-    axis.legend()
-    figure.tight_layout()
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "minimize.png", dpi=70)
+    colours = ["#777777", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"]  # Okabe and Ito's
+    lines = ["-", "-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]  # for grey prints
+    look = {
+        "axes.prop_cycle": pyplot.cycler(color=colours) + pyplot.cycler(linestyle=lines),
+        "legend.fontsize": 8,
+        "axes.titlesize": 11,
+    }
+    with pyplot.rc_context(look):
+        figure, axes = pyplot.subplots(2, 3, figsize=(13, 7.6), layout="constrained")
+        for axis, (title, found) in zip(axes.flat, paths.items(), strict=False):
+            for name, path in found.items():
+                axis.semilogy(np.maximum(path, 1e-16), label=name)
+            axis.set(
+                title=title.replace("10^4", "$10^4$").replace(" x ", " × "),
+                xlabel="iterations",
+                ylabel="$(F - F^*) / (F_0 - F^*)$",
+            )
+            axis.set_xlim(0, 1.1 * sorted(map(len, found.values()))[-2])
+            axis.set_ylim(top=300)  # room for the legend
+            axis.legend(loc="upper right", ncols=2, fontsize=7.5)
+        axis = axes[1, 0]
+        ks = np.array(list(pieces["worst"]))
+        lower, value, upper = np.array(list(pieces["worst"].values())).T
+        axis.loglog(ks, upper, "--", label="$2 L R^2/(k+1)^2$")
+        axis.loglog(ks, value, "o-", label="FISTA")
+        axis.loglog(ks, lower, ":", label="$3 L R^2/(32 (k+1)^2)$")
+        axis.legend()
+        axis.set(title="Nesterov's worst function of 2k + 1 variables", xlabel="k", ylabel="$F - F^*$")
+        axis = axes[1, 1]
+        theory, measured = 1 - np.array(list(pieces["rates"].values())).T
+        places = np.arange(len(theory))
+        axis.barh(places - 0.2, theory, 0.38, color="0.75", label="theory")
+        axis.barh(places + 0.2, measured, 0.38, color=colours[1], hatch="//", edgecolor="white", label="measured")
+        axis.set_yticks(places, [name.replace(", ", ",\n") for name in pieces["rates"]], fontsize=8)
+        axis.set(title="1 - rate on a quadratic, condition 100", xlabel="1 - rate", xticks=[0, 0.05, 0.1, 0.15])
+        axis.legend(loc="lower right")
+        axis.margins(y=0.02)
+        axis = axes[1, 2]
+        for step in (1e-1, 1e-2, 1e-4):
+            axis.plot(*oscillation(step), label=f"s = {step:g}")
+        t = np.linspace(1e-6, 12, 500)
+        axis.plot(t, 2 * j1(t) / t, "k:", lw=2, label="$2 J_1(t)/t$")
+        axis.set(title="FISTA on $x^2/2$ and its differential equation", xlabel="$k \\sqrt{s}$", ylabel="$x / x_0$")
+        axis.legend()
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / "minimize.png", dpi=110)
     return folder / "minimize.png"
 
 

@@ -8,6 +8,7 @@ the same step.  PyTorch and Warp step the arrays that they are given; JAX and Dr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class TorchStep:
             import torch
         except ImportError:
             raise Missing("torch is not installed") from None
+        optimizer: Any
         p, g, *states = (torch.from_numpy(x.copy() if options.get("foreach") else x) for x in arrays)
         parameter = torch.nn.Parameter(p)
         parameter.grad = g
@@ -71,9 +73,10 @@ class OptaxStep:
 
 
 def warp_step(rule: str, arrays: Arrays) -> Callable[[], object]:
-    """`warp.optim.SGD(nesterov=True).step`, replayed from a graph, or `warp.optim.Adam.step`; on one core, as all of Warp.
+    """`warp.optim.SGD(nesterov=True).step` replayed from a graph, or `warp.optim.Adam.step`.
 
-    A graph holds the number of the step, on which Adam's corrections depend: Adam is called anew each time.
+    Warp computes on one core.  A graph holds the number of the step, on which Adam's corrections depend: Adam is called
+    anew each time.
     """
     try:
         import warp
@@ -82,6 +85,7 @@ def warp_step(rule: str, arrays: Arrays) -> Callable[[], object]:
         raise Missing("warp-lang is not installed") from None
     if arrays[0].dtype != np.float32:
         raise Missing("the optimizers of Warp compute in float32")
+    optimizer: Any
     warp.config.log_level = warp.LOG_WARNING  # no banner in the table
     p, g, *states = (warp.array(x, dtype=warp.float32, device="cpu", copy=False) for x in arrays)
     if rule == "nesterov":
@@ -111,6 +115,7 @@ class DrJitStep:
             raise Missing("Dr.Jit finds no shared library of LLVM (DRJIT_LIBLLVM_PATH)")
         kind = ad.Float if arrays[0].dtype == np.float32 else ad.Float64
         params, self.grads = {"p": kind(arrays[0])}, kind(arrays[1])
+        self.optimizer: Any
         if rule == "nesterov":
             self.optimizer = opt.SGD(LR, params, momentum=MOMENTUM, nesterov=True)
         else:

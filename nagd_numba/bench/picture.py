@@ -89,10 +89,10 @@ def _caption(results: dict[str, Any]) -> str:
         if versions[name] and name not in ("python", "scipy", "llvmlite")
     ]
     text = (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads; {results['date'][:10]}; "
-        f"{', '.join(named)}. float32, medians. PyTorch: fused steps, eager training; JAX: jit; Warp: a captured graph, on "
-        "one core; Dr.Jit: a frozen function. Limits: the same bytes moved without arithmetic; "
-        "multiply-adds in registers."
+        f"{machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads; "
+        f"{results['date'][:10]}; {', '.join(named)}. float32, medians. PyTorch: fused steps, eager training; "
+        "JAX: jit; Warp: a captured graph, on one core; Dr.Jit: a frozen function. Limits: the same bytes moved "
+        "without arithmetic; multiply-adds in registers."
     )
     return "\n".join(textwrap.wrap(text, 140, break_on_hyphens=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
@@ -18,7 +19,8 @@ ROUNDS = 5_000_000  # of a call, for each thread: some 10 ms
 
 def lanes() -> int:
     """How many float32 a vector of this processor holds, for Numba."""
-    features = str(config.CPU_FEATURES or binding.get_host_cpu_features().flatten())
+    settings: Any = config  # numba's types do not list its settings
+    features = str(settings.CPU_FEATURES or binding.get_host_cpu_features().flatten())
     return 16 if "+avx512f" in features else 8 if "+avx" in features else 4
 
 
@@ -35,7 +37,7 @@ def multiply_adds(typingctx, rounds, x):
         for lane in range(vector.count):
             factor = builder.insert_element(factor, number, index(lane))
         starts = [ir.Constant(vector, [float(chain)] * vector.count) for chain in range(CHAINS)]  # none like another
-        before, body, after = builder.block, *(builder.append_basic_block(name) for name in ("body", "after"))
+        before, body, after = builder.block, builder.append_basic_block("body"), builder.append_basic_block("after")
         builder.branch(body)
         builder.position_at_end(body)
         k, sums = builder.phi(count.type), [builder.phi(vector) for _ in range(CHAINS)]

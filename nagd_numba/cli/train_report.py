@@ -152,6 +152,7 @@ def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
+    left.legend(loc="upper right")
     right.legend(loc="lower right")
     figure.suptitle(f"lr {config.lr:g}, momentum {config.momentum:g}, batches of {config.batch_size}")
     with replacing(path) as file:
