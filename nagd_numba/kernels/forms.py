@@ -43,6 +43,7 @@ MEMORY = 256  # calls
 FIRST = 4  # calls of each form before the means say something; the first of them, which starts threads, says nothing
 SHARE = 0.01
 SPACING = 4  # calls from one trial to the next, at least
+LONG = 5e7  # ns of the serial form: threads take calls that are so long, beside which a wait for a core is nothing
 
 # What is kept for a class of lengths: the mean time of each form, in ns, and its calls; the debt; calls since a trial.
 _CALLS, _DEBT, _SINCE = 2, 4, 5
@@ -142,6 +143,8 @@ def class_of(length):
 def chosen(cell):
     """The form that takes the next call."""
     serial, parallel = cell[_CALLS + SERIAL], cell[_CALLS + PARALLEL]
+    if cell[SERIAL] >= LONG:
+        return PARALLEL
     if serial < FIRST or parallel < FIRST:
         return PARALLEL if parallel <= serial else SERIAL
     best = PARALLEL if cell[PARALLEL] < cell[SERIAL] else SERIAL

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numba import get_num_threads, set_num_threads
 
 from ..kernels.autotune import CALL_SECONDS, Autotuner
+from ..kernels.forms import Forms
 from ..kernels.raising import ALWAYS
 from ..kernels.threading_layer import parallel_allowed
 from ..validation import prefixed, raised_here
@@ -132,7 +135,8 @@ def minimize_many(
         while done < problems:
             _, count = autotuner.next(problems - done)
             start = time.perf_counter()
-            solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
+            with _threads(functions, count, problems - done):
+                solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
             autotuner.took("problems", count, time.perf_counter() - start)
             done += count
     elif functions is not None:
@@ -159,6 +163,37 @@ def minimize_many(
         said = f"{raised.size} of {problems} raised; the first, problem {first}: {error}"
         warnings.warn(f"minimize_many: {said}", RuntimeWarning, stacklevel=3)
     return together(X, G, numbers, counts, statuses, wanted, said)
+
+
+@functools.lru_cache(maxsize=128)
+def _forms(functions: user_functions.Functions) -> Forms:
+    """What it took to solve problems of such functions."""
+    return Forms()
+
+
+@contextlib.contextmanager
+def _threads(functions: user_functions.Functions, count: int, left: int) -> Iterator[None]:
+    """In this block, where `count` problems are solved, parallel loops have one thread where that is better.
+
+    One problem needs no other; and where all that are `left` are solved in one call, which may be short, it was
+    measured.  A call that is one of several is long.
+    """
+    if not parallel_allowed():
+        yield
+        return
+    before = get_num_threads()
+    try:
+        if count == 1:
+            set_num_threads(1)
+            yield
+        elif count == left:
+            with _forms(functions).timed(count) as parallel:
+                set_num_threads(before if parallel else 1)
+                yield
+        else:
+            yield
+    finally:
+        set_num_threads(before)
 
 
 class _Errors:

@@ -99,6 +99,13 @@ def test_threads_that_never_pay_are_left_alone(serial):
     assert mean < 1.03 * min(serial, 39) * US
 
 
+def test_long_calls_are_for_threads():
+    """After one call of the serial form that said so."""
+    mean, parallel = run(new_cell(), Machine(lambda random: 80e6, lambda random: 45e6), 100)
+    assert parallel == 99
+    assert mean < 46e6
+
+
 @pytest.mark.skipif(JIT_OFF, reason="there are no threads")
 def test_each_kernel_and_length_has_times_of_its_own():
     rule = RULES["nesterov"]
