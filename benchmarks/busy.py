@@ -2,8 +2,8 @@
 
 For each length the mean of the calls of a second or more, of `step`, of its serial kernel and of its parallel kernel,
 in turns; then the same with as many busy processes as there are cores.  The last columns are what `step` takes beside
-the better of the two kernels, and beside the serial one.  `mpiexec -n 2 python -m benchmarks.busy --idle` has the ranks
-of a job get into each other's way instead.
+the better of the two kernels, and beside the serial one.  The same for `predict` and `minimize_many`, beside themselves
+without threads.  `mpiexec -n 2 python -m benchmarks.busy --idle` has the ranks of a job get into each other's way.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
 
+import numpy as np
+from numba import njit
+
+import nagd_numba
 from nagd_numba.bench.memory import vectors
 from nagd_numba.bench.steps import our_kernel, ours
+from nagd_numba.minimizer import many
+from nagd_numba.minimizer.many import minimize_many
+from nagd_numba.mlp import inference
 
 SIZES = (10_000, 40_000, 100_000, 300_000, 1_000_000, 10_000_000)
 ROUNDS = 40
@@ -71,6 +80,56 @@ def table(title: str) -> None:
         print(f"{n:>10,} {step * 1e6:10.1f} {serial * 1e6:10.1f} {parallel * 1e6:10.1f}  {ratios}", flush=True)
 
 
+def without_threads(module: ModuleType, name: str, call: Callable[[], object]) -> Callable[[], object]:
+    """A call for which the function of this name in a module says that threads may not run."""
+    usual = getattr(module, name)
+
+    def run() -> object:
+        setattr(module, name, lambda: False)
+        try:
+            return call()
+        finally:
+            setattr(module, name, usual)
+
+    return run
+
+
+@njit
+def misfit(x, signal, times):
+    """Of a decay to its samples, and its gradient."""
+    total, g = 0.0, np.zeros(2)
+    for i in range(times.size):
+        e = np.exp(-x[1] * times[i])
+        residual = x[0] * e - signal[i]
+        total += 0.5 * residual**2
+        g[0] += residual * e
+        g[1] -= residual * x[0] * times[i] * e
+    return total, g
+
+
+def others() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """Calls, and the same without threads."""
+    random, made = np.random.default_rng(0), {}
+    net = nagd_numba.MLP([64, 128, 10])
+    params = net.init(seed=0)
+    for rows in (1_000, 4_000, 16_000):
+        call = partial(net.predict, params, random.random((rows, 64), np.float32))
+        made[f"predict, {rows:,} rows"] = call, without_threads(inference, "threads_may_run", call)
+    times = np.linspace(0, 3, 16)
+    for problems in (20, 200, 2_000):
+        signals = np.exp(-times) + 0.01 * random.normal(size=(problems, times.size))
+        call = partial(minimize_many, misfit, np.ones((problems, 2)), (signals,), (times,), jac=True)
+        made[f"minimize_many, {problems:,} fits"] = call, without_threads(many, "parallel_allowed", call)
+    return made
+
+
+def table_of_others(title: str) -> None:
+    print(f"{title}\n{'':28}{'ours':>10} {'one thread':>10}  us   ours/one thread")
+    for name, (call, alone) in others().items():
+        ours_, one = means({"ours": call, "one": alone}).values()
+        print(f"{name:28}{ours_ * 1e6:10.0f} {one * 1e6:10.0f} {ours_ / one:17.2f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idle", action="store_true", help="only with the machine as it is")
@@ -79,9 +138,11 @@ def main() -> None:
     cores = os.cpu_count() or 1
     if not given.loaded:
         table(f"As the machine is, {cores} cores")
+        table_of_others("As it is")
     if not given.idle:
         with busy(cores):
             table(f"With {cores} busy processes")
+            table_of_others("With them")
 
 
 if __name__ == "__main__":
