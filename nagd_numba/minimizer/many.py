@@ -80,6 +80,10 @@ def minimize_many(
 
     Notes
     -----
+    From 1,000 problems on, compiled functions are solved in the lanes of vectors, each ending on its own.  Not with
+    `restart="function"`, `ftol`, `monotone` or a prox of the user's, nor where functions write to what is shared, make
+    arrays of different lengths, call other libraries or are of fastmath: these are solved one by one, to the same bits.
+
     Ctrl-C is heard within 0.1 s, or the time of one problem on each core (on a device, of 128 iterations).
 
     On a device it is as `minimize` says: `jac` is "inplace" or None there, and the bits are the CPU's where `fun` has
