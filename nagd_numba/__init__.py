@@ -5,6 +5,7 @@
     nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
                                             the other methods, likewise
     nagd_numba.StochasticRounding, int8_states      small storage: 16-bit parameters, states of 8 bits
+    nagd_numba.save_states, load_states             parameters and states of any storage in a file
     nagd_numba.bind(step, params, …)        a step bound to its arrays, which are checked once
     nagd_numba.c_address("nag_step_f32")    a step as a function for C, C++ and Fortran
     nagd_numba.FlatParams(layout)           named views on one flat vector
@@ -35,6 +36,7 @@ from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
 from .optimizers.nesterov import nesterov_update, step
 from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
 from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
+from .optimizers.state_files import load_states, save_states
 from .optimizers.storage import Int8State, StochasticRounding, int8_states
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ __all__ = [
     "lion_constants",
     "lion_step",
     "lion_update",
+    "load_states",
     "minimize",
     "minimize_many",
     "nadam_constants",
@@ -86,6 +89,7 @@ __all__ = [
     "rmsprop_constants",
     "rmsprop_step",
     "rmsprop_update",
+    "save_states",
     "schedules",
     "scipy_method",
     "step",

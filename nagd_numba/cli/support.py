@@ -79,11 +79,11 @@ def _options() -> dict[str, tuple[Cell, ...]]:
     return {
         "lists of arrays, one launch": (YES, YES, TOGETHER, SCALAR, TOGETHER, YES, TREES, YES, LOOP),
         "strided arrays": (YES, No("kernels move 16 bytes at a time"), YES, SCALAR, PLAIN_C, YES, HERE, HERE, LOOP),
-        "half precision": (
-            *(No(f"{only} for processors"), half, No(f"{only} for processors")),
-            *(SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "half precision": (half, half, No(f"{only} in compiled code"), SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "`master=`, `compensation=`, `rounding=`": (YES, YES, compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        "states of 8 bits (`Int8State`)": (
+            *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
-        "`master=`": (No("it goes with half precision"), YES, compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),
         "hyper-parameters and `t` in device memory": (

@@ -131,7 +131,8 @@ def emit_code(builder: Any, kind: types.Type, value: Any, inverse: Any, random: 
     u = do.fma(unsigned, do.constant(2.0**-16), do.constant(2.0**-17))
     rounded = do.add(do.add(do.sqrt(x), do.constant(-0.5)), magic)  # the root without its fraction
     root = do.add(rounded, do.constant(-_MAGIC))
-    over = do.fma(builder.fneg(root), root, x)  # of 2 root + 1 up to the next square
+    minus = builder.fsub(do.constant(-0.0), root)  # NVVM does not know fneg
+    over = do.fma(minus, root, x)  # of 2 root + 1 up to the next square
     up = builder.fcmp_ordered(">", over, do.mul(u, do.fma(do.constant(2.0), root, do.constant(1.0))))
     code = builder.sub(builder.bitcast(rounded, do.int), do.constant(_MAGIC_BITS))
     code = do.clamped(builder.add(code, builder.zext(up, do.int)), 1, 255)

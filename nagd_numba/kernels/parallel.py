@@ -31,24 +31,3 @@ def distribute(call):
 def parallel_for() -> Linked:
     """The loop, as a function that kernels call at its address or link to."""
     return linked(distribute.bind(call=BODY.call), PARALLEL_FOR, parallel=True, allocates=True)
-
-
-@template
-def one_after_another(body):
-    """`run(context, count)`: the same in the calling thread."""
-
-    def one_after_another(context, count):
-        for k in range(count):
-            body(context, k)
-
-    return one_after_another
-
-
-@template
-def in_parallel(body, parallel_for):
-    """`run(context, count)`, on all threads; `body` is `locate` of the function."""
-
-    def in_parallel(context, count):
-        parallel_for(body(), context, count)
-
-    return in_parallel

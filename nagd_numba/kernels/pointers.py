@@ -253,7 +253,7 @@ def restorer(kind: Any) -> Any:
         def build(context, builder, signature, operands):
             model = context.data_model_manager[kind]
             slot = builder.inttoptr(operands[0], model.get_data_type().as_pointer())
-            return _borrowed(context, builder, kind, model.from_data(builder, builder.load(slot)))
+            return borrowed(context, builder, kind, model.from_data(builder, builder.load(slot)))
 
         return kind(types.int64), build
 
@@ -263,7 +263,7 @@ def restorer(kind: Any) -> Any:
     return _operation(restore, python)
 
 
-def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """A value whose arrays have no owner, so that no references are counted: what it was copied from has them."""
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
@@ -272,7 +272,7 @@ def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.BaseTuple):
         kinds: Any = kind
         parts = zip(kinds, cgutils.unpack_tuple(builder, value), strict=True)
-        return context.make_tuple(builder, kind, [_borrowed(context, builder, *part) for part in parts])
+        return context.make_tuple(builder, kind, [borrowed(context, builder, *part) for part in parts])
     if context.enable_nrt:
         context.nrt.incref(builder, kind, value)
     return value

@@ -39,7 +39,7 @@ _I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.Floa
 
 def apart(builder: Any, instruction: Any, stream: int) -> None:
     """Tell LLVM that the streams do not overlap."""
-    if stream < _STREAMS:
+    if stream < _STREAMS and not builder.module.triple.startswith("nvptx"):
         _apart_of(builder, instruction, stream, _STREAMS)
 
 

@@ -14,7 +14,7 @@ from ..kernels.autotune import CALL_SECONDS, Autotuner
 from ..kernels.raising import ALWAYS
 from ..kernels.threading_layer import parallel_allowed
 from ..validation import prefixed, raised_here
-from . import algorithm, settings, user_functions
+from . import algorithm, lane_rows, settings, user_functions
 from .gpu.solve import on_device, solve_many, starts
 from .objective import COUNTS
 from .results import together
@@ -122,7 +122,11 @@ def minimize_many(
     solve: Any = None
     if functions is not None and functions.jitted:
         solve = compiled_solver(functions, ALWAYS)
-        solve_rows = rows(functions, parallel_allowed())
+        solve_rows = None
+        if problems >= lane_rows.LANES_FROM:
+            solve_rows = lane_rows.solver(functions, wanted, n, columns, common)
+        if solve_rows is None:
+            solve_rows = rows(functions, parallel_allowed())
         autotuner = Autotuner(("problems",), guess=CALL_SECONDS)
         done = 0
         while done < problems:

@@ -18,6 +18,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, is_jitted, overload
 
 from ..kernels.jit import inlined, over_user_functions, subroutine
+from ..kernels.lanes import target
 from ..kernels.linking import Interface, Linked, address_of, linked
 from ..kernels.pointers import pointer, restorer
 from ..kernels.raising import NEVER
@@ -104,7 +105,7 @@ def bound_in_python(functions: Functions, operations: dict[str, Callable], maps:
 
 _vector, _real, _whole = types.float64[::1], types.float64, types.int64
 _x, _counts, _matrix = types.CPointer(types.float64), types.CPointer(types.int64), types.float64[:, ::1]
-_settings = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+SETTINGS = typeof(algorithm.Settings(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
 _calls = typeof(Calls(0, 0, 0, 0, 0))
 
 EVALUATE = Interface(_real(_x, _x, _whole, _counts, types.boolean, types.boolean, _x, _x, _whole))
@@ -112,8 +113,8 @@ VALUE = Interface(_real(_x, _x, _whole, _counts, _whole))
 PROX = Interface(types.void(_vector, _real, _vector, _vector))
 PENALTY = Interface(_real(_vector, _vector, _vector))
 # Of `start`, `advance` and `conclude`, and of `solve`.
-PART = Interface(_whole(_vector, _matrix, _vector, _whole[::1], _settings, _vector, _vector, _whole, _calls))
-SOLVE = Interface(_whole(_vector, _matrix, _vector, _whole[::1], _settings, _vector, _vector, _calls))
+PART = Interface(_whole(_vector, _matrix, _vector, _whole[::1], SETTINGS, _vector, _vector, _whole, _calls))
+SOLVE = Interface(_whole(_vector, _matrix, _vector, _whole[::1], SETTINGS, _vector, _vector, _calls))
 
 
 @inlined
@@ -229,9 +230,19 @@ class _Calls:
             restore = restorer(args)
             evaluate = evaluate_at.bind(evaluate=self.evaluate, restore=restore)
             value = value_at.bind(value=self.value, restore=restore)
-            kept = over_user_functions(evaluate), over_user_functions(value)
-            self._made[args] = kept, [address_of(kept[0], EVALUATE), address_of(kept[1], VALUE)]
+            kept = _alone(evaluate, EVALUATE), _alone(value, VALUE)
+            self._made[args] = kept, [address for _, address in kept]
         return [*self._made[args][1], *self.maps]
+
+
+def _alone(function: Callable, interface: Interface) -> tuple[Any, int]:
+    """A function over the user's with its address: with the `exp` and `log` that it has in lanes, where it can be."""
+    try:
+        made = target.jit(nogil=True)(function)
+        return made, address_of(made, interface)
+    except Exception:  # Numba's, of any type: something that only its own CPU has, which is the place to say what
+        made = over_user_functions(function)
+        return made, address_of(made, interface)
 
 
 @template

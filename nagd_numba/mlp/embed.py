@@ -95,7 +95,7 @@ def _forward(spec: NetworkSpec, fits: Callable) -> Callable:
     def forward(params, X):
         out = np.empty((X.shape[0], outputs), dtype)
         if fits(params, X):
-            kernel(params, X, sizes, out, product)
+            kernel(params, X, sizes, out, product, 0)
         else:
             out[:] = np.nan
         return out

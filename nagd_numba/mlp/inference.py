@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .. import validation
-from ..kernels import threading_layer
+from ..kernels.forms import Forms, threads_may_run
 from ..kernels.jit import SIMULATOR
 from . import arguments
 from .cpu import inference as kernels
@@ -49,8 +49,8 @@ def predict(spec: NetworkSpec, params: Any, X: Any) -> Any:
     given, inputs = arguments.parameters(spec, params), arguments.inputs(spec, X)
     rows = inputs.shape[0]
     labels = np.empty(rows if spec.loss == "cross_entropy" else (rows, spec.sizes[-1]), np.int64)
-    kernel, product = classes_of(spec.dtype_name, spec.activation, spec.loss, _parallel(spec, rows))
-    if not kernel(given, inputs, spec.dims, labels, product):  # a NaN has no class
+    kernel, product, forms = classes_of(spec.dtype_name, spec.activation, spec.loss)
+    if not kernel(given, inputs, spec.dims, labels, product, _record(forms, spec, rows)):  # a NaN has no class
         _refuse_nan(spec, params, X, _host_forward(spec, params, X))
     return labels
 
@@ -97,14 +97,14 @@ def value_and_grad(
 def _host_forward(spec: NetworkSpec, params: Any, X: Any) -> np.ndarray:
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     out = np.empty((X.shape[0], spec.sizes[-1]), spec.dtype)
-    kernel, product = kernels.forward_of(spec.dtype_name, spec.activation, _parallel(spec, len(X)))
-    kernel(params, X, spec.dims, out, product)
+    kernel, product, forms = kernels.forward_of(spec.dtype_name, spec.activation)
+    kernel(params, X, spec.dims, out, product, _record(forms, spec, len(X)))
     return out
 
 
-def _parallel(spec: NetworkSpec, rows: int) -> bool:
-    """Are there threads that pay?"""
-    return 2.0 * rows * spec.size >= PARALLEL_FLOP and threading_layer.parallel_allowed()
+def _record(forms: Forms, spec: NetworkSpec, rows: int) -> int:
+    """What a kernel chooses its form by: 0 where threads cannot pay."""
+    return forms.address if 2.0 * rows * spec.size >= PARALLEL_FLOP and threads_may_run() else 0
 
 
 def _refuse_nan(spec: NetworkSpec, params: Any, X: Any, z: np.ndarray) -> NoReturn:

@@ -174,7 +174,9 @@ def update(
     if not groups:
         validation.hyper_parameters(hyper, validation.DTYPES[0], rule.range_of)
     elif on_device:
-        exact_on_device(groups, rounding)
+        if _stored.on_device_wanted(groups, rounding):
+            _stored.apply_on_device(rule, groups, hyper, options, rounding, stream)
+            return None
         key = None if lists and params.__class__ not in LISTS else key  # it says nothing of another kind of list
         _apply_on_device(rule, options, groups, hyper, stream, key, lists)
     elif _stored.wanted(groups, rounding):
@@ -278,17 +280,6 @@ def _on_device(groups: list[Any], stream: Any) -> bool:
     if stream is not None and not SIMULATOR:
         raise ValueError("stream needs CUDA arrays; got host arrays. Omit stream.")
     return False
-
-
-def exact_on_device(groups: list[Any], rounding: Any) -> None:
-    """Raise for what small storage there is on the host alone."""
-    for names, group in groups:
-        if rounding is not None or names[-1].startswith("compensation"):
-            what = "rounding" if rounding is not None else names[-1]
-            raise ValueError(f"{what} is for arrays on the host; on a CUDA device pass a float32 master copy")
-        for name, x in zip(names, group, strict=True):
-            if isinstance(x, Int8State):
-                raise TypeError(f"{name} is an Int8State on a CUDA device; a float32 array is needed there")
 
 
 def _flat(states: Sequence[Any]) -> list[Any]:

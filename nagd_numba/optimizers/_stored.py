@@ -48,6 +48,35 @@ def apply(rule: Rule, groups: Sequence[Group], hyper: dict[str, Any], options: t
     Prepared(rule, groups, options, rounding, check_hyper(rule, hyper, options)).start_checked()
 
 
+def on_device_wanted(groups: Sequence[Group], rounding: Any) -> bool:
+    """Is it for the kernel of small storage?  (Half precision, with a master copy or without, is for the usual one.)"""
+    return rounding is not None or any(
+        (group[-1] is not None and names[-1].startswith("compensation"))
+        or any(isinstance(x, Int8State) for x in group[2:])
+        for names, group in groups
+    )
+
+
+def apply_on_device(
+    rule: Rule, groups: Sequence[Group], hyper: dict[str, Any], options: tuple[Any, ...], rounding: Any, stream: Any
+) -> None:
+    """The same on a CUDA device."""
+    from ..gpu import device_array, stored  # they import numba.cuda
+
+    rounding, arrays = _rounding(rounding), []
+    for names, (params, grads, *states, extra) in groups:
+        half = device_array.describe(names[0], params, True, ("float32", "float64", *BITS_OF)).dtype in BITS_OF
+        form = _form(names, half, extra, rounding, states)
+        pairs = tuple((x.codes, x.scales) if isinstance(x, Int8State) else x for x in states)
+        arrays.append(stored.Arrays(names, params, grads, pairs, extra, form))
+    values = check_hyper(rule, hyper, options)
+    first = 0 if rounding is None else rounding.first
+    key = (0, 0) if rounding is None else keys(rounding.seed, rounding.steps)
+    stored.apply(rule, options, arrays, values, (first, *key), stream)
+    if rounding is not None:
+        rounding.steps += 1
+
+
 def check_hyper(rule: Rule, hyper: dict[str, Any], options: tuple[Any, ...]) -> Hyper:
     """The hyper-parameters as floats; raises for values out of range."""
     values = validation.hyper_parameters(hyper, _FLOAT, rule.range_of)
@@ -115,7 +144,7 @@ class _Arrays:
 
     def __init__(self, rule: Rule, names: Sequence[str], group: Sequence[Any], rounding: Any) -> None:
         params, grads, *states, extra = group
-        kind, p = _stored(names[0], params, write=True)
+        kind, p = stored_array(names[0], params, write=True)
         half = kind in BITS_OF
         if kind == "float64":
             raise TypeError(
@@ -201,7 +230,7 @@ def _kind_of(x: Any) -> str:
     return str(getattr(getattr(x, "dtype", None), "name", getattr(x, "dtype", ""))).removeprefix("torch.")
 
 
-def _stored(name: str, x: Any, write: bool) -> tuple[str, np.ndarray]:
+def stored_array(name: str, x: Any, write: bool) -> tuple[str, np.ndarray]:
     """The name of a dtype, and the array with elements as kernels take them: 16-bit integers for half precision."""
     kind = _kind_of(x)
     if kind not in BITS_OF:
@@ -225,7 +254,7 @@ def _like(name: str, x: Any, kind: str, params: np.ndarray, first: str, write: b
     """An array of that dtype and the shape of the parameters."""
     if isinstance(x, Int8State):
         raise TypeError(f"{name} is an Int8State; an array of {kind} is needed")
-    found, made = _stored(name, x, write)
+    found, made = stored_array(name, x, write)
     if found != kind:
         raise TypeError(f"{name} has dtype {found}; {kind} is needed beside {first}")
     if made.shape != params.shape:

@@ -12,7 +12,7 @@ from ..kernels.elementwise import OK
 from ..kernels.python_objects import readable
 from ..kernels.rule import Rule
 from . import _host, _stored
-from ._dispatch import exact_on_device, located, on_host, step_number
+from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
@@ -209,7 +209,8 @@ class Bound:
         if device:
             from ..gpu import launch  # imports numba.cuda
 
-            exact_on_device(groups, self._rounding)
+            if _stored.on_device_wanted(groups, self._rounding):
+                raise ValueError("rounding, compensation and Int8State on a CUDA device cannot be bound; call the step")
             return launch.prepare(rule, options, groups, hyper, self._stream, lists)
         if _stored.wanted(groups, self._rounding):
             _stored.check_hyper(rule, named, options)

@@ -256,7 +256,7 @@ def step(
         The gradient at `params`: same dtype, shape and device.  Not modified; may be read-only.
     vel : array
         The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
-        Beside float16 or bfloat16 parameters: float32.  Or, on the host, an `Int8State`.
+        Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
         Learning rate, finite, >= 0.
     momentum : float
@@ -287,10 +287,10 @@ def step(
         product with `vel`.
 
     rounding : nagd_numba.StochasticRounding, optional
-        Host arrays: round float16 or bfloat16 parameters by random bits, not to nearest; an `Int8State` needs it.
+        Round float16 or bfloat16 parameters by random bits, not to nearest.  An `Int8State` needs it.
     compensation : array, optional
-        Host arrays, beside float16 or bfloat16 parameters: what they lack, in their dtype, zeros at first; modified in
-        place (Kahan's summation).  `params + compensation` is what is updated.
+        Beside float16 or bfloat16 parameters: what they lack, in their dtype, zeros at first; modified in place
+        (Kahan's summation).  `params + compensation` is what is updated.
 
     Returns
     -------

@@ -292,3 +292,32 @@ def test_a_velocity_of_int8_has_the_mean_of_the_exact_one():
     independent = small.size / 20  # successive velocities are correlated over about (1 + mu)/(1 - mu) steps
     assert abs(small.mean() - 10 * float(made.grads[1])) < 5 * np.sqrt(bound / independent)
     assert small.var() < bound
+
+
+def test_states_go_through_a_file(tmp_path):
+    """What was saved after two steps goes on as what was not."""
+    path = tmp_path / "run.npz"
+    one = Step(OPTIMIZERS["nesterov"], BFLOAT16, "int8", 50)
+    one.take()
+    one.take()
+    content = {"params": [one.params], "vel": one.states[0], "rounding": one.rounding, "t": 2, "lr": 0.5}
+    nagd_numba.save_states(path, **content, half=np.ones(3, FLOAT16), wide=np.ones((2, 2)))
+    found = nagd_numba.load_states(path)
+    assert list(found) == [*content, "half", "wide"]
+    assert (found["t"], found["lr"], found["half"].dtype, found["wide"].shape) == (2, 0.5, FLOAT16, (2, 2))
+    assert found["params"][0].dtype == BFLOAT16
+    other = copy.deepcopy(one)
+    other.params, other.states, other.rounding = found["params"][0], [found["vel"]], found["rounding"]
+    one.take()
+    other.take()
+    assert all(same_bits(bits_of(x), bits_of(y)) for x, y in zip(one.arrays(), other.arrays(), strict=True))
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="save_states: things is a set"):
+        nagd_numba.save_states(path, params=one.params, things={1})
+    assert path.read_bytes() == before
+    np.savez(path, params=np.ones(3))
+    with pytest.raises(ValueError, match=r"load_states: .* is not a file of save_states"):
+        nagd_numba.load_states(path)
+    np.savez(path, **{"nagd_numba_states": 1, "vel.codes": np.ones(3), "vel.scales": np.ones(1)})
+    with pytest.raises(ValueError, match=r"load_states: .*vel\.codes and its scales have dtypes float64"):
+        nagd_numba.load_states(path)

@@ -9,9 +9,10 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.jit import inlined, kernel, subroutine
+from ...kernels.forms import Forms, run_shares
+from ...kernels.jit import inlined, kernel
 from ...kernels.linking import linked
-from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
+from ...kernels.parallel import BODY
 from ...kernels.pointers import keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
 from ..losses import LOSSES
@@ -20,8 +21,8 @@ from .inference import SIZES, aligned, line, rows_together, scratch, widths
 
 
 @template
-def classes(run):
-    def classes(params, X, sizes, labels, function):
+def classes(locate):
+    def classes(params, X, sizes, labels, function, forms):
         rows, layers = np.int64(X.shape[0]), np.int64(sizes.size - 1)
         together, missing = rows_together(rows, params.size), np.zeros(1, np.int64)
         context = spill(
@@ -30,7 +31,8 @@ def classes(run):
                 pointer(missing),
             )
         )
-        run(context, (rows + together - 1) // together)
+        flop = 2 * rows * params.size
+        run_shares(locate(), context, (rows + together - 1) // together, flop, forms)
         found = missing[0] == 0
         keep_alive(missing)
         return found
@@ -85,8 +87,8 @@ def positive_outputs(z, labels, first, count, outputs):
 
 
 @functools.cache
-def classes_kernel(dtype: str, one_a_row: bool, parallel: bool) -> Any:
-    """`(params, X, sizes, labels, function) -> bool`: int64 labels, one a row or an output; False: there are NaN."""
+def classes_kernel(dtype: str, one_a_row: bool) -> Any:
+    """`(params, X, sizes, labels, function, forms) -> bool`: int64 labels, one a row or an output; False: NaN there."""
     scalar, n = from_dtype(np.dtype(dtype)), types.int64
     x, whole = types.CPointer(scalar), types.CPointer(n)
     part = classes_part.bind(
@@ -96,16 +98,12 @@ def classes_kernel(dtype: str, one_a_row: bool, parallel: bool) -> Any:
         **scratch(dtype),
     )
     body = linked(part, BODY, allocates=True)
-    if parallel:
-        run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
-    else:
-        run = one_after_another.bind(body=body.call)
     vector, matrix = (types.Array(scalar, dimensions, "C", readonly=True) for dimensions in (1, 2))
     labels = types.Array(n, 1 if one_a_row else 2, "C")
-    return kernel(classes.bind(run=subroutine(run)), types.boolean(vector, matrix, SIZES, labels, n))
+    return kernel(classes.bind(locate=body.locate), types.boolean(vector, matrix, SIZES, labels, n, n))
 
 
 @functools.cache
-def classes_of(dtype: str, activation: str, loss: str, parallel: bool) -> tuple[Any, int]:
-    """`classes_kernel`, and what ends the products of the layers."""
-    return classes_kernel(dtype, LOSSES[loss].labels, parallel), epilogues.forward(dtype, activation).address
+def classes_of(dtype: str, activation: str, loss: str) -> tuple[Any, int, Forms]:
+    """`classes_kernel`, what ends the products of the layers, and the forms of these calls."""
+    return classes_kernel(dtype, LOSSES[loss].labels), epilogues.forward(dtype, activation).address, Forms()

@@ -15,9 +15,10 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from ...kernels import reductions
+from ...kernels.forms import Forms, run_shares
 from ...kernels.jit import inlined, kernel, subroutine
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.parallel import BODY, in_parallel, one_after_another, parallel_for
+from ...kernels.parallel import BODY
 from ...kernels.pointers import address, as_integer, keep_alive, pointer, restorer, shifted, spill
 from ...kernels.template import template
 from ..losses import LOSSES
@@ -80,14 +81,15 @@ def penalty(sum_of_squares):
 
 
 @template
-def forward(run):
+def forward(locate):
     """Write the outputs of the last layer to `out`; `function` is the product of the layers."""
 
-    def forward(params, X, sizes, out, function):
+    def forward(params, X, sizes, out, function, forms):
         rows, layers = np.int64(X.shape[0]), np.int64(sizes.size - 1)
         together = rows_together(rows, params.size)
         context = spill((function, pointer(params), pointer(X), pointer(sizes), layers, rows, together, pointer(out)))
-        run(context, (rows + together - 1) // together)
+        flop = 2 * rows * params.size
+        run_shares(locate(), context, (rows + together - 1) // together, flop, forms)
 
     return forward
 
@@ -234,8 +236,8 @@ def penalty_function(dtype: str) -> Linked:
 
 
 @functools.cache
-def forward_kernel(dtype: str, parallel: bool = False) -> Linked:
-    """`(params, X, sizes, out, product)`: the outputs of the last layer, without dropout.
+def forward_kernel(dtype: str) -> Linked:
+    """`(params, X, sizes, out, product, forms)`: the outputs of the last layer, without dropout.
 
     `X`, `y` and `out` are C-contiguous matrices of the dtype of `params` (`y` of labels: int64, one a row), `sizes` is
     int64.
@@ -247,12 +249,8 @@ def forward_kernel(dtype: str, parallel: bool = False) -> Linked:
         forward_rows=backprop.forward(dtype).call, restore=restorer(types.Tuple(context)), **scratch(dtype)
     )
     body = linked(part, BODY, allocates=True)
-    if parallel:
-        run = in_parallel.bind(body=body.locate, parallel_for=parallel_for().call)
-    else:
-        run = one_after_another.bind(body=body.call)
-    interface = Interface(types.void(vector, matrix, SIZES, written, types.int64))
-    return linked(forward.bind(run=subroutine(run)), interface, from_python=True)
+    interface = Interface(types.void(vector, matrix, SIZES, written, types.int64, types.int64))
+    return linked(forward.bind(locate=body.locate), interface, from_python=True)
 
 
 @functools.cache
@@ -301,9 +299,9 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
 
 
 @functools.cache
-def forward_of(dtype: str, activation: str, parallel: bool) -> tuple[Any, Any]:
-    """`forward_kernel`, and the product of the layers."""
-    return forward_kernel(dtype, parallel).kernel, epilogues.forward(dtype, activation).address
+def forward_of(dtype: str, activation: str) -> tuple[Any, Any, Forms]:
+    """`forward_kernel`, what ends the products of the layers, and the forms of these calls."""
+    return forward_kernel(dtype).kernel, epilogues.forward(dtype, activation).address, Forms()
 
 
 @functools.cache
