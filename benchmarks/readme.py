@@ -24,7 +24,7 @@ BEGIN, END = "<!-- performance: written by benchmarks/readme.py -->\n", "<!-- en
 def section(results: Mapping[str, Any]) -> str:
     """The text between the markers."""
     machine, versions = results["machine"], results["versions"]
-    peers = ("numba", "numpy", "torch", "jax", "optax", "scikit-learn", "numexpr")
+    peers = ("numba", "numpy", "torch", "jax", "optax", "scikit-learn", "numexpr", "warp-lang", "drjit")
     lines = [
         f"On {machine['processor']}, {machine['cores']} cores, {machine['numba_threads']} threads, "
         f"{results['date'][:10]}, commit {(results['commit'] or 'unknown')[:10]}; Python {versions['python']}, "

@@ -7,7 +7,7 @@ from . import common
 SIZES = (10, 1_000, 100_000, 10_000_000, 50_000_000)
 DTYPES = ("float32", "float64")
 OURS = ("ours", "ours, inside @njit", "ours, kernel, one thread", "ours, kernel, all threads")
-PEERS = ("NumPy", "numexpr", "torch", "torch foreach", "torch fused", "optax jit")
+PEERS = ("NumPy", "numexpr", "torch", "torch foreach", "torch fused", "optax jit", "Warp graph", "Dr.Jit frozen")
 if common.QUICK:
     SIZES, DTYPES = SIZES[:2], DTYPES[:1]
 

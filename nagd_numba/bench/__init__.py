@@ -2,8 +2,9 @@
 
     timing.py     contenders in turn, and the ratios of their times
     machine.py    what the figures depend on: processor, threads, versions, other processes
-    memory.py     the limits: bytes that memory moves, products that the processor makes
-    steps.py      who makes a step: ours in several ways, and each peer
+    memory.py     the limit of the memory: bytes that it moves; products.py: multiply-adds that the processor makes
+    steps.py      who makes a step: ours in several ways, and each peer; frameworks.py: PyTorch, JAX, Warp, Dr.Jit
+    contenders.py what they have in common
     digits.py     the network and the data of the following
     training.py   who trains it; `inference.py`: who predicts with it, and finds its gradient
     adapters_torch.py  a step of the optimizers for PyTorch, beside PyTorch's

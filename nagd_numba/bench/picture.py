@@ -146,7 +146,7 @@ def _roofline(axes: Any, sections: dict[str, Any]) -> None:
         yscale="log",
         xlabel="operations per byte",
         ylabel="GFLOP/s",
-        title="(b) Roofline: a step, and training 64-hidden-10",
+        title="(b) Roofline: steps, and training (batch×hidden)",
     )
     points: list[tuple[str, float, dict[str, float]]] = []  # a case, its operations per byte, GFLOP/s of contenders
     for section, rule in (("step", "nesterov"), ("adam", "adam")):
@@ -191,7 +191,7 @@ def _power(n: int) -> str:
 def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list[float]) -> None:
     """The lines that no program can exceed, each named where it is."""
     limits = {row.case["limit"].split(",")[0].split(" in ")[0]: row.more for row in sections.get("limits", [])}
-    x = np.geomspace(min(places) / 2.5, 3 * max(places), 200)
+    x = np.geomspace(min(places) / 2.5, max(3 * max(places), 100.0), 200)
     axes.set_xlim(x[0], x[-1])
     peak = limits["multiply-adds"]["gflops"]["all threads"] if "multiply-adds" in limits else np.inf
     slopes = {}
@@ -206,13 +206,12 @@ def _roofs(axes: Any, sections: dict[str, Any], places: list[float], rates: list
         axes.plot(
             x, np.minimum(slope * x, peak), color="#222222", lw=1.2, ls="-" if name == "memory" else "--", zorder=2
         )
-        place = x[0] * 1.15
-        axes.annotate(
+        place, above = x[0] * 1.15, 1.15 * slope  # a line beside it
+        axes.text(
+            place,
+            above * place,
             f"{name}: {slope:.3g} GB/s",
-            (place, slope * place),
-            xytext=(0, 2),
-            textcoords="offset points",
-            rotation=45,
+            rotation=float(np.degrees(np.arctan(above))),  # in the data's units
             rotation_mode="anchor",
             transform_rotates_text=True,
             fontsize=7,
