@@ -40,7 +40,13 @@ FORMS = {
     "Warp graph": "Warp",
     "Dr.Jit frozen": "Dr.Jit",
 }
-TEXT = {"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7.5, "pdf.fonttype": 42, "svg.fonttype": "none"}
+TEXT: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "legend.fontsize": 7.5,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
 RULE = "nesterov"
 
 

@@ -102,23 +102,6 @@ def _rounded_like_python(pointer, value):
     return widened(narrowed(np.array([value], np.float32), pointer.dtype))[0]
 
 
-def _wide_vectors(typingctx):
-    """Where there are vectors of 512 bits LLVM prefers those of 256, which keep the clock of older processors up.
-
-    The attribute is one that llvmlite does not list.
-    """
-
-    def build(context, builder, signature, operands):
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), build
-
-
-def _wide_vectors_python():
-    pass
-
-
 def _prefetch(typingctx, pointer, i):
     def build(context, builder, signature, operands):
         place = builder.bitcast(builder.gep(operands[0], [operands[1]]), _I8.as_pointer())
@@ -307,8 +290,6 @@ load = _operation(_load, _load_python)
 store = _operation(_store, _store_python)
 store_at_random = _operation(_store_at_random, _store_at_random_python)
 rounded_like = _operation(_rounded_like, _rounded_like_python)
-# wide_vectors(): for the function that calls it
-wide_vectors = _operation(_wide_vectors, _wide_vectors_python)
 # prefetch(pointer, i): what will be read soon
 prefetch = _operation(_prefetch, _prefetch_python)
 # local_memory(size): of float32;  keep_bits(memory, at, bits)

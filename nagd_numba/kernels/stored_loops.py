@@ -45,9 +45,9 @@ from .stored import (
     store,
     store_at_random,
     store_each,
-    wide_vectors,
 )
 from .template import template
+from .vector_width import widest_vectors
 
 NEAREST, MASTER, COMPENSATED, RANDOM = range(4)
 TOGETHER = 8
@@ -85,7 +85,7 @@ def by_element(element):
     """Where no state has codes.  `index` is the number of the first element of the arrays in the step."""
 
     def by_element(params, grads, extra, states, scales, first, last, index, key, other, scalars):
-        wide_vectors()
+        widest_vectors()
         nothing = scales_at(states, scales, 0)
         for i in range(first, last):
             random = random_bits(index, i, key, other)
@@ -118,7 +118,7 @@ def by_block(element, STATES, ROW, SIZE, AHEAD):
             store_each(states, i, state, memory, j)
 
     def by_block(params, grads, extra, states, scales, first, last, index, key, other, scalars):
-        wide_vectors()
+        widest_vectors()
         memory = local_memory(SIZE)
         block, whole = first // BLOCK, last // BLOCK
         while block < whole:
