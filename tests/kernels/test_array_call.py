@@ -70,7 +70,7 @@ def test_objects_are_as_the_module_says():
         np.ma.masked_array(fresh()),
         unaligned(),
     ],
-    ids=repr,
+    ids=lambda x: f"{type(x).__name__}-{getattr(x, 'dtype', '')}-{getattr(x, 'shape', '')}",
 )
 def test_other_arrays_are_left_to_others(wrong):
     """In each place of the call, beside two arrays that fit."""
