@@ -156,7 +156,7 @@ class BoundCall:
         zero = branch >= 0 and numbers[branch] == 0
         own = id(None), step.address, _forms(step), places, ends, len(table.ends), table.ends[-1], branch, zero
         record = np.array([*_TYPES, len(numbers), *own, values, follow], np.int64)
-        self.call: Callable[[tuple[float | None, ...]], int] = _with_record(_bound_entry(), record, (kept, step))
+        self.call: Callable[[tuple[float | None, ...]], int] = _with_record(_bound_entry(), record, (kept, step, table))
 
 
 def bound_call(record_at, numbers):

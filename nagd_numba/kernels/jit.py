@@ -41,6 +41,8 @@ _settings: Any = config  # numba's types do not list its settings
 SIMULATOR: bool = bool(_settings.ENABLE_CUDASIM)  # kernels run in Python: NUMBA_ENABLE_CUDASIM=1
 JIT_OFF: bool = bool(_settings.DISABLE_JIT)  # nothing is compiled: NUMBA_DISABLE_JIT=1
 
+OVER_USERS: dict[str, Any] = {"nogil": True}  # the flags of what is compiled over functions of the user's
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _compiled = 0
@@ -110,7 +112,7 @@ def over_user_functions(function: Callable, parallel: bool = False) -> Callable:
 
     In memory only: a disk cache would not see a change in them.
     """
-    return njit(nogil=True, parallel=parallel)(function)
+    return njit(**OVER_USERS, parallel=parallel)(function)
 
 
 def kernel(

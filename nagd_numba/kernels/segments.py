@@ -42,16 +42,18 @@ class Table:
 
     def __init__(self, written: Sequence[Any], sizes: Any) -> None:
         """`written` has the addresses of the parameters, then those of each state."""
+        self.kept: Any = None
         params, *states = written
         self.places = np.array([params, params, *states], np.int64)
         self.ends = np.cumsum(sizes, dtype=np.int64)
 
     @classmethod
     def of(cls, vectors: Sequence[Sequence[np.ndarray]]) -> Table:
-        """The table of arrays: of `(params, grads, *states)` for each vector."""
+        """The table of arrays, which it keeps: of `(params, grads, *states)` for each vector."""
         params, grads, *states = ([x.ctypes.data for x in column] for column in zip(*vectors, strict=True))
         made = cls([params, *states], [x[0].size for x in vectors])
         made.places[GRADS] = grads
+        made.kept = vectors
         return made
 
 

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, is_jitted, overload
 
-from ..kernels.jit import inlined, over_user_functions, subroutine
+from ..kernels.jit import OVER_USERS, inlined, over_user_functions, subroutine
 from ..kernels.lanes import target
 from ..kernels.linking import Interface, Linked, address_of, linked
 from ..kernels.pointers import pointer, restorer
@@ -238,7 +238,7 @@ class _Calls:
 def _alone(function: Callable, interface: Interface) -> tuple[Any, int]:
     """A function over the user's with its address: with the `exp` and `log` that it has in lanes, where it can be."""
     try:
-        made = target.jit(nogil=True)(function)
+        made = target.jit(**OVER_USERS)(function)
         return made, address_of(made, interface)
     except Exception:  # Numba's, of any type: something that only its own CPU has, which is the place to say what
         made = over_user_functions(function)

@@ -87,7 +87,6 @@ class Together:
     def __init__(self, rule: Rule, options: tuple[Any, ...], vectors: list[Vectors]) -> None:
         self.table = segments.Table.of(vectors)
         self.step = segments.step_of(rule, options, vectors[0][0].dtype)
-        self._kept = vectors
 
     def __call__(self, values: tuple[float, ...]) -> int:
         return self.step(self.table, values)

@@ -10,7 +10,7 @@ from nagd_numba import Int8State, StochasticRounding, bind, step
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers.bits import same_bits
 from tests.helpers.half import Half
-from tests.optimizers.test_storage import BFLOAT16, FLOAT16, Step, bits_of
+from tests.helpers.stored_steps import BFLOAT16, FLOAT16, Step, bits_of
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
