@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from numba import njit, typeof
+from numba import float32, njit, typeof
 
 from nagd_numba import minimize, minimize_many
 from nagd_numba.kernels.lanes.instructions import Unfit
@@ -310,6 +310,30 @@ def test_functions_that_have_no_lanes(fun, reason):
     functions = specialize.Functions(fun, None, specialize.TOGETHER)
     with pytest.raises(Unfit, match=reason):
         lane_rows.compiled_evaluation(functions, typeof((np.ones(9),)), typeof((np.zeros(1),)), 4)
+
+
+@njit("int64(int64)")
+def whole(x):
+    return 3 * x
+
+
+@njit(locals={"y": float32})
+def single(x):
+    y = x * 1.1
+    return y
+
+
+@njit
+def converting(x, kind):
+    return 0.5 * np.sum(x * x), x + 1e-3 * whole(x[0]) + 1e-3 * single(x[1] + kind)
+
+
+@pytest.mark.ci
+def test_types_that_the_user_chose(lanes):
+    starts, kinds = np.random.default_rng(3).normal(size=(9, 2)), np.arange(9)
+    found = check(lanes, converting, True, starts, (kinds,), maxiter=3)
+    for m in range(9):
+        np.testing.assert_array_equal(found.jac[m], converting(found.x[m], kinds[m])[1])
 
 
 @pytest.mark.ci
