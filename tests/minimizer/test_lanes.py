@@ -312,6 +312,34 @@ def test_functions_that_have_no_lanes(fun, reason):
         lane_rows.compiled_evaluation(functions, typeof((np.ones(9),)), typeof((np.zeros(1),)), 4)
 
 
+@njit
+def swapped(x, kind):
+    """Where it fails, it does so for all, from places that are reached by some: nobody does."""
+    a, b = np.zeros(2), np.ones(2)
+    for _ in range(abs(kind)):
+        b[0] = a[0] * 0.5 + x[0]
+        a, b = b, a
+    g = x * 1.0
+    g[0] += 1e-2 * a[0]
+    return 0.5 * np.sum(x * x), g
+
+
+@njit
+def whole_value(x, kind):
+    return 1, x - kind
+
+
+@njit
+def single_value(x, kind):
+    return np.float32(0.5 * np.sum((x - kind) ** 2)), (x - kind).astype(np.float32)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("fun", [swapped, whole_value, single_value], ids=lambda f: f.__name__)
+def test_values_of_other_types_and_exceptions_of_nobody(lanes, fun):
+    check(lanes, fun, True, np.random.default_rng(4).normal(size=(9, 2)), (np.arange(9) - 4,), maxiter=5)
+
+
 @njit("int64(int64)")
 def whole(x):
     return 3 * x

@@ -117,11 +117,11 @@ class Vectorizer(Operations):
         self.lines.append(f"check.{label}:")
         self.mask = self.emit(f"load {self.flags}, ptr %wait.{label}")
         self.do(f"store {self.flags} zeroinitializer, ptr %wait.{label}")
-        if self._is_cheap(names):
+        self.full = first not in self.seen.partial
+        if not self.full and self._is_cheap(names):  # what is of all lanes has no mask, which may be empty
             self.do(f"br label %{label}")
         else:
             self.do(f"br i1 {self.any(self.mask)}, label %{label}, label %{self.after}")
-        self.full = first not in self.seen.partial
         if self.full:
             self.mask = "%all"
         for name in names:
