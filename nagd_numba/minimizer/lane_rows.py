@@ -81,7 +81,8 @@ def _table(columns: tuple[Any, ...], n: int, lanes: int) -> tuple[np.ndarray, in
 def evaluate_in_lanes(evaluate, restore):
     def evaluate_in_lanes(x, g, n, counts, bounded, lower, upper, context, wanted):
         counted, low, high = carray(counts, objective.COUNTS), carray(lower, n), carray(upper, n)
-        return evaluate(carray(x, n), carray(g, n), counted, wanted, bounded, low, high, restore(context))
+        # A function may return a whole number, or a float32.
+        return np.float64(evaluate(carray(x, n), carray(g, n), counted, wanted, bounded, low, high, restore(context)))
 
     return evaluate_in_lanes
 

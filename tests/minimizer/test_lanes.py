@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from numba import njit, typeof
+from numba import float32, njit, typeof
 
 from nagd_numba import minimize, minimize_many
 from nagd_numba.kernels.lanes.instructions import Unfit
@@ -202,6 +202,73 @@ def test_matrices_and_arrays_that_are_made_in_loops(lanes, n):
     check(lanes, least_squares, True, rng.normal(size=(11, n)), (A,), (rng.normal(size=n + 5),), maxiter=60)
 
 
+@njit
+def halvings(x, kind, row):
+    """Loops of one block, of which each problem goes through another number of rounds."""
+    y, rounds, g = 1.0 + abs(x[0]), 0, np.zeros(x.size)
+    while y > 1e-3 and rounds < 200:
+        y *= 0.7
+        rounds += 1
+    g[0] = x[0] + 1e-3 * rounds + y
+    return 0.5 * x[0] ** 2, g
+
+
+@njit
+def power(x, kind, row):
+    g = x - row[:2]
+    g[0] += 1e-3 * (1.0 + abs(x[0])) ** kind
+    return 0.5 * np.sum((x - row[:2]) ** 2), g
+
+
+@njit
+def several_ends(x, kind, row):
+    """A loop that problems leave in different rounds and at different places, with different numbers."""
+    y, rounds, g = 1.0 + abs(x[0]), 0, np.zeros(x.size)
+    while y > 1e-3 and rounds < 200:
+        y *= 0.7
+        rounds += 1
+        if rounds % 3 == 0:
+            continue
+        y *= 0.99
+    g[0] = x[0] + 1e-3 * rounds + y
+    return 0.5 * x[0] ** 2, g
+
+
+@njit
+def counter_after(x, kind, row):
+    """What all problems count alike in a loop, and do not have alike after it."""
+    y, last, end, g = abs(x[0]), 7, 0.3, np.zeros(x.size)
+    for i in range(row.size):
+        last = i + 3
+        if y > 2.0:
+            break
+        y *= 1.7
+    for i in range(12):
+        y += 0.1
+        if y > 1.5 + 0.1 * kind:
+            y -= 0.05
+            if i > 3:
+                end = y * i
+                break
+            g[1] += 0.01
+    g[0] = x[0] + 1e-2 * last + 1e-2 * end
+    return 0.5 * x[0] ** 2, g
+
+
+@njit
+def shifted(x, kind, row):
+    g = x - row[:2]
+    g[0] += 1e-3 * ((5 << kind) % 1000) + 1e-22 * (1 << (kind + 62))
+    return 0.5 * np.sum((x - row[:2]) ** 2), g
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("fun", [halvings, power, several_ends, counter_after, shifted], ids=lambda f: f.__name__)
+def test_loops_that_problems_leave_at_different_times(lanes, fun):
+    rng = np.random.default_rng(2)
+    check(lanes, fun, True, 3.0 * rng.normal(size=(21, 2)), (np.arange(21) - 8, rng.normal(size=(21, 9))), maxiter=5)
+
+
 def counting(x, target, calls):
     calls[0] += 1.0
     return 0.5 * np.sum((x - target) ** 2), x - target
@@ -219,10 +286,20 @@ def longer(x, target, calls):
     return 0.5 * np.sum((x - target) ** 2), x[: int(target) + 1] - target
 
 
+def marking(x, target, calls):
+    target[0] += 1.0
+    return 0.5 * np.sum(x * x), x * 1.0
+
+
+def rounding(x, target, calls):
+    return 0.5 * np.sum(x * x), x + 1e-3 * np.uint8(x[0])
+
+
 REFUSED = [
     (njit(counting), "a store to what all problems have in common"),
     (njit(fastmath=True)(reckless), "fastmath"),
     (njit(longer), "arrays of different lengths"),
+    (njit(rounding), "a real number as i8"),
 ]
 
 
@@ -233,6 +310,66 @@ def test_functions_that_have_no_lanes(fun, reason):
     functions = specialize.Functions(fun, None, specialize.TOGETHER)
     with pytest.raises(Unfit, match=reason):
         lane_rows.compiled_evaluation(functions, typeof((np.ones(9),)), typeof((np.zeros(1),)), 4)
+
+
+@njit
+def swapped(x, kind):
+    """Where it fails, it does so for all, from places that are reached by some: nobody does."""
+    a, b = np.zeros(2), np.ones(2)
+    for _ in range(abs(kind)):
+        b[0] = a[0] * 0.5 + x[0]
+        a, b = b, a
+    g = x * 1.0
+    g[0] += 1e-2 * a[0]
+    return 0.5 * np.sum(x * x), g
+
+
+@njit
+def whole_value(x, kind):
+    return 1, x - kind
+
+
+@njit
+def single_value(x, kind):
+    return np.float32(0.5 * np.sum((x - kind) ** 2)), (x - kind).astype(np.float32)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("fun", [swapped, whole_value, single_value], ids=lambda f: f.__name__)
+def test_values_of_other_types_and_exceptions_of_nobody(lanes, fun):
+    check(lanes, fun, True, np.random.default_rng(4).normal(size=(9, 2)), (np.arange(9) - 4,), maxiter=5)
+
+
+@njit("int64(int64)")
+def whole(x):
+    return 3 * x
+
+
+@njit(locals={"y": float32})
+def single(x):
+    y = x * 1.1
+    return y
+
+
+@njit
+def converting(x, kind):
+    return 0.5 * np.sum(x * x), x + 1e-3 * whole(x[0]) + 1e-3 * single(x[1] + kind)
+
+
+@pytest.mark.ci
+def test_types_that_the_user_chose(lanes):
+    starts, kinds = np.random.default_rng(3).normal(size=(9, 2)), np.arange(9)
+    found = check(lanes, converting, True, starts, (kinds,), maxiter=3)
+    for m in range(9):
+        np.testing.assert_array_equal(found.jac[m], converting(found.x[m], kinds[m])[1])
+
+
+@pytest.mark.ci
+def test_what_is_written_to_rows_is_kept(lanes):
+    rows = np.zeros((9, 1))
+    found = minimize_many(njit(marking), np.ones((9, 2)), (rows,), (np.zeros(1),), jac=True)
+    assert lanes == [None]
+    assert (rows[:, 0] >= found.nfev).all()
 
 
 @pytest.mark.ci

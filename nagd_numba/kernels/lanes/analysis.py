@@ -92,8 +92,12 @@ class Analysis:
             for block in blocks.values():
                 for made in block.body:
                     for x, place in self.uses(made, block.name):
-                        if self.home[x] in inside and place not in inside:
+                        if self.home[x] not in inside:
+                            continue
+                        if place not in inside:
                             self.divergent.add(x)
+                        elif made.op == "phi" and block.name not in inside:
+                            self.divergent.add(str(made.result))
 
     def _diverges(self, made: Instruction, joined: bool) -> bool:
         if made.op == "load" and self.places.of(made.operands[0]) is Memory.PRIVATE:
@@ -121,6 +125,9 @@ class Analysis:
         Within a group all branches are the same for all of them: they jump, as one lane would.
         """
         first = {self.entry} | {loop.header for loop in self.split}
+        # What comes after such a loop is run once, when all lanes have left it.
+        for loop in self.split:
+            first |= {x for name in loop.members for x in self.blocks[name].successors if x not in loop.members}
         first |= {x for name in self.parting for x in self.blocks[name].successors}
         wrong = first
         while wrong:

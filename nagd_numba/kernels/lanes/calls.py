@@ -109,6 +109,7 @@ class Calls(Values):
         """`memset`: of memory that ends with the call all, of other memory the elements of the lanes that are here."""
         pointer, byte, length, _ = made.operands
         private = self.seen.places.of(pointer) is Memory.PRIVATE
+        private = private and (self.trusted or not self.seen.places.is_marked(pointer))
         if pointer in self.seen.divergent or length in self.seen.divergent or byte != "0" or not private:
             raise Unfit("memset")
         place, count = self.uniform(pointer, "ptr"), self.uniform(length, "i64")

@@ -57,6 +57,7 @@ class Places:
                 given = made.operands[made.op == "select" :]
                 if len({self.of(x) for x in given if x not in _NOWHERE}) > 1:
                     raise Unfit("a pointer to memory of one sort or another")
+        self._marks = [str(made.result) for made in pointers if made.detail == PRIVATE_MARK]
         self._parent: dict[str, str] = {}
         self._elements: dict[str, int] = {}
         self._measure(function, pointers, mixed)
@@ -74,6 +75,10 @@ class Places:
     def element(self, pointer: str) -> int:
         """The size of the elements of the array that a pointer is to."""
         return self._elements.get(self._root(pointer), 8)
+
+    def is_marked(self, pointer: str) -> bool:
+        """Is it, or may it be, to memory that the function itself says is private?"""
+        return self._root(pointer) in {self._root(name) for name in self._marks}
 
     def _found(self, made: Instruction) -> Memory | None:
         if made.op == "alloca" or made.detail in (PRIVATE_MARK, SPACE):

@@ -54,6 +54,13 @@ class Operations(Calls):
                 raise Unfit("structures")
             if op in ("sdiv", "udiv", "srem", "urem"):  # by what lanes have that are elsewhere
                 given[1] = self.chosen(kinds[1], self.mask, given[1], f"splat ({made.kinds[1]} 1)")
+            # What LLVM leaves open is as for one number: of a shift by too much, the processor takes the last bits.
+            if op in ("shl", "lshr", "ashr") and not made.operands[1].isdigit():
+                if made.kind not in ("i32", "i64"):
+                    raise Unfit(f"a shift of {made.kind}")
+                given[1] = self.emit(f"and {kinds[1]} {given[1]}, splat ({made.kind} {int(made.kind[1:]) - 1})")
+            if op == "fptoui" or (op == "fptosi" and made.kind not in ("i32", "i64")):
+                raise Unfit(f"a real number as {made.kind}, in which it may not fit")
         else:
             given, to = [self.uniform(x, kind) for x, kind in zip(made.operands, kinds, strict=True)], made.kind
         if op in ("icmp", "fcmp"):
@@ -143,6 +150,8 @@ class Operations(Calls):
             raise Unfit("pointers in memory")
         if memory is Memory.SHARED and not (self.trusted and pointer in self.seen.divergent):
             raise Unfit("a store to what all problems have in common")
+        if not self.trusted and self.seen.places.is_marked(pointer):
+            raise Unfit("a store to a problem's own row")  # which is a copy
         stored, size = self.varying(value, kind), size_of(kind)
         if pointer not in self.seen.divergent:
             place = self.uniform(pointer, "ptr")

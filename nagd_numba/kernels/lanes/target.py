@@ -113,7 +113,12 @@ def here(value: Any) -> Any:
     if not isinstance(value, dispatcher.Dispatcher) or isinstance(value, _Dispatcher):
         return value
     if _HERE not in value.__dict__:
-        value.__dict__[_HERE] = jit(**value.targetoptions)(value.py_func)
+        made = _Dispatcher(value.py_func, locals=value.locals, targetoptions=dict(value.targetoptions))
+        if not value._can_compile:  # the user said for which types, to which arguments are converted
+            for signature in value.nopython_signatures:
+                made.compile(signature)
+            made.disable_compile()
+        value.__dict__[_HERE] = made
     return value.__dict__[_HERE]
 
 

@@ -57,7 +57,7 @@ class Vectorizer(Operations):
         self.labels = {name: f"b{k}" for k, name in enumerate(seen.order)}
         firsts = [name for name in seen.order if name in groups]
         self.rank = {name: k for k, name in enumerate(firsts)}
-        self.apart = {target for p, target in seen.back if seen.group[p] != seen.group[target]}
+        self.apart = {target for p, target in seen.back if not self._goes_on(p, target)}
         ends: dict[str, list[Loop]] = {}
         for loop in reversed(seen.loops):  # inner ones first
             if loop.header in self.apart:
@@ -117,11 +117,11 @@ class Vectorizer(Operations):
         self.lines.append(f"check.{label}:")
         self.mask = self.emit(f"load {self.flags}, ptr %wait.{label}")
         self.do(f"store {self.flags} zeroinitializer, ptr %wait.{label}")
-        if self._is_cheap(names):
+        self.full = first not in self.seen.partial
+        if not self.full and self._is_cheap(names):  # what is of all lanes has no mask, which may be empty
             self.do(f"br label %{label}")
         else:
             self.do(f"br i1 {self.any(self.mask)}, label %{label}, label %{self.after}")
-        self.full = first not in self.seen.partial
         if self.full:
             self.mask = "%all"
         for name in names:
@@ -205,13 +205,16 @@ class Vectorizer(Operations):
     def _go(self, block: Block, target: str) -> None:
         """All lanes of the block go to `target`."""
         self._send(block, target, self.mask)
-        together = self.seen.group[target] == self.seen.group[block.name]
-        self.do(f"br label %{self.labels[target] if together else self.after}")
+        self.do(f"br label %{self.labels[target] if self._goes_on(block.name, target) else self.after}")
+
+    def _goes_on(self, name: str, target: str) -> bool:
+        """Do all lanes of a block jump to another one?  Lanes that part wait there, even at the head of their own group."""
+        return self.seen.group[name] == self.seen.group[target] and name not in self.seen.parting
 
     def _send(self, block: Block, target: str, lanes: str) -> None:
         """Some lanes of the block go to `target`, with what its phis take from here."""
         seen, group = self.seen, self.seen.group[block.name]
-        together = seen.group[target] == group
+        together = self._goes_on(block.name, target)
         moved = []
         for phi in self.function.blocks[target].phis:
             value = phi.operands[phi.labels.index(block.name)]
@@ -220,9 +223,11 @@ class Vectorizer(Operations):
         # Those that come first may write for all lanes.
         forward = [seen.group[p] for p in self.function.blocks[target].predecessors if (p, target) not in seen.back]
         first = min(forward, key=self.rank.__getitem__, default=None) == group and (block.name, target) not in seen.back
+        # Lanes that leave a loop do not write for those that left it in a round before.
+        leaves = any(block.name in loop.members and target not in loop.members for loop in seen.split)
         for phi, value in moved:
             if phi.result in self.crossing:
-                alone = phi.result in seen.survivors or not (together or first)
+                alone = phi.result in seen.survivors or leaves or not (together or first)
                 self.keep(phi, value, lanes if alone else None)
         if not together:
             place = f"%wait.{self.labels[target]}"
