@@ -23,6 +23,8 @@ from .objective import COUNTS
 from .results import together
 from .specialize import compiled_solver, interpreted, row, rows
 
+SAMPLE = 16  # problems that are solved alone, too, where all are solved in lanes
+
 
 @prefixed("minimize_many")
 def minimize_many(
@@ -116,6 +118,7 @@ def minimize_many(
     wanted = settings.choices(n, *chosen)
     if prox in ("box", "nonneg"):
         np.clip(X, wanted.first, wanted.second, out=X)
+    start_points = X.copy()
     G = np.empty_like(X)
     numbers, counts = np.zeros((problems, algorithm.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
     statuses = np.full(problems, algorithm.RAISED)  # until it has run
@@ -132,17 +135,19 @@ def minimize_many(
         solve_rows = None
         if problems >= lane_rows.LANES_FROM:
             solve_rows = lane_rows.solver(functions, wanted, n, columns, common)
+        results = X, G, numbers, counts, statuses
+        if solve_rows is not None:
+            _solve_all(functions, solve_rows, results, fixed, columns, common)
+            if not _as_alone(solve, start_points, results, fixed, columns, common):
+                warnings.warn(
+                    "minimize_many: problems solved in lanes differ from the same solved alone, so that all are solved "
+                    "one by one: please report this, with the function",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                X[...], solve_rows = start_points, None
         if solve_rows is None:
-            solve_rows = rows(functions, parallel_allowed())
-        autotuner = Autotuner(("problems",), guess=CALL_SECONDS)
-        done = 0
-        while done < problems:
-            _, count = autotuner.next(problems - done)
-            start = time.perf_counter()
-            with _threads(functions, count, problems - done):
-                solve_rows(X, G, numbers, counts, statuses, *fixed, done, done + count, columns, common)
-            autotuner.took("problems", count, time.perf_counter() - start)
-            done += count
+            _solve_all(functions, rows(functions, parallel_allowed()), results, fixed, columns, common)
     elif functions is not None:
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
@@ -167,6 +172,41 @@ def minimize_many(
         said = f"{raised.size} of {problems} raised; the first, problem {first}: {error}"
         warnings.warn(f"minimize_many: {said}", RuntimeWarning, stacklevel=3)
     return together(X, G, numbers, counts, statuses, wanted, said)
+
+
+def _solve_all(
+    functions: user_functions.Functions, solve_rows: Any, results: Any, fixed: Any, columns: Any, common: Any
+) -> None:
+    """Solve all problems, in calls that are short enough for Ctrl-C."""
+    autotuner, problems, done = Autotuner(("problems",), guess=CALL_SECONDS), len(results[0]), 0
+    while done < problems:
+        _, count = autotuner.next(problems - done)
+        start = time.perf_counter()
+        with _threads(functions, count, problems - done):
+            solve_rows(*results, *fixed, done, done + count, columns, common)
+        autotuner.took("problems", count, time.perf_counter() - start)
+        done += count
+
+
+def _as_alone(solve: Any, start_points: np.ndarray, results: Any, fixed: Any, columns: Any, common: Any) -> bool:
+    """Have some of the problems the bits that they have alone?
+
+    What makes lanes of a user's function is a compiler of our own; this is what it is trusted by.
+    """
+    X, G, numbers, counts, statuses = results
+    for m in np.unique(np.linspace(0, len(X) - 1, SAMPLE).astype(np.int64)):
+        if statuses[m] == algorithm.RAISED:
+            continue
+        x, work = start_points[m].copy(), np.empty((algorithm.VECTORS, X.shape[1]))
+        own_numbers, own_counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
+        try:
+            status = solve(x, work, own_numbers, own_counts, *fixed, row(columns, m) + common)
+        except Exception:
+            return False  # in lanes it did not raise
+        pairs = (x, X[m]), (work[algorithm.G], G[m]), (own_numbers, numbers[m]), (own_counts, counts[m])
+        if status != statuses[m] or any(a.tobytes() != b.tobytes() for a, b in pairs):
+            return False
+    return True
 
 
 @functools.lru_cache(maxsize=128)

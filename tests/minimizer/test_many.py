@@ -65,6 +65,28 @@ def test_threads_calls_and_places_do_not_matter(monkeypatch):
     assert np.array_equal(fit(signals[:20], weights[:20]).x, expected[:20])
 
 
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
+def test_lanes_that_differ_are_not_trusted(monkeypatch):
+    """Some problems are solved alone, too: where those differ, all are solved anew."""
+    _, signals, weights = pixels(lane_rows.LANES_FROM)
+    expected = fit(signals, weights).x
+    usual = lane_rows.solver
+
+    def solver(*given):
+        run = usual(*given)
+
+        def solve(X, *others):
+            run(X, *others)
+            X *= 1 + 2.0**-52
+
+        return solve
+
+    monkeypatch.setattr(lane_rows, "solver", solver)
+    with pytest.warns(RuntimeWarning, match="differ from the same solved alone.*please report"):
+        found = fit(signals, weights)
+    assert np.array_equal(found.x, expected)
+
+
 def test_python_functions():
     _, signals, weights = pixels(5)
     python = getattr(decay, "py_func", decay)

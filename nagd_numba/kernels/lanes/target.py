@@ -114,7 +114,7 @@ def here(value: Any) -> Any:
         return value
     if _HERE not in value.__dict__:
         made = _Dispatcher(value.py_func, locals=value.locals, targetoptions=dict(value.targetoptions))
-        if not value._can_compile:  # the user said for which types, to which arguments are converted
+        if not getattr(value, "_can_compile", True):  # the user said for which types, to which arguments are converted
             for signature in value.nopython_signatures:
                 made.compile(signature)
             made.disable_compile()
