@@ -208,7 +208,7 @@ class Vectorizer(Operations):
         self.do(f"br label %{self.labels[target] if self._goes_on(block.name, target) else self.after}")
 
     def _goes_on(self, name: str, target: str) -> bool:
-        """Do all lanes of a block jump to another one?  Lanes that part wait there, even at the head of their own group."""
+        """Do all lanes of a block jump to another one?  Lanes that part wait there, even at their own group's head."""
         return self.seen.group[name] == self.seen.group[target] and name not in self.seen.parting
 
     def _send(self, block: Block, target: str, lanes: str) -> None:
