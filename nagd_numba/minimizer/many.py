@@ -23,7 +23,7 @@ from .objective import COUNTS
 from .results import together
 from .specialize import compiled_solver, interpreted, row, rows
 
-SAMPLE = 16  # problems that are solved alone, too, where all are solved in lanes
+SAMPLE = 16  # problems, and one in a thousand: solved alone, too, where all are solved in lanes
 
 
 @prefixed("minimize_many")
@@ -194,7 +194,7 @@ def _as_alone(solve: Any, start_points: np.ndarray, results: Any, fixed: Any, co
     What makes lanes of a user's function is a compiler of our own; this is what it is trusted by.
     """
     X, G, numbers, counts, statuses = results
-    for m in np.unique(np.linspace(0, len(X) - 1, SAMPLE).astype(np.int64)):
+    for m in np.unique(np.linspace(0, len(X) - 1, SAMPLE + len(X) // 1_000).astype(np.int64)):
         if statuses[m] == algorithm.RAISED:
             continue
         x, work = start_points[m].copy(), np.empty((algorithm.VECTORS, X.shape[1]))

@@ -5,7 +5,7 @@ import pytest
 from numba import njit, objmode
 
 from nagd_numba import minimize, minimize_many
-from nagd_numba.minimizer import algorithm, many
+from nagd_numba.minimizer import algorithm, lane_rows, many
 from tests.helpers.backends import JIT_OFF
 
 TIMES = np.linspace(0.0, 3.0, 16)
