@@ -19,7 +19,6 @@ from functools import partial
 from types import ModuleType
 
 import numpy as np
-from numba import njit
 
 import nagd_numba
 from nagd_numba.bench.memory import vectors
@@ -27,6 +26,8 @@ from nagd_numba.bench.steps import our_kernel, ours
 from nagd_numba.minimizer import many
 from nagd_numba.minimizer.many import minimize_many
 from nagd_numba.mlp import inference
+
+from .minimize_many import TIMES, decay, problems
 
 SIZES = (10_000, 40_000, 100_000, 300_000, 1_000_000, 10_000_000)
 ROUNDS = 40
@@ -94,19 +95,6 @@ def without_threads(module: ModuleType, name: str, call: Callable[[], object]) -
     return run
 
 
-@njit
-def misfit(x, signal, times):
-    """Of a decay to its samples, and its gradient."""
-    total, g = 0.0, np.zeros(2)
-    for i in range(times.size):
-        e = np.exp(-x[1] * times[i])
-        residual = x[0] * e - signal[i]
-        total += 0.5 * residual**2
-        g[0] += residual * e
-        g[1] -= residual * x[0] * times[i] * e
-    return total, g
-
-
 def others() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     """Calls, and the same without threads."""
     random, made = np.random.default_rng(0), {}
@@ -115,11 +103,10 @@ def others() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     for rows in (1_000, 4_000, 16_000):
         call = partial(net.predict, params, random.random((rows, 64), np.float32))
         made[f"predict, {rows:,} rows"] = call, without_threads(inference, "threads_may_run", call)
-    times = np.linspace(0, 3, 16)
-    for problems in (20, 200, 2_000):
-        signals = np.exp(-times) + 0.01 * random.normal(size=(problems, times.size))
-        call = partial(minimize_many, misfit, np.ones((problems, 2)), (signals,), (times,), jac=True)
-        made[f"minimize_many, {problems:,} fits"] = call, without_threads(many, "parallel_allowed", call)
+    for count in (20, 200, 2_000):
+        signals, starts = problems(2, count)
+        call = partial(minimize_many, decay, starts, (signals,), (TIMES,), jac=True)
+        made[f"minimize_many, {count:,} fits"] = call, without_threads(many, "parallel_allowed", call)
     return made
 
 

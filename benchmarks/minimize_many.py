@@ -128,8 +128,9 @@ def peers(n, count, tol):
 
             def marquardt(x, signal):
                 method = optimistix.LevenbergMarquardt(rtol=tol, atol=tol)
-                residual = lambda x, s: model(x, TIMES) - s  # noqa: E731
-                return optimistix.least_squares(residual, method, x, signal, max_steps=500, throw=False).value
+                return optimistix.least_squares(
+                    lambda x, s: model(x, TIMES) - s, method, x, signal, max_steps=500, throw=False
+                ).value
 
             found["jax.vmap, optimistix BFGS"] = count, vmapped(bfgs)
             found["jax.vmap, optimistix Levenberg-Marquardt"] = count, vmapped(marquardt)

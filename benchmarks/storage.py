@@ -38,7 +38,10 @@ def ours(n: int) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
     rng = np.random.default_rng(0)
     p, g = (rng.normal(size=n).astype(np.float32) for _ in range(2))
     half, kind = [x.astype(bfloat16()) for x in (p, g)], bfloat16()
-    zeros = lambda: np.zeros(n, np.float32)  # noqa: E731
+
+    def zeros():
+        return np.zeros(n, np.float32)
+
     rounding = {"rounding": StochasticRounding(0)}
     made = {
         "Nesterov float32": (20.0, bind(step, p, g, zeros())),
