@@ -202,20 +202,18 @@ def run_body(body, threads, clock):
     def run_body(function, context, shares, length, forms):
         record = pointer_at(forms, np.int64)
         loop = pointer_at(record[_THREADS], np.int64)[_LOOP]
-        if loop == 0 or loop == _NOT_ASKED:
-            for share in range(shares):
-                body(function, context, share)
-        elif record[_CLOCK] == 0:
+        may = loop != 0 and loop != _NOT_ASKED
+        measured = may and record[_CLOCK] != 0
+        form, begin = PARALLEL if may else SERIAL, 0
+        cell = pointer_at(forms + 8 * (_CELLS + _CELL * class_of(length)), np.float64)
+        if measured:
+            form, begin = chosen(cell), clock(record[_CLOCK], record[_CLOCK_ID])
+        if form == PARALLEL:
             threads(loop, function, context, shares)
         else:
-            cell = pointer_at(forms + 8 * (_CELLS + _CELL * class_of(length)), np.float64)
-            form = chosen(cell)
-            begin = clock(record[_CLOCK], record[_CLOCK_ID])
-            if form == PARALLEL:
-                threads(loop, function, context, shares)
-            else:
-                for share in range(shares):
-                    body(function, context, share)
+            for share in range(shares):
+                body(function, context, share)
+        if measured:
             noted(cell, form, np.float64(clock(record[_CLOCK], record[_CLOCK_ID]) - begin))
 
     return run_body
