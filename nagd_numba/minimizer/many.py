@@ -118,7 +118,6 @@ def minimize_many(
     wanted = settings.choices(n, *chosen)
     if prox in ("box", "nonneg"):
         np.clip(X, wanted.first, wanted.second, out=X)
-    start_points = X.copy()
     G = np.empty_like(X)
     numbers, counts = np.zeros((problems, algorithm.NUMBERS)), np.zeros((problems, COUNTS), np.int64)
     statuses = np.full(problems, algorithm.RAISED)  # until it has run
@@ -137,6 +136,7 @@ def minimize_many(
             solve_rows = lane_rows.solver(functions, wanted, n, columns, common)
         results = X, G, numbers, counts, statuses
         if solve_rows is not None:
+            start_points = X.copy()
             _solve_all(functions, solve_rows, results, fixed, columns, common)
             if not _as_alone(solve, start_points, results, fixed, columns, common):
                 warnings.warn(
