@@ -237,6 +237,7 @@ class Bound:
         rule, (params, grads, *states) = self._rule, self._arrays
         not_beside((self._stream, self._beside[0], None, self._rounding, self._beside[1]))
         made = Composed(self._optimizer, params, grads, states, named, options, self._composition or NOTHING)
+        made.check(named)
         return lambda values: made.start(dict(zip(rule.hyper, values, strict=True)))
 
 

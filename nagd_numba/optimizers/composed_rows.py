@@ -13,8 +13,7 @@ from .. import validation
 from ..kernels import elementwise, segments
 from ..kernels.rule import Rule
 
-Values = list[tuple[float, ...]]  # the hyper-parameters of each row
-Start = Callable[[Values], int]  # returns a status
+Start = Callable[[np.ndarray], int]  # by the rows of `groups.Numbers`; returns a status
 
 
 @dataclass
@@ -23,52 +22,46 @@ class Row:
 
     named: list[tuple[str, np.ndarray]]  # params, grads, states, inputs
     mask: np.ndarray | None
-    settings: dict[str, Any]  # of its group
+    settings: int  # the row of its hyper-parameters
 
 
 def starts_of(rule: Rule, options: tuple[Any, ...], rows: list[Row]) -> list[Start]:
     """What steps checked rows: those that are contiguous and of one dtype by one kernel."""
     together: dict[np.dtype, list[tuple[int, list[np.ndarray]]]] = {}
     starts: list[Start] = []
-    for k, row in enumerate(rows):
+    for row in rows:
         arrays = [x for _, x in row.named]
         places = rule.mask == "places"
         flat = validation.flat_views(arrays if row.mask is None or places else [*arrays, row.mask])
         if places and not all(x.flags.c_contiguous for x in arrays):
             raise ValueError("mask has places in C-contiguous arrays, and these are not: pass a mask of bool")
         if flat is None:
-            starts.append(_strided(rule, row, options, k))
+            starts.append(_strided(rule, row, options))
         elif places and row.mask is not None and row.mask.size > 0:
-            together.setdefault(flat[0].dtype, []).append((k, [*flat, row.mask]))
+            together.setdefault(flat[0].dtype, []).append((row.settings, [*flat, row.mask]))
         elif not places and flat[0].size > 0:
-            together.setdefault(flat[0].dtype, []).append((k, flat))
-    settings = [row.settings for row in rows]
-    starts += [_contiguous(rule, parts, options, dtype, settings) for dtype, parts in together.items()]
+            together.setdefault(flat[0].dtype, []).append((row.settings, flat))
+    starts += [_contiguous(rule, parts, options, dtype) for dtype, parts in together.items()]
     return starts
 
 
 def _contiguous(
-    rule: Rule, rows: list[tuple[int, list[np.ndarray]]], options: Any, dtype: np.dtype, settings: list[dict[str, Any]]
+    rule: Rule, rows: list[tuple[int, list[np.ndarray]]], options: tuple[Any, ...], dtype: np.dtype
 ) -> Start:
     """The step of contiguous vectors in one kernel."""
     table = segments.Table.of([vectors for _, vectors in rows], places=rule.mask == "places")
-    groups: list[dict[str, Any]] = []
-    for k, _ in rows:
-        if settings[k] not in groups:
-            groups.append(settings[k])
-    group_of = np.array([groups.index(settings[k]) for k, _ in rows], np.int64)
-    first = [next(k for k, _ in rows if settings[k] == group) for group in groups]
-    if len(groups) == 1:
-        step = segments.step_of(rule, options, dtype)
-        return lambda values: step(table, values[first[0]])
+    settings = np.array([k for k, _ in rows], np.int64)
+    if (settings == settings[0]).all():
+        step, only = segments.step_of(rule, options, dtype), settings[0]
+        return lambda numbers: step(table, numbers[only])
     grouped = segments.grouped_step_of(rule, options, dtype)
-    return lambda values: grouped(table, np.array([values[k] for k in first], np.float64), group_of)
+    return lambda numbers: grouped(table, numbers, settings)
 
 
-def _strided(rule: Rule, row: Row, options: Any, k: int) -> Start:
+def _strided(rule: Rule, row: Row, options: tuple[Any, ...]) -> Start:
     """The step of arrays of any strides."""
     p, g, *others = [x for _, x in row.named] + ([] if row.mask is None else [row.mask])
     beside = tuple(others)
     signature = (*map(typeof, (p, g, beside)), types.UniTuple(types.float64, len(rule.hyper)))
     kernel = elementwise.strided_kernel(rule, options, signature)
-    return lambda values: int(kernel(p, g, beside, values[k]))
+    return lambda numbers: int(kernel(p, g, beside, tuple(numbers[row.settings])))

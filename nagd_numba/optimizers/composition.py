@@ -14,11 +14,12 @@ import numpy as np
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.composed import Parts, composed
+from ..kernels.elementwise import HYPER
 from . import _host
 from .average import Average
 from .bounds import bounds_of, check_arrays, is_array, kind_of, prox_of, rates_of
 from .composed_rows import Row, starts_of
-from .groups import settings_of
+from .groups import Numbers, settings_of
 from .masks import LISTS, mask_of, masks_of, part_of
 from .optimizer import Optimizer
 
@@ -107,13 +108,16 @@ class Composed:
             self._numbers["prox_weight"] = given.prox_weight
         named = self._columns(columns, count)
         entries = self._entries(layout, count)
-        self._rows = self._made_rows(named, masks, entries, layout)
+        self._groups = Numbers(self.rule, optimizer.follows, entries)
+        rows = self._made_rows(named, masks, self._groups.row_of, layout)
+        self._dtypes = [row.named[0][1].dtype for row in rows] or [validation.DTYPES[0]]
         self._written = [x for name in ("params", *base.states) for x in _flat(columns[name])]
         first = 2 + len(self.rule.states)
         for row in named:
             check_arrays(base, dict(zip(self.rule.inputs, row[first:], strict=True)), self._numbers)
-        self._starts = starts_of(self.rule, options, self._rows)
-        self._values(hyper)
+        self._starts = starts_of(self.rule, options, rows)
+        if any("lower" in entry or "upper" in entry for entry in entries):  # which no kernel compares
+            self.check(hyper)
 
     def _columns(self, columns: dict[str, Any], count: int) -> list[list[tuple[str, np.ndarray]]]:
         """The arrays of each place of lists, with their names, all of one kind."""
@@ -168,58 +172,48 @@ class Composed:
         return entries
 
     def _made_rows(
-        self, named: list[list[tuple[str, np.ndarray]]], masks: list[Any], entries: list[dict[str, Any]], layout: Any
+        self, named: list[list[tuple[str, np.ndarray]]], masks: list[Any], settings: list[int], layout: Any
     ) -> list[Row]:
         """One row for each place of lists, or for each run of segments of equal settings."""
         if self._lists or self._given.groups is None:
             return [
-                Row(row, mask_of(mask, row[0], self.rule.mask), entry)
-                for row, mask, entry in zip(named, masks, entries, strict=True)
+                Row(row, mask_of(mask, row[0], self.rule.mask), k)
+                for row, mask, k in zip(named, masks, settings, strict=True)
             ]
         (arrays,), (mask,) = named, masks
         mask = mask_of(mask, arrays[0], self.rule.mask)
         made, first = [], 0
         ends = np.cumsum([int(np.prod(shape, dtype=np.int64)) for _, shape in layout])
-        for k, (end, entry) in enumerate(zip(ends, entries, strict=True)):
-            if k + 1 < len(entries) and entries[k + 1] == entry:
+        for k, (end, own) in enumerate(zip(ends, settings, strict=True)):
+            if k + 1 < len(settings) and settings[k + 1] == own:
                 continue
             part = part_of(mask, first, end, self.rule.mask)
-            made.append(Row([(name, x[first:end]) for name, x in arrays], part, entry))
+            made.append(Row([(name, x[first:end]) for name, x in arrays], part, own))
             first = end
         return made
 
-    def _values(self, hyper: Mapping[str, Any]) -> list[tuple[float, ...]]:
-        """The hyper-parameters of each row, checked."""
-        rule, average = self.rule, self._given.average
-        named = {name: hyper[name] for name in self._optimizer.rule.hyper if name in rule.hyper} | self._numbers
-        if average is not None:
-            named["average_weight"] = average.weight
-        made: dict[Any, tuple[float, ...]] = {}
-        for row in self._rows or [Row([("", np.empty(0))], None, {})]:
-            dtype = row.named[0][1].dtype
-            key = dtype, *row.settings.items()
-            if key not in made:
-                own = {name: {**named, **self._following(row.settings, named)}[name] for name in rule.hyper}
-                made[key] = validation.hyper_parameters(own, dtype, rule.range_of)
-                if "lower" in own and "upper" in own and own["lower"] > own["upper"]:
-                    raise ValueError(f"lower is {own['lower']!r}, above upper, {own['upper']!r}")
-                rule.scalars(made[key], dtype, self._options)
-        return [made[row.named[0][1].dtype, *row.settings.items()] for row in self._rows]
+    def _rows(self, hyper: Mapping[str, Any]) -> np.ndarray:
+        """The hyper-parameters of each group."""
+        shared = dict(self._numbers)
+        if self._given.average is not None:
+            shared["average_weight"] = self._given.average.weight
+        both = [(name, hyper[name] if name in hyper else shared.get(name, 0.0)) for name in self.rule.hyper]
+        return self._groups.rows([x if x.__class__ is float else validation.real(name, x) for name, x in both])
 
-    def _following(self, settings: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
-        """The settings of a group; what follows another and was equal to it follows it here, too."""
-        others = {
-            name: settings[other]
-            for name, other in self._optimizer.follows.items()
-            if other in settings and name not in settings and named[name] == named[other]
-        }
-        return {**settings, **others}
+    def check(self, hyper: Mapping[str, Any]) -> None:
+        """Raise for unfit hyper-parameters."""
+        self._groups.check(self._rows(hyper), self._dtypes, self._options)
 
     def start(self, hyper: Mapping[str, Any]) -> None:
         """Step, with these hyper-parameters of the rule (arrays among them are those that were given)."""
-        values = self._values(hyper)
+        rows = self._rows(hyper)
+        if len(self._starts) != 1:  # else the kernel looks at them, before it writes
+            self._groups.check(rows, self._dtypes, self._options)
         for start in self._starts:
-            _host.accepted(start(values))
+            status = start(rows)
+            if status == HYPER:
+                self._groups.check(rows, self._dtypes, self._options)
+            _host.accepted(status)
         if self._given.average is not None:
             self._given.average.steps += 1
         validation.tell_torch(*self._written)

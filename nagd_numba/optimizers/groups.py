@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
+
+from .. import validation
+from ..kernels.rule import Rule
+
 SEPARATORS = "./"
 
 
@@ -30,3 +35,48 @@ def settings_of(names: Sequence[str], groups: Mapping[str, Mapping[str, Any]]) -
                 own.update(entry)
         made.append(own)
     return made
+
+
+class Numbers:
+    """The hyper-parameters of groups: a row for each, of those that are the same for all and its own.
+
+    `row_of` is the row of each entry; entries that are equal share one.
+    """
+
+    def __init__(self, rule: Rule, follows: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> None:
+        self._rule, self._names = rule, list(rule.hyper)
+        distinct: dict[Any, Mapping[str, Any]] = {}
+        keys = [tuple(sorted(entry.items())) for entry in entries]
+        for key, entry in zip(keys, entries, strict=True):
+            distinct.setdefault(key, entry)
+        places = {key: k for k, key in enumerate(distinct)}
+        self.row_of = [places[key] for key in keys]
+        self._has = np.zeros((max(1, len(distinct)), len(self._names)), bool)
+        self._own = np.zeros(self._has.shape)
+        for k, entry in enumerate(distinct.values()):
+            for name, x in entry.items():
+                at = k, self._names.index(name)
+                self._has[at], self._own[at] = True, validation.real(name, x)
+        # Columns that follow another, and the rows that have a number of their own for that other alone.
+        self._follows: list[tuple[int, int, np.ndarray]] = []
+        for name, other in follows.items():
+            j, i = self._names.index(name), self._names.index(other)
+            self._follows.append((j, i, self._has[:, i] & ~self._has[:, j]))
+
+    def rows(self, shared: Sequence[float]) -> np.ndarray:
+        """All rows; what follows another in `shared` follows it in each."""
+        made: np.ndarray = np.where(self._has, self._own, np.array(shared, np.float64))
+        for j, i, rows in self._follows:
+            if shared[j] == shared[i]:
+                made[rows, j] = made[rows, i]
+        return made
+
+    def check(self, rows: np.ndarray, dtypes: Sequence[np.dtype[Any]], options: tuple[Any, ...]) -> None:
+        """Raise for numbers out of their ranges, or that arrays of these dtypes cannot hold."""
+        for dtype in dict.fromkeys(dtypes):
+            for row in rows:
+                named = dict(zip(self._names, map(float, row), strict=True))
+                values = validation.hyper_parameters(named, dtype, self._rule.range_of)
+                if named.get("lower", -np.inf) > named.get("upper", np.inf):
+                    raise ValueError(f"lower is {named['lower']!r}, above upper, {named['upper']!r}")
+                self._rule.scalars(values, dtype, options)

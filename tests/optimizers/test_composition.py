@@ -440,6 +440,7 @@ def test_unfit_arguments_are_refused_before_anything_is_written(keywords, error,
         ({"W": 0.1}, TypeError, "a dict of settings is needed"),
         ({"W": {"nesterov": False}}, TypeError, "groups names 'nesterov'"),
         ({"W": {"lr": -0.1}}, ValueError, "lr is -0.1"),
+        ({"W": {"lower": 1.0}}, TypeError, "groups names 'lower'"),
         ([{"lr": 0.1}], TypeError, "a dict is needed"),
     ],
 )
@@ -447,6 +448,15 @@ def test_unfit_groups(groups, error, message):
     flats = [nagd_numba.FlatParams([("W", (2, 2)), ("b", (2,))]) for _ in range(3)]
     with pytest.raises(error, match=message):
         nagd_numba.step(*flats, groups=groups)
+
+
+def test_bounds_of_groups():
+    flats = [nagd_numba.FlatParams([("W", (2, 2)), ("b", (2,))]) for _ in range(3)]
+    with pytest.raises(ValueError, match=r"lower is 1\.0, above upper"):
+        nagd_numba.step(*flats, lower=-1.0, upper=0.5, groups={"b": {"lower": 1.0}})
+    assert not flats[0].flat.any()
+    nagd_numba.step(*flats, lower=-1.0, upper=0.5, groups={"b": {"lower": 0.25}})
+    assert flats[0].flat.tolist() == [0.0] * 4 + [0.25] * 2
 
 
 @pytest.mark.ci
