@@ -134,7 +134,8 @@ class Rule:
                 for name, value in zip(self.hyper, hyper, strict=True)
             )
             raise ValueError(f"{given}: together they leave the range of {dtype}; smaller values are needed")
-        return made
+        kind = np.float64 if self.exact else dtype.type
+        return tuple(map(kind, made))  # compiled functions return Python's floats
 
     def kernel_name(self, options: tuple[Any, ...]) -> str:
         """The rule and its options as one word."""
