@@ -9,7 +9,7 @@ box: numbers have no other way around.
 from __future__ import annotations
 
 from .jit import inlined
-from .rounding import add, div, fma
+from .rounding import add, div, fma, mul
 from .template import template
 
 
@@ -61,7 +61,7 @@ def extrapolation(prox, keep):
         point = fma(momentum, move, x)
         kept = keep(point, values)
         if kept != point:
-            move = div(add(kept, -x), momentum)
+            move = mul(add(kept, -x), div(type(x)(1), momentum))  # a division once, and not for each element
         free = (x == iterate) & (keep(plain, values) == plain)
         return (plain if free else kept), move, free
 

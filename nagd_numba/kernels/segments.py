@@ -47,6 +47,11 @@ class Table:
         self.places = np.array([params, params, *states], np.int64)
         self.ends = np.cumsum(sizes, dtype=np.int64)
 
+    @functools.cached_property
+    def addresses(self) -> tuple[Any, Any]:
+        """Of `places` and `ends`."""
+        return address_of_array(self.places), address_of_array(self.ends)
+
     @classmethod
     def of(cls, vectors: Sequence[Sequence[np.ndarray]], places: bool = False) -> Table:
         """The table of arrays, which it keeps: of `(params, grads, *beside)` for each vector.
@@ -286,9 +291,9 @@ class Step:
 
     def __call__(self, table: Table, hyper: Sequence[float]) -> int:
         numbers = np.array(hyper, np.float64)
-        places, ends, values = map(address_of_array, (table.places, table.ends, numbers))
         forms = 0 if self.forms is None else self.forms.of(int(table.ends[-1]))
-        status: int = self._kernel.kernel(places, ends, len(table.ends), values, forms)
+        values = address_of_array(numbers)
+        status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms)
         return status
 
 
@@ -301,10 +306,9 @@ class GroupedStep:
 
     def __call__(self, table: Table, numbers: np.ndarray, group_of: np.ndarray) -> int:
         held = np.empty(len(numbers) * self._count, self._dtype)
-        arrays = table.places, table.ends, numbers, group_of, held
-        places, ends, values, of, at = map(address_of_array, arrays)
+        values, of, at = map(address_of_array, (numbers, group_of, held))
         forms = self._forms.of(int(table.ends[-1]))
-        status: int = self._kernel.kernel(places, ends, len(table.ends), values, forms, of, len(numbers), at)
+        status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms, of, len(numbers), at)
         return status
 
 

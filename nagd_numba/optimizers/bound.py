@@ -83,7 +83,7 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
     with validation.prefixed("bind"):
         general = Bound(optimizer, (params, grads, *states), settings)
         compiled = general.compiled()
-    return general if compiled is None else bound_vectors(optimizer, compiled, general, params)
+    return general if compiled is None else bound_vectors(optimizer, compiled, general, params, general.names)
 
 
 class Bound:
@@ -126,6 +126,7 @@ class Bound:
         self._branch = hyper.index(optimizer.branch) if branched else None  # type: ignore[arg-type]
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
         self._host: _Host | None = None
+        self._made_of: Composed | None = None
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
         self._prepared(self._hyper)
@@ -150,6 +151,10 @@ class Bound:
 
     def compiled(self) -> BoundCall | None:
         """The step as one compiled call, where it is one kernel on plain arrays of the host."""
+        if self._made_of is not None and readable():
+            following = {name: self._optimizer.follows[name] for name, *_ in self._following}
+            named = dict(zip(self._rule.hyper, self._hyper, strict=True))
+            return self._made_of.bound(named, following)
         together = None if self._host is None else self._host.together()
         if together is None or not readable():
             return None
@@ -158,6 +163,11 @@ class Bound:
             followed[place] = other
         branch = -1 if self._branch is None else self._branch
         return BoundCall(together.step, together.table, self._hyper, followed, branch)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hyper-parameters of the compiled call."""
+        return tuple((self._rule if self._made_of is None else self._made_of.rule).hyper)
 
     def _changed(self, numbers: tuple[Any, ...], named: dict[str, Any]) -> Hyper:
         """The hyper-parameters with other numbers among them, where those are not None."""
@@ -179,6 +189,9 @@ class Bound:
                 raise TypeError(f"{name} is no number of the step; there are {', '.join(self._numbers)}")
             if named[name] is not None:
                 hyper[place] = self._number(place, named[name])
+        for place, x in enumerate(self._hyper):
+            if is_array(x) and hyper[place] is not x:
+                raise TypeError(f"{tuple(self._rule.hyper)[place]} is bound to an array; write to that, or bind again")
         for name, at, place, other in self._following:
             if (numbers[at] if at < k else named.get(name)) is None:
                 hyper[place] = hyper[other]
@@ -238,6 +251,7 @@ class Bound:
         not_beside((self._stream, self._beside[0], None, self._rounding, self._beside[1]))
         made = Composed(self._optimizer, params, grads, states, named, options, self._composition or NOTHING)
         made.check(named)
+        self._made_of = made
         return lambda values: made.start(dict(zip(rule.hyper, values, strict=True)))
 
 

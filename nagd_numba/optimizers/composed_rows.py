@@ -25,6 +25,16 @@ class Row:
     settings: int  # the row of its hyper-parameters
 
 
+class Together:
+    """The step of vectors by one row of hyper-parameters: called with all rows, a status."""
+
+    def __init__(self, step: segments.Step, table: segments.Table, row: int) -> None:
+        self.step, self.table, self._row = step, table, row
+
+    def __call__(self, numbers: np.ndarray) -> int:
+        return self.step(self.table, numbers[self._row])
+
+
 def starts_of(rule: Rule, options: tuple[Any, ...], rows: list[Row]) -> list[Start]:
     """What steps checked rows: those that are contiguous and of one dtype by one kernel."""
     together: dict[np.dtype, list[tuple[int, list[np.ndarray]]]] = {}
@@ -52,8 +62,7 @@ def _contiguous(
     table = segments.Table.of([vectors for _, vectors in rows], places=rule.mask == "places")
     settings = np.array([k for k, _ in rows], np.int64)
     if (settings == settings[0]).all():
-        step, only = segments.step_of(rule, options, dtype), settings[0]
-        return lambda numbers: step(table, numbers[only])
+        return Together(segments.step_of(rule, options, dtype), table, int(settings[0]))
     grouped = segments.grouped_step_of(rule, options, dtype)
     return lambda numbers: grouped(table, numbers, settings)
 

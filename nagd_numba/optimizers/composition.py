@@ -13,12 +13,13 @@ import numpy as np
 
 from .. import validation
 from ..flat import FlatParams
+from ..kernels.array_call import BoundCall
 from ..kernels.composed import Parts, composed
 from ..kernels.elementwise import HYPER
 from . import _host
 from .average import Average
 from .bounds import bounds_of, check_arrays, is_array, kind_of, prox_of, rates_of
-from .composed_rows import Row, starts_of
+from .composed_rows import Row, Together, starts_of
 from .groups import Numbers, settings_of
 from .masks import LISTS, mask_of, masks_of, part_of
 from .optimizer import Optimizer
@@ -112,6 +113,7 @@ class Composed:
         rows = self._made_rows(named, masks, self._groups.row_of, layout)
         self._dtypes = [row.named[0][1].dtype for row in rows] or [validation.DTYPES[0]]
         self._written = [x for name in ("params", *base.states) for x in _flat(columns[name])]
+        self._all = [x for column in columns.values() for x in _flat(column)]
         first = 2 + len(self.rule.states)
         for row in named:
             check_arrays(base, dict(zip(self.rule.inputs, row[first:], strict=True)), self._numbers)
@@ -203,6 +205,17 @@ class Composed:
     def check(self, hyper: Mapping[str, Any]) -> None:
         """Raise for unfit hyper-parameters."""
         self._groups.check(self._rows(hyper), self._dtypes, self._options)
+
+    def bound(self, hyper: Mapping[str, Any], followed: Mapping[str, str]) -> BoundCall | None:
+        """The step as one compiled call, where it is one kernel whose numbers do not change by themselves."""
+        start = self._starts[0] if len(self._starts) == 1 else None
+        if not isinstance(start, Together) or self._given.average is not None or self._given.groups is not None:
+            return None
+        if any(map(validation.is_tensor, self._all)):  # whose memory may be exchanged, and which counts its changes
+            return None
+        names = list(self.rule.hyper)
+        others = [names.index(followed[name]) if name in followed else -1 for name in names]
+        return BoundCall(start.step, start.table, tuple(map(float, self._rows(hyper)[0])), others, -1)
 
     def start(self, hyper: Mapping[str, Any]) -> None:
         """Step, with these hyper-parameters of the rule (arrays among them are those that were given)."""

@@ -150,7 +150,7 @@ def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
         p, move, free = ahead(plain, iterate, before, momentum_next, values)
         if not free:
             if convention == TORCH:
-                v = div(-move, lr) if lr != 0 else after[0]
+                v = mul(move, div(T(-1), lr)) if lr != 0 else after[0]
             else:
                 v = -move if convention == CAFFE else move
         else:

@@ -372,8 +372,23 @@ def test_bound_steps():
     rates = np.full(30, 0.25, np.float32)
     take = nagd_numba.bind(nagd_numba.step, *arrays[:3], lr=rates, weight_decay=0.0)
     take()
+    take(momentum=0.5)
     nagd_numba.step(*again[:3], lr=0.25)
+    nagd_numba.step(*again[:3], lr=0.25, momentum=0.5)
     same(arrays[0], again[0])
+    for wrong in (lambda: take(0.5), lambda: take(lr=0.5)):
+        with pytest.raises(TypeError, match="lr is bound to an array"):
+            wrong()
+    flats = [nagd_numba.FlatParams([("W", (20,)), ("b", (10,))], flat=x.copy()) for x in arrays[:3]]
+    take = nagd_numba.bind(nagd_numba.step, *flats, lr=0.1, groups={"b": {"momentum": 0.25}})
+    for lr in (0.1, 0.2):
+        take(lr=lr)
+        nagd_numba.step(*(x[:20] for x in arrays[:3]), lr=lr)
+        nagd_numba.step(*(x[20:] for x in arrays[:3]), lr=lr, momentum=0.25)
+    same(flats[0].flat, arrays[0])
+    with pytest.raises(ValueError, match=r"lr is -1\.0"):
+        take(lr=-1.0)
+    same(flats[0].flat, arrays[0])
     with pytest.raises(ValueError, match="rounding does not go with"):
         nagd_numba.bind(nagd_numba.step, *arrays[:3], mask=mask, rounding=nagd_numba.StochasticRounding(1))
 
