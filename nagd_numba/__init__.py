@@ -28,12 +28,14 @@ from .flat import FlatParams
 from .optimizers.adagrad import adagrad_constants, adagrad_step, adagrad_update
 from .optimizers.adam import adam_constants, adam_step, adam_update
 from .optimizers.adamw import adamw_constants, adamw_step, adamw_update
+from .optimizers.average import Average
 from .optimizers.bound import bind
+from .optimizers.conventions import nesterov_update
 from .optimizers.fista import fista_step, fista_t, fista_update
 from .optimizers.guard import Guard
 from .optimizers.lion import lion_constants, lion_step, lion_update
 from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
-from .optimizers.nesterov import nesterov_update, step
+from .optimizers.nesterov import step
 from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
 from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
 from .optimizers.state_files import load_states, save_states
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MLP",
+    "Average",
     "FlatParams",
     "Guard",
     "History",

@@ -203,7 +203,7 @@ def same_kind(named: Sequence[tuple[str, Any]]) -> None:
 
 
 def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Collection[str]) -> None:
-    """Raise where two host arrays share memory, or where elements of a written one share memory among themselves."""
+    """Raise where a written host array shares memory with another, or elements of it among themselves."""
     for name, x in named:
         if name in written and _overlaps_itself(x):
             raise ValueError(
@@ -212,7 +212,7 @@ def no_overlap(named: Sequence[tuple[str, np.ndarray]], written: Collection[str]
             )
     for first, second in _near([x for _, x in named]):
         (name, x), (other, y) = named[first], named[second]
-        if _shares_memory(x, y):
+        if (name in written or other in written) and _shares_memory(x, y):
             raise ValueError(
                 f"{name} and {other} {'are the same memory' if x is y else 'overlap in memory'}; "
                 f"each needs its own: pass {other}.copy()"

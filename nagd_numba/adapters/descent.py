@@ -14,7 +14,8 @@ from ..mlp.dataset import Data
 from ..mlp.epochs import train_epochs
 from ..mlp.plan import Normalization, Plan
 from ..mlp.sums import LOSS, PENALTY, WEIGHT
-from ..optimizers.nesterov import KERAS, NO_DECAY
+from ..optimizers.conventions import KERAS
+from ..optimizers.nesterov import NO_DECAY
 
 SMALLEST_RATE = 1e-6  # at which the adaptive learning rate ends the training
 

@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 from .. import validation
-from ..optimizers.nesterov import Convention
+from ..optimizers.conventions import Convention
 from ..optimizers.optimizer import Optimizer
 from ..optimizers.registry import OPTIMIZERS
 from .keras_copies import Steps

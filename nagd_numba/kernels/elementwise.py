@@ -23,7 +23,20 @@ from numba.extending import overload
 
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
-from .pointers import address, addresses, lengths, load_each, pointer, pointers, store_each
+from .pointers import (
+    STREAMS,
+    address,
+    addresses,
+    lengths,
+    load_each,
+    peek,
+    peek_each,
+    pointer,
+    pointers,
+    poke,
+    poke_each,
+    store_each,
+)
 from .rule import Rule
 from .template import template
 from .vector_width import widest_vectors
@@ -31,6 +44,8 @@ from .vector_width import widest_vectors
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
+MASKS = {"bytes": types.uint8, "places": types.int64}  # `Rule.mask`
+MASK_STREAM = STREAMS - 1
 LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
 
@@ -39,10 +54,40 @@ def over_range(update, OPTIONS):
     def over_range(params, grads, states, first, last, scalars):
         widest_vectors()
         for i in range(first, last):
-            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, OPTIONS)
-            store_each(states, i, state)
+            p, state = update(peek(params, i, 0), peek(grads, i, 1), peek_each(states, i, 2), scalars, OPTIONS)
+            poke(params, i, p, 0)
+            poke_each(states, i, state, 2)
 
     return over_range
+
+
+@template
+def over_bytes(update, OPTIONS):
+    """The same for elements whose byte in the last array is not 0."""
+
+    def over_bytes(params, grads, states, first, last, scalars):
+        widest_vectors()
+        for i in range(first, last):
+            if peek(states[-1], i, MASK_STREAM) != 0:
+                arrays = states[:-1]
+                p, state = update(peek(params, i, 0), peek(grads, i, 1), peek_each(arrays, i, 2), scalars, OPTIONS)
+                poke(params, i, p, 0)
+                poke_each(arrays, i, state, 2)
+
+    return over_bytes
+
+
+@template
+def over_places(update, OPTIONS):
+    """The same for elements whose places are in the last array, each once: from place `first` of that array on."""
+
+    def over_places(params, grads, states, first, last, scalars):
+        for k in range(first, last):
+            i = states[-1][k]
+            params[i], state = update(params[i], grads[i], load_each(states[:-1], i), scalars, OPTIONS)
+            store_each(states, i, state)
+
+    return over_places
 
 
 @template
@@ -85,7 +130,7 @@ def contiguous(run, constants, OPTIONS, LOW, BELOW):
 
 
 @template
-def strided(update, constants, OPTIONS, LOW, BELOW):
+def strided(element, constants, OPTIONS, LOW, BELOW):
     """One pass over arrays of any strides, of one shape.  Shapes and overlap are the caller's to check."""
 
     def strided(params, grads, states, hyper):
@@ -95,11 +140,29 @@ def strided(update, constants, OPTIONS, LOW, BELOW):
         if not all_finite(scalars):
             return HYPER
         for i in np.ndindex(params.shape):
-            params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
-            scatter(states, i, state)
+            element(params, grads, states, i, scalars)
         return OK
 
     return strided
+
+
+@template
+def any_element(update, OPTIONS):
+    def any_element(params, grads, states, i, scalars):
+        params[i], state = update(params[i], grads[i], gather(states, i), scalars, OPTIONS)
+        scatter(states, i, state)
+
+    return any_element
+
+
+@template
+def element_with_byte(update, OPTIONS):
+    def element_with_byte(params, grads, states, i, scalars):
+        if states[-1][i] != 0:
+            params[i], state = update(params[i], grads[i], gather(states[:-1], i), scalars, OPTIONS)
+            scatter(states, i, state)
+
+    return element_with_byte
 
 
 @template
@@ -152,14 +215,27 @@ def loop_interface(rule: Rule, dtype: types.Type) -> Interface:
 
 def _arguments(rule: Rule, dtype: types.Type) -> tuple[types.Type, ...]:
     x = types.CPointer(dtype)
-    scalars = types.UniTuple(dtype, rule.constant_count)
-    return x, x, types.UniTuple(x, len(rule.states)), types.int64, types.int64, scalars
+    states: Any = types.UniTuple(x, rule.moved - 2)
+    if rule.mask:
+        states = types.Tuple([*states, types.CPointer(MASKS[rule.mask])])
+    return x, x, states, types.int64, types.int64, scalars_type(rule, dtype)
+
+
+def scalars_type(rule: Rule, dtype: types.Type) -> types.UniTuple:
+    """The type of the constants of a rule, for parameters of this type."""
+    return types.UniTuple(types.float64 if rule.exact else dtype, rule.constant_count)
 
 
 @functools.cache
 def linked_loop(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
     """`over_range`, compiled by itself."""
-    return linked(over_range.bind(update=rule.update_of(options), OPTIONS=options), loop_interface(rule, dtype))
+    return linked(range_loop(rule, options), loop_interface(rule, dtype), on_disk=not rule.of_users)
+
+
+def range_loop(rule: Rule, options: tuple[Any, ...]) -> Any:
+    """The loop over a range of the elements, or of the places of a mask."""
+    loop = {"": over_range, "bytes": over_bytes, "places": over_places}[rule.mask]
+    return loop.bind(update=rule.update_of(options), OPTIONS=options)
 
 
 def limits(rule: Rule) -> dict[str, Any]:
@@ -173,8 +249,13 @@ def limits(rule: Rule) -> dict[str, Any]:
 @functools.cache
 def strided_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...]) -> Any:
     """`kernel(params, grads, states, hyper) -> status` for arrays of any strides, of one shape, that do not overlap."""
-    loop = strided.bind(update=rule.update_of(options), constants=rule.constants, OPTIONS=options, **limits(rule))
-    return kernel(loop, signature)
+    return kernel(_strided(rule, options), signature, on_disk=not rule.of_users)
+
+
+def _strided(rule: Rule, options: tuple[Any, ...]) -> Any:
+    template_ = element_with_byte if rule.mask else any_element
+    element = subroutine(template_.bind(update=rule.update_of(options), OPTIONS=options))
+    return strided.bind(element=element, constants=rule.constants, OPTIONS=options, **limits(rule))
 
 
 @functools.cache
@@ -185,9 +266,9 @@ def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) ->
     """
     slots = {"constants": rule.constants, "OPTIONS": options, **limits(rule)}
     if contiguous_:
-        run = serial.bind(loop=subroutine(over_range.bind(update=rule.update_of(options), OPTIONS=options)))
+        run = serial.bind(loop=subroutine(range_loop(rule, options)))
         return subroutine(contiguous.bind(run=subroutine(run), **slots))
-    return subroutine(strided_checked.bind(strided=subroutine(strided.bind(update=rule.update_of(options), **slots))))
+    return subroutine(strided_checked.bind(strided=subroutine(_strided(rule, options))))
 
 
 @functools.cache
@@ -195,7 +276,7 @@ def pointer_loop(rule: Rule, dtype: np.dtype) -> Any:
     """`loop(params, grads, states, size, hyper, options) -> status`, for compiled code that has pointers."""
     defaults = tuple(map(int, rule.defaults()))
     bound = from_pointers.bind(
-        default_loop=subroutine(over_range.bind(update=rule.update_of(defaults), OPTIONS=defaults)),
+        default_loop=subroutine(range_loop(rule, defaults)),
         any_loop=subroutine(over_range_with_options.bind(update=rule.update)),
         constants=rule.constants,
         OPTIONS=defaults,
@@ -283,8 +364,8 @@ def gather(arrays, i):
 
 
 def scatter(arrays, i, values):
-    """Write `values[k]` to element `i` of `arrays[k]`, for each `k`."""
-    for array, value in zip(arrays, values, strict=True):
+    """Write `values[k]` to element `i` of `arrays[k]`, for each of the values."""
+    for array, value in zip(arrays, values, strict=False):
         array[i] = value
 
 
@@ -310,7 +391,7 @@ def _overload_gather(arrays, i):
 
 @overload(scatter, inline="always")
 def _overload_scatter(arrays, i, values):
-    lines = "".join(f"    arrays[{k}][i] = values[{k}]\n" for k in range(len(arrays)))
+    lines = "".join(f"    arrays[{k}][i] = values[{k}]\n" for k in range(len(values)))
     namespace: dict[str, Any] = {}
     exec(f"def write(arrays, i, values):\n{lines or '    pass'}", namespace)
     return namespace["write"]

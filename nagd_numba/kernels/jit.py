@@ -122,11 +122,13 @@ def kernel(
     from_python: bool = True,
     allocates: bool = True,
     locked: bool = False,
+    on_disk: bool = True,
 ) -> Any:
     """Compile a function for one signature, or load it from the disk; other argument types are refused.
 
     `from_python=False` leaves out what calls from Python need, `allocates=False` what arrays of its own need;
-    `locked` keeps Python's lock, which a call then need not give up and take again.
+    `locked` keeps Python's lock, which a call then need not give up and take again.  Not `on_disk`, it is compiled in
+    each process: a name does not say all of a function of the user's.
     """
     global _compiled
     if JIT_OFF:
@@ -141,7 +143,8 @@ def kernel(
         flags |= {"no_cpython_wrapper": True, "_nrt": allocates}
     bound = _renamed(function, unique_name(function, signature, parallel))
     made: Any = njit(**flags)(bound)
-    _keep_on_disk(made, bound)
+    if on_disk:
+        _keep_on_disk(made, bound)
     with interrupts_wait():
         made.compile(signature)
     made.disable_compile()

@@ -153,7 +153,14 @@ class Linked:
     """
 
     def __init__(
-        self, function: Callable, interface: Interface, symbol: str, parallel: bool, from_python: bool, allocates: bool
+        self,
+        function: Callable,
+        interface: Interface,
+        symbol: str,
+        parallel: bool,
+        from_python: bool,
+        allocates: bool,
+        on_disk: bool,
     ) -> None:
         self.kernel: Any = function
         self.address: Any = function
@@ -161,7 +168,7 @@ class Linked:
         self.call = interface.symbol_caller(symbol, function)
         self.locate = interface.symbol_locator(symbol, function)
         if not JIT_OFF:
-            self.kernel = kernel(function, interface.signature, parallel, from_python, allocates)
+            self.kernel = kernel(function, interface.signature, parallel, from_python, allocates, on_disk=on_disk)
             with interrupts_wait():
                 (made,) = self.kernel.overloads.values()
                 self.address = int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
@@ -187,14 +194,15 @@ def linked(
     parallel: bool = False,
     from_python: bool = False,
     allocates: bool = False,
+    on_disk: bool = True,
 ) -> Linked:
     """Compile a function for its interface, or load it from the disk.
 
-    `from_python`: Python calls its `kernel` too.  `allocates`: it makes arrays.  It is made once, and kept: compiled
-    callers go on to its address.
+    `from_python`: Python calls its `kernel` too.  `allocates`: it makes arrays.  Not `on_disk`, it is for this process
+    alone.  It is made once, and kept: compiled callers go on to its address.
     """
     symbol = unique_name(function, interface.signature, parallel)
     with global_compiler_lock:  # Numba's: a lock of our own could be waited for by who holds it
         if symbol not in _linked:
-            _linked[symbol] = Linked(function, interface, symbol, parallel, from_python, allocates)
+            _linked[symbol] = Linked(function, interface, symbol, parallel, from_python, allocates, on_disk)
         return _linked[symbol]

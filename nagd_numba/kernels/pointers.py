@@ -183,11 +183,11 @@ def _load_each_python(pointers, i):
 
 
 def _store_each(typingctx, pointers, i, values):
-    if len(pointers) != len(values) or any(p.dtype != v for p, v in zip(pointers, values, strict=True)):
+    if len(pointers) < len(values) or any(p.dtype != v for p, v in zip(pointers, values, strict=False)):
         raise TypingError(f"{values} cannot be stored at {pointers}")
 
     def build(context, builder, signature, operands):
-        for base, value in zip(*(cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2)), strict=True):
+        for base, value in zip(*(cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2)), strict=False):
             builder.store(value, builder.gep(base, [operands[1]]))
         return context.get_dummy_value()
 
@@ -195,7 +195,7 @@ def _store_each(typingctx, pointers, i, values):
 
 
 def _store_each_python(pointers, i, values):
-    for x, value in zip(pointers, values, strict=True):
+    for x, value in zip(pointers, values, strict=False):
         x[i] = value
 
 
@@ -278,7 +278,7 @@ def borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return value
 
 
-STREAMS = 6  # memory that a loop goes through at once: sums, parameters, up to four states
+STREAMS = 12  # memory that a loop goes through at once, at most
 
 
 def _peek(typingctx, x, i, stream):
@@ -322,7 +322,7 @@ def _poke_each(typingctx, pointers, i, values, stream):
 
     def build(context, builder, signature, operands):
         bases, stored = (cgutils.unpack_tuple(builder, operands[k]) for k in (0, 2))
-        for k, (base, value) in enumerate(zip(bases, stored, strict=True)):
+        for k, (base, value) in enumerate(zip(bases, stored, strict=False)):
             apart(builder, builder.store(value, builder.gep(base, [operands[1]])), number + k)
         return context.get_dummy_value()
 
@@ -351,7 +351,7 @@ def _peek_each_python(pointers, i, stream):
 
 
 def _poke_each_python(pointers, i, values, stream):
-    for x, value in zip(pointers, values, strict=True):
+    for x, value in zip(pointers, values, strict=False):
         x[i] = value
 
 
@@ -371,7 +371,7 @@ shifted = _operation(_shifted, _shifted_python)
 keep_alive = _operation(_keep_alive, _keep_alive_python)
 # row(address, k, stride): the address of row k of a matrix whose rows are `stride` bytes apart
 row = _operation(_row, _row_python)
-# load_each(pointers, i), store_each(pointers, i, values): element i behind each pointer of a tuple
+# load_each(pointers, i), store_each(pointers, i, values): element i behind each pointer of a tuple, or the first of it
 load_each = _operation(_load_each, _load_each_python)
 store_each = _operation(_store_each, _store_each_python)
 # load_tuple(pointer, offset, count): so many elements from there on;  spread(pointer, stride, count): pointers to the

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .jit import plain
+from .template import Template
 
 
 class Range(NamedTuple):
@@ -49,6 +50,22 @@ class Rule:
     nonnegative  the states that are never negative, and enter by their square root in a denominator
     only       `only(options)`, where `update` has more to compile than one choice of the options needs: what does the
                same for that choice alone
+    split      `(once, then)` where `constants` computes powers: `then(hyper, once(hyper, options), T, options)` is the
+               same, and what `once` makes (float64) depends on no hyper-parameter in `elementwise`
+    elementwise  the hyper-parameters that may differ from element to element
+    proximal   a template over `prox` and `keep` of the rule whose iterate is not `p`, or whose states follow it (see
+               `composed`); None: the iterate is the new `p`, and the states do not know of it
+    rate       `rate(hyper)`: the step size, where it is not `lr`
+    scale      `scale(state, constants, options)`: what the step size of an element is multiplied by, in a rule that
+               scales each by itself
+
+    A rule made of others by `composed` also has
+
+    inputs     arrays that are read only, of the dtype of the parameters: their values follow those of the states
+    mask       "bytes": the last array, of bytes, is 0 where an element is neither read nor written; "places": it has
+               the places of those that are, int64, ascending; "" for all elements
+    exact      the constants are float64, whatever the parameters are
+    of_users   a function of the user's is in it: its kernels are not kept on disk
     """
 
     name: str
@@ -61,6 +78,15 @@ class Rule:
     tested: tuple[int, ...] = ()
     nonnegative: tuple[str, ...] = ()
     only: Callable[[tuple[Any, ...]], Callable] | None = None
+    split: tuple[Callable, Callable] | None = None
+    elementwise: tuple[str, ...] = ("lr", "weight_decay")
+    proximal: Template | None = None
+    rate: Callable | None = None
+    scale: Callable | None = None
+    inputs: tuple[str, ...] = ()
+    mask: str = ""
+    exact: bool = False
+    of_users: bool = False
 
     def update_of(self, options: tuple[Any, ...]) -> Callable:
         """`update` for kernels whose options are fixed."""
@@ -83,6 +109,16 @@ class Rule:
         """Is there a hyper-parameter `t`, the number of the step?  (A `t` that need not be whole is something else.)"""
         return "t" in self.hyper and self.range_of("t").whole
 
+    @property
+    def moved(self) -> int:
+        """How many arrays of the dtype of the parameters a step goes through."""
+        return 2 + len(self.states) + len(self.inputs)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of all arrays beside the parameters and gradients."""
+        return (*self.states, *self.inputs, *(("mask",) if self.mask else ()))
+
     @cached_property
     def constant_count(self) -> int:
         """How many scalars `constants` makes."""
@@ -98,7 +134,8 @@ class Rule:
                 for name, value in zip(self.hyper, hyper, strict=True)
             )
             raise ValueError(f"{given}: together they leave the range of {dtype}; smaller values are needed")
-        return made
+        kind = np.float64 if self.exact else dtype.type
+        return tuple(map(kind, made))  # compiled functions return Python's floats
 
     def kernel_name(self, options: tuple[Any, ...]) -> str:
         """The rule and its options as one word."""

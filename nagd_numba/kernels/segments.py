@@ -17,7 +17,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop
+from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop, scalars_type
 from .forms import Forms, run_shares
 from .jit import inlined, python_callable
 from .linking import Interface, Linked, linked
@@ -34,8 +34,8 @@ _settings: Any = config  # numba's types do not list its settings
 class Table:
     """Where the arrays of many vectors lie.
 
-    places  int64 (2 + states, vectors): the addresses of the parameters, of the gradients, of each state
-    ends    int64 (vectors,): the number of elements up to the end of each vector
+    places  int64 (arrays, vectors): the addresses of the parameters, of the gradients, of each array beside them
+    ends    int64 (vectors,): the number of elements up to the end of each vector, or of places in the mask
 
     Vectors are contiguous, of one dtype, and outlive their use; those without elements are left out.
     """
@@ -47,11 +47,19 @@ class Table:
         self.places = np.array([params, params, *states], np.int64)
         self.ends = np.cumsum(sizes, dtype=np.int64)
 
+    @functools.cached_property
+    def addresses(self) -> tuple[Any, Any]:
+        """Of `places` and `ends`."""
+        return address_of_array(self.places), address_of_array(self.ends)
+
     @classmethod
-    def of(cls, vectors: Sequence[Sequence[np.ndarray]]) -> Table:
-        """The table of arrays, which it keeps: of `(params, grads, *states)` for each vector."""
+    def of(cls, vectors: Sequence[Sequence[np.ndarray]], places: bool = False) -> Table:
+        """The table of arrays, which it keeps: of `(params, grads, *beside)` for each vector.
+
+        With `places` the last one has the places of the elements.
+        """
         params, grads, *states = ([x.ctypes.data for x in column] for column in zip(*vectors, strict=True))
-        made = cls([params, *states], [x[0].size for x in vectors])
+        made = cls([params, *states], [x[-1 if places else 0].size for x in vectors])
         made.places[GRADS] = grads
         made.kept = vectors
         return made
@@ -104,22 +112,88 @@ def segments(locate, constants, OPTIONS, LOW, BELOW, NUMBERS, T, SHARES):
 
 
 @template
-def share_of_segments(loop, restore, T, ARRAYS):
+def grouped(locate, constants, OPTIONS, LOW, BELOW, NUMBERS, CONSTANTS, C, T, SHARES):
+    """`segments` with hyper-parameters for each group of vectors."""
+
+    def grouped(places_at, ends_at, count, numbers_at, forms, group_of_at, groups, held_at):
+        held = pointer_at(held_at, C)
+        for group in range(groups):
+            numbers = load_tuple(pointer_at(numbers_at, np.float64), group * NUMBERS, NUMBERS)
+            if not acceptable(numbers, LOW, BELOW):
+                return HYPER
+            scalars = constants(numbers, T, OPTIONS)
+            if not all_finite(scalars):
+                return HYPER
+            for k in range(CONSTANTS):
+                held[group * CONSTANTS + k] = scalars[k]
+        places, ends = pointer_at(places_at, np.int64), pointer_at(ends_at, np.int64)
+        total = ends[count - 1]
+        shares = SHARES if forms != 0 else 1
+        held_of = pointer_at(group_of_at, np.int64), held
+        run_shares(locate(), spill((places, ends, count, np.int64(shares), held_of)), shares, total, forms)
+        return OK
+
+    return grouped
+
+
+@template
+def share_of_segments(loop, arrays_at, scalars_of, restore):
     def share_of_segments(context, share):
-        places, ends, count, shares, scalars = restore(context)
+        places, ends, count, shares, held = restore(context)
         total = ends[count - 1]
         length = ((total + shares - 1) // shares + LINE - 1) // LINE * LINE
         first, last = min(total, share * length), min(total, (share + 1) * length)
         k = first_above(ends, count, first)
         start = ends[k - 1] if k > 0 else 0
         while first < last:
-            size = ends[k] - start
-            at = each_at(places, k, count, size, T, ARRAYS)
-            loop(at[0], at[1], at[2:], first - start, min(last, ends[k]) - start, scalars)
+            params, grads, states = arrays_at(places, k, count, ends[k] - start)
+            loop(params, grads, states, first - start, min(last, ends[k]) - start, scalars_of(held, k))
             first = start = ends[k]
             k += 1
 
     return share_of_segments
+
+
+@inlined
+def same_for_all(held, k):
+    return held
+
+
+@template
+def of_group(CONSTANTS):
+    def of_group(held, k):
+        group_of, scalars = held
+        return load_tuple(scalars, group_of[k] * CONSTANTS, CONSTANTS)
+
+    return of_group
+
+
+@template
+def unmasked(T, ARRAYS):
+    def unmasked(places, k, count, size):
+        at = each_at(places, k, count, size, T, ARRAYS)
+        return at[0], at[1], at[2:]
+
+    return unmasked
+
+
+@template
+def with_bytes(T, ARRAYS):
+    def with_bytes(places, k, count, size):
+        at = each_at(places, k, count, size, T, ARRAYS)
+        return at[0], at[1], at[2:] + each_at(places, ARRAYS * count + k, count, size, np.uint8, 1)
+
+    return with_bytes
+
+
+@template
+def with_places(T, ARRAYS):
+    def with_places(places, k, count, size):
+        mask = each_at(places, ARRAYS * count + k, count, size, np.int64, 1)
+        at = each_at(places, k, count, mask[0][size - 1] + 1, T, ARRAYS)
+        return at[0], at[1], at[2:] + mask
+
+    return with_places
 
 
 def _each_at(typingctx, places, k, stride, size, kind, count):
@@ -162,38 +236,47 @@ def first_above(x, count, bound):
 
 
 @functools.cache
-def linked_segments(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
+def linked_segments(rule: Rule, options: tuple[Any, ...], dtype: types.Type, in_groups: bool = False) -> Linked:
     """`share_of_segments`, compiled by itself."""
-    x = types.CPointer(types.int64)
-    context = types.Tuple([x, x, types.int64, types.int64, types.UniTuple(dtype, rule.constant_count)])
+    x, scalars = types.CPointer(types.int64), scalars_type(rule, dtype)
+    held = types.Tuple([x, types.CPointer(scalars.dtype)]) if in_groups else scalars
+    context = types.Tuple([x, x, types.int64, types.int64, held])
+    arrays_at = {"": unmasked, "bytes": with_bytes, "places": with_places}[rule.mask]
     body = share_of_segments.bind(
         loop=linked_loop(rule, options, dtype).call,
+        arrays_at=inlined(arrays_at.bind(T=_scalar(dtype), ARRAYS=rule.moved)),
+        scalars_of=inlined(of_group.bind(CONSTANTS=rule.constant_count)) if in_groups else same_for_all,
         restore=restorer(context),
-        T=_scalar(dtype),
-        ARRAYS=2 + len(rule.states),
     )
-    return linked(body, BODY)
+    return linked(body, BODY, on_disk=not rule.of_users)
 
 
 # Addresses of places and ends of a `Table`, its number of vectors, the addresses of the hyper-parameters (float64) and
 # of a record of `Forms`, or 0; returns a status of `elementwise`.
 STEP = Interface(types.int64(*[types.int64] * 5))
 
+# The same, then the address of the group of each vector, the number of groups, each with a row of hyper-parameters, and
+# the address of memory for their constants.
+GROUPED = Interface(types.int64(*[types.int64] * 8))
+
 
 @functools.cache
-def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> Linked:
-    """A step of the vectors of a `Table`, which share no memory."""
+def segments_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any], in_groups: bool = False) -> Linked:
+    """A step of the vectors of a `Table`, which share no memory; with `in_groups` by several hyper-parameters."""
     kind = from_dtype(dtype)
-    bound = segments.bind(
-        locate=linked_segments(rule, options, kind).locate,
-        constants=rule.constants,
-        OPTIONS=options,
-        NUMBERS=len(rule.hyper),
-        T=_scalar(kind),
-        SHARES=SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS),
+    slots = {
+        "locate": linked_segments(rule, options, kind, in_groups).locate,
+        "constants": rule.constants,
+        "OPTIONS": options,
+        "NUMBERS": len(rule.hyper),
+        "T": _scalar(kind),
+        "SHARES": SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS),
         **limits(rule),
-    )
-    return linked(bound, STEP, from_python=True)
+    }
+    if in_groups:
+        held = {"C": _scalar(scalars_type(rule, kind).dtype), "CONSTANTS": rule.constant_count}
+        return linked(grouped.bind(**slots, **held), GROUPED, from_python=True, on_disk=not rule.of_users)
+    return linked(segments.bind(**slots), STEP, from_python=True, on_disk=not rule.of_users)
 
 
 class Step:
@@ -208,10 +291,31 @@ class Step:
 
     def __call__(self, table: Table, hyper: Sequence[float]) -> int:
         numbers = np.array(hyper, np.float64)
-        places, ends, values = map(address_of_array, (table.places, table.ends, numbers))
         forms = 0 if self.forms is None else self.forms.of(int(table.ends[-1]))
-        status: int = self._kernel.kernel(places, ends, len(table.ends), values, forms)
+        values = address_of_array(numbers)
+        status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms)
         return status
+
+
+class GroupedStep:
+    """The same with a row of hyper-parameters for each group of the vectors of a table."""
+
+    def __init__(self, rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> None:
+        self._kernel, self._forms = segments_kernel(rule, options, dtype, in_groups=True), Forms()
+        self._count, self._dtype = rule.constant_count, np.dtype(np.float64) if rule.exact else dtype
+
+    def __call__(self, table: Table, numbers: np.ndarray, group_of: np.ndarray) -> int:
+        held = np.empty(len(numbers) * self._count, self._dtype)
+        values, of, at = map(address_of_array, (numbers, group_of, held))
+        forms = self._forms.of(int(table.ends[-1]))
+        status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms, of, len(numbers), at)
+        return status
+
+
+@functools.cache
+def grouped_step_of(rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> GroupedStep:
+    """The step by groups that all arrays of this kind share."""
+    return GroupedStep(rule, options, dtype)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from .. import validation
+from ..flat import FlatParams
 from ..gpu.repeats import addresses_of, flattened, known
 from ..kernels.array_call import ArrayCall, Call
 from ..kernels.elementwise import OK
@@ -22,6 +23,8 @@ from ..kernels.rule import Range, Rule
 from ..kernels.segments import Step
 from . import _stored
 from ._host import apply, apply_lists
+from .bounds import is_array
+from .composition import Composition, step_composed
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import Int8State, place_of
@@ -55,9 +58,11 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
         guard: Any,
         rounding: Any,
         compensation: Any,
+        composition: Composition | None,
     ) -> None:
         try:
-            if params.__class__ is ndarray and stream is master is guard is rounding is compensation is None:
+            plain = stream is master is guard is rounding is compensation is composition is None
+            if params.__class__ is ndarray and plain:
                 try:
                     call = ready[given]
                     if call(params, grads, states, hyper) == OK:
@@ -67,15 +72,23 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                         return
                 except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass
-                step = update(rule, params, grads, states, named(hyper), options_of(given))
-                if step is not None and readable():
-                    if given not in calls:
-                        calls[given] = None  # a single step is not worth what compiles once more
-                        return
-                    made = calls[given] = calls[given] or ArrayCall(len(rule.states), len(rule.hyper))
-                    made.enable(step, params.dtype)
-                    ready[given] = made.call
+                if not any(map(is_array, hyper)):
+                    step = update(rule, params, grads, states, named(hyper), options_of(given))
+                    if step is not None and readable():
+                        if given not in calls:
+                            calls[given] = None  # a single step is not worth what compiles once more
+                            return
+                        made = calls[given] = calls[given] or ArrayCall(len(rule.states), len(rule.hyper))
+                        made.enable(step, params.dtype)
+                        ready[given] = made.call
+                    return
+            if composition is not None or any(map(is_array, hyper)):
+                beside = stream, master, guard, rounding, compensation
+                options = options_of((*given[:count], False)[: len(given)])  # the kernel for any weight decay
+                step_composed(optimizer, (params, grads, *states), named(hyper), options, beside, composition)
                 return
+            if params.__class__ is FlatParams:
+                params, grads, *states = (x.flat if x.__class__ is FlatParams else x for x in (params, grads, *states))
             key: Any = None
             if guard is rounding is compensation is None:
                 group = (params, grads, *states, master)

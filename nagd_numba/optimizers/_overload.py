@@ -42,7 +42,7 @@ def _overload_step(optimizer: Optimizer) -> None:
     def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
         kinds = _bound(signature, args, keywords)
         _check_arrays(name, {x: kinds[x] for x in optimizer.arrays})
-        _check_absent(name, kinds)
+        _check_absent(name, {x: kinds[x] for x in PYTHON_ONLY if x in kinds and x not in optimizer.settings})
         for x in numbers:
             _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
         fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed}
@@ -259,10 +259,11 @@ def _check_arrays(name: str, arrays: dict[str, Any]) -> None:
 
 
 def _check_absent(name: str, kinds: dict[str, Any]) -> None:
-    of = {"stream": "CUDA arrays", "guard": "steps that are"}
-    for x in PYTHON_ONLY:
-        if not _is_none(kinds[x]):
-            what = of.get(x, "arrays of small storage")
+    of = {"stream": "CUDA arrays", "master": "arrays of small storage"}
+    of |= dict.fromkeys(("rounding", "compensation"), of["master"])
+    for x, kind in kinds.items():
+        if not _is_none(kind):
+            what = of.get(x, "steps that are")
             raise TypingError(f"{name}: {x} is for {what}{',' if 'arrays' in what else ''} called from Python")
 
 

@@ -32,6 +32,8 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -60,9 +62,23 @@ def adagrad_update(p: Scalar, g: Scalar, v: Scalar, constants: Constants) -> tup
 
 
 @inlined
+def _rate(hyper: tuple[float, ...]) -> float:
+    """The step size of this step."""
+    lr, _, _, lr_decay, t = hyper
+    made: float = div(lr, 1.0 + mul(t - 1.0, lr_decay))
+    return made
+
+
+@inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
-    lr, eps, weight_decay, lr_decay, t = hyper
-    return T(div(lr, 1.0 + mul(t - 1.0, lr_decay))), T(eps), T(weight_decay)
+    _, eps, weight_decay, _, _ = hyper
+    return T(_rate(hyper)), T(eps), T(weight_decay)
+
+
+@inlined
+def _scale(state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]) -> Scalar:
+    """What the step size is multiplied by."""
+    return div(type(state[0])(1), add(sqrt(state[0]), constants[1]))
 
 
 @inlined
@@ -83,6 +99,8 @@ RULE = Rule(
     options={"maximize": (False, True)},
     ranges={"t": Range(low=1.0, below=2.0**53, whole=True)},
     nonnegative=("v",),
+    rate=_rate,
+    scale=_scale,
 )
 
 
@@ -101,6 +119,13 @@ def adagrad_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of Adagrad, in place: scaled by the sum of the squares of all gradients so far.
 
@@ -134,6 +159,8 @@ def adagrad_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`; the threshold of "scaled_l1" is that of the step size, divided by `sqrt(v) + eps`.
 
     Returns
     -------
@@ -173,7 +200,12 @@ def adagrad_step(
     array([ 3., -1.])
     """
     hyper = lr, eps, weight_decay, lr_decay, step_number(t, "adagrad_step")
-    _python_step(params, grads, (v,), hyper, (maximize,), stream, master, guard, rounding, compensation)
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
+    _python_step(params, grads, (v,), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)
     return params
 
 

@@ -38,6 +38,8 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -99,16 +101,33 @@ def adam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants
 
 
 @inlined
-def corrections(lr: float, beta1: float, beta2: Scalar, t: float) -> tuple[float, float]:
-    """The negative step size, and the square root of the sum of the weights in the average of squares."""
-    return div(-lr, 1.0 - whole_power(beta1, t)), sqrt(1.0 - whole_power(beta2, t))
+def powers(beta1: float, beta2: Scalar, t: float) -> tuple[float, float]:
+    """The sum of the weights in the average of gradients, and the square root of that in the average of squares."""
+    return 1.0 - whole_power(beta1, t), sqrt(1.0 - whole_power(beta2, t))
+
+
+@inlined
+def once(hyper: tuple[float, ...], options: tuple[Any, ...]) -> tuple[float, float]:
+    """What is the same for all elements, whatever their `lr` and `weight_decay`."""
+    return powers(hyper[1], hyper[2], hyper[5])
+
+
+@inlined
+def _then(hyper: tuple[float, ...], made: tuple[float, float], T: Any, options: tuple[Any, ...]) -> Constants:
+    lr, beta1, beta2, eps, weight_decay, _ = hyper
+    return T(div(-lr, made[0])), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(made[1]), T(eps), T(weight_decay)
 
 
 @inlined
 def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
-    lr, beta1, beta2, eps, weight_decay, t = hyper
-    step_size, correction = corrections(lr, beta1, beta2, t)
-    return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(weight_decay)
+    return _then(hyper, once(hyper, options), T, options)
+
+
+@inlined
+def scale(state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]) -> Scalar:
+    """What `lr` is multiplied by, beside the correction of `m`."""
+    v = state[1]
+    return div(type(v)(1), add(div(sqrt(v), constants[4]), constants[5]))
 
 
 @inlined
@@ -130,6 +149,8 @@ RULE = Rule(
     options={"maximize": (False, True)},
     ranges=RANGES,
     nonnegative=("v",),
+    split=(once, _then),
+    scale=scale,
 )
 
 
@@ -150,6 +171,13 @@ def adam_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of Adam, in place.
 
@@ -182,6 +210,9 @@ def adam_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`; "scaled_l1" is the map in the metric of Adam: its threshold is
+        `lr prox_weight / (sqrt(v_hat) + eps)`.
 
     Returns
     -------
@@ -222,7 +253,12 @@ def adam_step(
     array([ 3., -1.])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adam_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)
     return params
 
 

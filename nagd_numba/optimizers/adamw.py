@@ -14,12 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernels.jit import inlined
-from ..kernels.rounding import mul
+from ..kernels.rounding import div, mul
 from ..kernels.rule import Rule
 from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
-from .adam import RANGES, corrections, descend, moments
+from .adam import RANGES, descend, moments, once, scale
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -40,11 +42,15 @@ def adamw_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
 
 
 @inlined
-def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
-    lr, beta1, beta2, eps, weight_decay, t = hyper
-    step_size, correction = corrections(lr, beta1, beta2, t)
+def _then(hyper: tuple[float, ...], made: tuple[float, float], T: Any, options: tuple[Any, ...]) -> Constants:
+    lr, beta1, beta2, eps, weight_decay, _ = hyper
     shrink = 1.0 - mul(lr, weight_decay)
-    return T(step_size), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(correction), T(eps), T(shrink)
+    return T(div(-lr, made[0])), T(1.0 - beta1), T(beta2), T(1.0 - beta2), T(made[1]), T(eps), T(shrink)
+
+
+@inlined
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
+    return _then(hyper, once(hyper, options), T, options)
 
 
 @inlined
@@ -66,6 +72,8 @@ RULE = Rule(
     options={"maximize": (False, True)},
     ranges=RANGES,
     nonnegative=("v",),
+    split=(once, _then),
+    scale=scale,
 )
 
 
@@ -86,6 +94,13 @@ def adamw_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.
 
@@ -117,6 +132,8 @@ def adamw_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`; "scaled_l1" as for `nagd_numba.adam_step`.
 
     Returns
     -------
@@ -150,7 +167,12 @@ def adamw_step(
     array([0.95, 0.95])
     """
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "adamw_step")
-    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation)
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
+    _python_step(params, grads, (m, v), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)
     return params
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import validation
+from ..flat import FlatParams
 from ..kernels.array_call import BoundCall
 from ..kernels.elementwise import OK
 from ..kernels.python_objects import readable
@@ -14,6 +15,8 @@ from ..kernels.rule import Rule
 from . import _host, _stored
 from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
+from .bounds import is_array
+from .composition import NOTHING, Composed, Composition, not_beside
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
 
@@ -35,7 +38,8 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
         What the step takes, on the host or on a device; `params` and the states are modified in place by each call,
         with the gradient that is then in `grads`.
     **settings
-        Settings of the step by name, also `stream`, `master`, `compensation` and `rounding` (whose steps are counted).
+        Settings of the step by name, also `stream`, `master`, `compensation` and `rounding` (whose steps are counted),
+        masks, bounds, averages, groups and arrays of rates, whose values are looked at here alone.
         `t` of Adam and its kin is 1 if it is not given.  A `guard` cannot be bound: it decides anew at each step.
 
     Returns
@@ -79,7 +83,7 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
     with validation.prefixed("bind"):
         general = Bound(optimizer, (params, grads, *states), settings)
         compiled = general.compiled()
-    return general if compiled is None else bound_vectors(optimizer, compiled, general, params)
+    return general if compiled is None else bound_vectors(optimizer, compiled, general, params, general.names)
 
 
 class Bound:
@@ -91,6 +95,10 @@ class Bound:
         stream = settings.pop("stream", None)
         self._beside = tuple(settings.pop(name, None) for name in ("master", "compensation"))
         self._rounding = settings.pop("rounding", None)
+        names = [x for x in Composition._fields if x not in optimizer.rule.options]
+        composition = Composition(**{x: settings.pop(x, None) for x in names})
+        rates = any(is_array(settings.get(x)) for x in optimizer.rule.hyper)
+        self._composition = composition if rates or any(x is not None for x in composition) else None
         unknown = [name for name in settings if name not in (*optimizer.settings, "guard")]
         if unknown:
             raise TypeError(
@@ -114,9 +122,11 @@ class Bound:
             if self._settings[name] is None
         ]
         self._steps = hyper.index("t") if self._rule.counts_steps else None
-        self._branch = None if optimizer.branch is None else hyper.index(optimizer.branch)
+        branched = optimizer.branch is not None and self._composition is None
+        self._branch = hyper.index(optimizer.branch) if branched else None  # type: ignore[arg-type]
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
         self._host: _Host | None = None
+        self._made_of: Composed | None = None
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
         self._prepared(self._hyper)
@@ -141,6 +151,10 @@ class Bound:
 
     def compiled(self) -> BoundCall | None:
         """The step as one compiled call, where it is one kernel on plain arrays of the host."""
+        if self._made_of is not None and readable():
+            following = {name: self._optimizer.follows[name] for name, *_ in self._following}
+            named = dict(zip(self._rule.hyper, self._hyper, strict=True))
+            return self._made_of.bound(named, following)
         together = None if self._host is None else self._host.together()
         if together is None or not readable():
             return None
@@ -149,6 +163,11 @@ class Bound:
             followed[place] = other
         branch = -1 if self._branch is None else self._branch
         return BoundCall(together.step, together.table, self._hyper, followed, branch)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hyper-parameters of the compiled call."""
+        return tuple((self._rule if self._made_of is None else self._made_of.rule).hyper)
 
     def _changed(self, numbers: tuple[Any, ...], named: dict[str, Any]) -> Hyper:
         """The hyper-parameters with other numbers among them, where those are not None."""
@@ -170,6 +189,9 @@ class Bound:
                 raise TypeError(f"{name} is no number of the step; there are {', '.join(self._numbers)}")
             if named[name] is not None:
                 hyper[place] = self._number(place, named[name])
+        for place, x in enumerate(self._hyper):
+            if is_array(x) and hyper[place] is not x:
+                raise TypeError(f"{tuple(self._rule.hyper)[place]} is bound to an array; write to that, or bind again")
         for name, at, place, other in self._following:
             if (numbers[at] if at < k else named.get(name)) is None:
                 hyper[place] = hyper[other]
@@ -186,7 +208,11 @@ class Bound:
         """The hyper-parameters as floats."""
         choices, names = self._optimizer.choices, tuple(self._rule.hyper)
         return tuple(
-            float(self._optimizer.choice(name, settings[name])) if name in choices else self._number(k, settings[name])
+            float(self._optimizer.choice(name, settings[name]))
+            if name in choices
+            else settings[name]
+            if is_array(settings[name])
+            else self._number(k, settings[name])
             for k, name in enumerate(names)
         )
 
@@ -199,10 +225,12 @@ class Bound:
     def _made(self, hyper: Hyper, zero: bool) -> Callable[[Hyper], None]:
         optimizer, rule = self._optimizer, self._rule
         options = optimizer.options({x: self._settings[x] for x in optimizer.fixed}, zero)
-        params, grads, *states = self._arrays
+        named = dict(zip(rule.hyper, hyper, strict=True))
+        if self._composition is not None:
+            return self._composed(named, options)
+        params, grads, *states = (x.flat if x.__class__ is FlatParams else x for x in self._arrays)
         master, compensation = self._beside
         groups, lists, device = located(rule, params, grads, states, master, self._stream, compensation)
-        named = dict(zip(rule.hyper, hyper, strict=True))
         if not groups:
             validation.hyper_parameters(named, validation.DTYPES[0], rule.range_of)
             return lambda values: None
@@ -217,6 +245,14 @@ class Bound:
             return _stored.Prepared(rule, groups, options, self._rounding, hyper).start
         self._host = _Host(rule, options, groups, lists, hyper)
         return self._host.start
+
+    def _composed(self, named: dict[str, Any], options: tuple[Any, ...]) -> Callable[[Hyper], None]:
+        rule, (params, grads, *states) = self._rule, self._arrays
+        not_beside((self._stream, self._beside[0], None, self._rounding, self._beside[1]))
+        made = Composed(self._optimizer, params, grads, states, named, options, self._composition or NOTHING)
+        made.check(named)
+        self._made_of = made
+        return lambda values: made.start(dict(zip(rule.hyper, values, strict=True)))
 
 
 class _Host:

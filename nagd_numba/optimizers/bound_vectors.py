@@ -15,27 +15,30 @@ Take = Callable[..., Any]
 _UNUSUAL = object()  # what `BoundCall` refuses
 
 
-def bound_vectors(optimizer: Optimizer, call: BoundCall, general: Take, params: Any) -> Take:
+def bound_vectors(optimizer: Optimizer, call: BoundCall, general: Take, params: Any, names: tuple[str, ...]) -> Take:
     """What `bind` returns for NumPy arrays: `general` does the same for everything, and takes what is unusual.
+
+    `names` are those of the hyper-parameters that the call takes.
 
     It is a function, whose arguments Python passes sooner than those of an object.
     """
-    take = _maker(optimizer)(call.call, general, params)
+    take = _maker(optimizer, names)(call.call, general, params)
     take.__doc__ = "Step; see `nagd_numba.bind`."
     take.__name__ = take.__qualname__ = f"bound {optimizer.name}"  # which Python's own errors say
     return take
 
 
 @functools.cache
-def _maker(optimizer: Optimizer) -> Callable[..., Take]:
+def _maker(optimizer: Optimizer, names: tuple[str, ...]) -> Callable[..., Take]:
     """Makes functions that have the numbers of a step as parameters; None is as bound."""
     numbers = [x for x in optimizer.settings if optimizer.is_number(x)]
     checked = {"t": "t if t is None else float(t) if t.__class__ is int and -M < t < M else UNUSUAL"}
-    given = ", ".join(checked.get(x, x) if x in numbers else "None" for x in optimizer.rule.hyper)
+    given = ", ".join(checked.get(x, x) if x in numbers else "None" for x in names)
+    arrays = "".join(f"{x} is not None or " for x in numbers if x not in names)  # which no number can be exchanged for
     code = (
         f"def make(call, general, params):\n"
         f"    def take({', '.join(f'{x}=None' for x in numbers)}):\n"
-        f"        if call(({given},)) != OK:\n"
+        f"        if {arrays}call(({given},)) != OK:\n"
         f"            general({', '.join(numbers)})\n"
         f"        return params\n"
         f"    return take\n"

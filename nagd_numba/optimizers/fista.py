@@ -24,14 +24,19 @@ References: A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183; Y. Neste
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from ..kernels.jit import in_both, inlined
+from ..kernels.proximal import not_below, soft_threshold
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
+from ..kernels.template import template
 from ._dispatch import python_step
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import StochasticRounding
@@ -54,14 +59,19 @@ def fista_update(
     norm), 2 for numbers >= 0.
     """
     T = type(p)
-    new = fma(T(-lr), g, p)
-    if prox == L1:
-        threshold = T(threshold)
-        # In between the number itself is subtracted: 0, or NaN.
-        new = add(new, -threshold if new > threshold else threshold if new < -threshold else -new)
-    elif prox == NONNEGATIVE:
-        new = T(0) if new < 0 else new
+    new = _mapped(p, g, T(lr), T(threshold), prox)
     return fma(T(beta), add(new, -x), new), new
+
+
+@inlined
+def _mapped(p: Scalar, g: Scalar, lr: Scalar, threshold: Scalar, prox: int) -> Scalar:
+    """The iterate behind its own proximal map."""
+    new: Scalar = fma(-lr, g, p)
+    if prox == L1:
+        new = soft_threshold(new, threshold)
+    elif prox == NONNEGATIVE:
+        new = not_below(new, type(p)(0))
+    return new
 
 
 @inlined
@@ -87,6 +97,17 @@ def _update(
     return p, (x,)
 
 
+@template
+def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    def proximal(p: Any, g: Any, state: Any, constants: Any, options: Any, values: Any) -> Any:
+        """`_update` with bounds: the iterate goes to the nearest point in them, and so does the extrapolated one."""
+        lr, beta, threshold = constants
+        new = prox(_mapped(p, g, lr, threshold, options[0]), values)
+        return keep(fma(beta, add(new, -state[0]), new), values), (new,)
+
+    return proximal
+
+
 RULE = Rule(
     name="fista",
     update=_update,
@@ -95,6 +116,8 @@ RULE = Rule(
     hyper={"lr": 0.01, "weight": 0.0, "t": 2.0},
     options={"prox": (NONE, L1, NONNEGATIVE)},
     ranges={"t": Range(low=1.0, below=2.0**53)},
+    elementwise=("lr", "weight"),
+    proximal=_proximal,
 )
 
 
@@ -111,6 +134,11 @@ def fista_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of FISTA, in place.
 
@@ -139,6 +167,8 @@ def fista_step(
         Of the L1 norm, finite, >= 0.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, average, groups : optional
+        As for `nagd_numba.step`; bounds are applied after `prox`.
 
     Returns
     -------
@@ -176,7 +206,11 @@ def fista_step(
     >>> x.round(6)
     array([ 2.,  0., -1.])
     """
-    _python_step(params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard, rounding, compensation)
+    plain = mask is lower is upper is average is groups is None
+    composition = None if plain else Composition(mask, lower, upper, average=average, groups=groups)
+    _python_step(
+        params, grads, (iterate,), (lr, weight, t), (prox,), stream, master, guard, rounding, compensation, composition
+    )
     return params
 
 

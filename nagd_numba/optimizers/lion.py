@@ -25,6 +25,8 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -92,6 +94,13 @@ def lion_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of Lion, in place: by `lr`, in the direction of the sign of an average of gradients.
 
@@ -120,6 +129,8 @@ def lion_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`, but for "scaled_l1".
 
     Returns
     -------
@@ -153,6 +164,8 @@ def lion_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
+    plain = mask is lower is upper is prox is prox_weight is groups is average is None
+    composition = None if plain else Composition(mask, lower, upper, prox, prox_weight, average, groups)
     _python_step(
         params,
         grads,
@@ -164,6 +177,7 @@ def lion_step(
         guard,
         rounding,
         compensation,
+        composition,
     )
     return params
 

@@ -46,6 +46,8 @@ from ._dispatch import choice_number, python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .adam import RANGES, moments
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -125,11 +127,18 @@ def product(beta1: float, t: float, variant: float) -> Scalar:
 
 
 @inlined
-def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
-    lr, beta1, beta2, eps, weight_decay, t, variant = hyper
-    decoupled = options[1]
+def _once(hyper: tuple[float, ...], options: tuple[Any, ...]) -> tuple[float, ...]:
+    """The momenta of this step and the next, their product so far, and the sum of the weights of squares."""
+    _, beta1, beta2, _, _, t, variant = hyper
     mu, mu_next = schedule(beta1, t, variant)
-    so_far = product(beta1, t, variant)
+    return mu, mu_next, product(beta1, t, variant), 1.0 - whole_power(beta2, t)
+
+
+@inlined
+def _then(hyper: tuple[float, ...], made: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
+    lr, beta1, beta2, eps, weight_decay, _, _ = hyper
+    mu, mu_next, so_far, squares = made
+    decoupled = options[1]
     along_g = div(mul(-lr, 1.0 - mu), 1.0 - so_far)
     along_m = div(mul(-lr, mu_next), 1.0 - mul(so_far, mu_next))
     penalty = 0.0 if decoupled else weight_decay
@@ -140,11 +149,23 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
         T(1.0 - beta1),
         T(beta2),
         T(1.0 - beta2),
-        T(1.0 - whole_power(beta2, t)),
+        T(squares),
         T(eps),
         T(penalty),
         T(shrink),
     )
+
+
+@inlined
+def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Constants:
+    return _then(hyper, _once(hyper, options), T, options)
+
+
+@inlined
+def _scale(state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]) -> Scalar:
+    """What `lr` is multiplied by, beside the corrections of `m`."""
+    v = state[1]
+    return div(type(v)(1), add(sqrt(div(v, constants[5])), constants[6]))
 
 
 @inlined
@@ -166,6 +187,8 @@ RULE = Rule(
     options={"maximize": (False, True), "decoupled": (False, True)},
     ranges={**RANGES, "variant": Range(below=float(len(VARIANTS)), whole=True)},
     nonnegative=("v",),
+    split=(_once, _then),
+    scale=_scale,
 )
 
 
@@ -188,6 +211,13 @@ def nadam_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of Nadam, Adam with Nesterov's momentum, in place.
 
@@ -225,6 +255,8 @@ def nadam_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`; "scaled_l1" as for `nagd_numba.adam_step`.
 
     Returns
     -------
@@ -260,8 +292,23 @@ def nadam_step(
     """
     number = choice_number(OPTIMIZER, "variant", variant)
     hyper = lr, beta1, beta2, eps, weight_decay, step_number(t, "nadam_step"), number
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
     _python_step(
-        params, grads, (m, v), hyper, (variant, decoupled, maximize), stream, master, guard, rounding, compensation
+        params,
+        grads,
+        (m, v),
+        hyper,
+        (variant, decoupled, maximize),
+        stream,
+        master,
+        guard,
+        rounding,
+        compensation,
+        composition,
     )
     return params
 

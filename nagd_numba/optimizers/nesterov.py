@@ -26,6 +26,9 @@ Roundings are pinned.  `torch` follows `torch.optim.SGD` on the CPU (`foreach` o
 `b = rnd(rnd(mu b) + g)`, `p = fma(-lr, fma(mu, b, g), p)`; the others round every product and sum, as scikit-learn
 and Keras do under NumPy.
 
+With bounds or a proximal map the iterate is what goes through it: `x' = prox(p - lr g)`, and the velocity is its move,
+`x' - x`, in the units of the form.  The look-ahead point is kept in the bounds, too (`kernels.proximal`).
+
 References: Y. Nesterov, Soviet Math. Dokl. 27 (1983); I. Sutskever et al., ICML 2013; Y. Bengio et al.,
 arXiv:1212.0901; A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009).
 """
@@ -34,115 +37,39 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 from numpy import ndarray
 
 from ..kernels.elementwise import OK
 from ..kernels.jit import inlined
-from ..kernels.rounding import add, fma, mul
+from ..kernels.proximal import extrapolation
+from ..kernels.rounding import div, fma, mul
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from ..validation import is_device_array
 from ._dispatch import Ready, python_step
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
+from .conventions import (
+    BENGIO,
+    CAFFE,
+    CONVENTIONS,
+    KERAS,
+    TORCH,
+    Convention,
+    bengio_update,
+    caffe_update,
+    keras_update,
+    nesterov_update,
+)
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
 
-Convention = Literal["torch", "keras", "caffe", "bengio"]
-CONVENTIONS = get_args(Convention)
-TORCH, KERAS, CAFFE, BENGIO = range(4)
 NO_DECAY, L2, DECOUPLED = range(3)
-
-# In each form a momentum of 0 takes its term out, instead of adding a product with 0: the step is then gradient
-# descent to the last bit (signs of zeros too), and an infinite velocity left by an overflow is forgotten.
-
-
-@inlined
-def nesterov_update(
-    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
-) -> tuple[Scalar, Scalar]:
-    """One element of Nesterov's accelerated gradient, PyTorch's convention: returns the new `(p, v)`.
-
-        v = momentum v + g
-        p = p - lr (g + momentum_next v)        nesterov=False: p = p - lr v   (heavy ball)
-
-    For use inside `@njit` and `@cuda.jit` functions, on scalars `p`, `g`, `v` of one floating type; the
-    hyper-parameters are cast to it.  `momentum=0` is gradient descent, `p - lr g`, to the last bit.
-
-    >>> import numpy as np
-    >>> from numba import njit
-    >>> @njit
-    ... def descend(x, steps):
-    ...     v = 0.0
-    ...     for _ in range(steps):
-    ...         x, v = nesterov_update(x, 2 * (x - 3), v, 0.1, 0.5, 0.5)
-    ...     return x
-    >>> round(descend(0.0, 50), 6)
-    3.0
-    """
-    T = type(p)
-    step, momentum, momentum_next = T(-lr), T(momentum), T(momentum_next)
-    v = g if momentum == 0 else add(mul(momentum, v), g)
-    if nesterov:
-        direction = g if momentum_next == 0 else fma(momentum_next, v, g)
-    else:
-        direction = v
-    return fma(step, direction, p), v
-
-
-@inlined
-def keras_update(
-    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
-) -> tuple[Scalar, Scalar]:
-    """`nesterov_update` in the convention of Keras and scikit-learn: the state holds `-lr` times torch's."""
-    T = type(p)
-    momentum, momentum_next = T(momentum), T(momentum_next)
-    move = mul(T(-lr), g)
-    v = move if momentum == 0 else add(mul(momentum, v), move)
-    if nesterov:
-        change = move if momentum_next == 0 else add(mul(momentum_next, v), move)
-    else:
-        change = v
-    return add(p, change), v
-
-
-@inlined
-def caffe_update(
-    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
-) -> tuple[Scalar, Scalar]:
-    """`nesterov_update` in the convention of Caffe: the state holds `lr` times torch's."""
-    T = type(p)
-    momentum, momentum_next = T(momentum), T(momentum_next)
-    old = v
-    move = mul(T(lr), g)
-    v = move if momentum == 0 else add(mul(momentum, old), move)
-    change = v
-    if nesterov:
-        change = mul(add(T(1), momentum_next), v)
-        if momentum != 0:
-            change = add(change, -mul(momentum, old))
-    return add(p, -change), v
-
-
-@inlined
-def bengio_update(
-    p: Scalar, g: Scalar, v: Scalar, lr: float, momentum: float, momentum_next: float, nesterov: bool = True
-) -> tuple[Scalar, Scalar]:
-    """`nesterov_update` in the convention of Bengio et al. and MXNet: the state is Keras's."""
-    T = type(p)
-    momentum, momentum_next = T(momentum), T(momentum_next)
-    old = v
-    move = mul(T(-lr), g)
-    v = move if momentum == 0 else add(mul(momentum, old), move)
-    change = v
-    if nesterov:
-        change = mul(add(T(1), momentum_next), move)
-        if momentum != 0:
-            change = add(mul(mul(momentum_next, momentum), old), change)
-    return add(p, change), v
 
 
 @inlined
@@ -203,6 +130,36 @@ def _update_of_convention(convention: int) -> Any:
     return inlined(_update_by.bind(form=forms[convention]))
 
 
+@template
+def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    ahead = inlined(extrapolation.bind(prox=prox, keep=keep))
+
+    def proximal(p: Any, g: Any, state: Any, constants: Any, options: Any, values: Any) -> Any:
+        """`_update` whose iterate goes through a map; elements that it leaves alone have the bits of `_update`."""
+        convention, nesterov, decay, maximize = options
+        lr, momentum, momentum_next, weight_decay = constants
+        v, T = state[0], type(p)
+        plain, after = _update(p, g, state, constants, options)
+        p, g = _decayed(p, g, weight_decay, decay, maximize)
+        if nesterov:
+            iterate = fma(-lr, g, p)
+            velocity = mul(-lr, v) if convention == TORCH else -v if convention == CAFFE else v
+            before = p if momentum == 0 else fma(-momentum, velocity, p)
+        else:
+            iterate, before, momentum_next = plain, p, T(0)
+        p, move, free = ahead(plain, iterate, before, momentum_next, values)
+        if not free:
+            if convention == TORCH:
+                v = mul(move, div(T(-1), lr)) if lr != 0 else after[0]
+            else:
+                v = -move if convention == CAFFE else move
+        else:
+            v = after[0]
+        return p, (v,)
+
+    return proximal
+
+
 RULE = Rule(
     name="nesterov",
     update=_update,
@@ -217,6 +174,7 @@ RULE = Rule(
     },
     tested=(1, 2),  # the momenta
     only=lambda options: _update_of_convention(options[0]),
+    proximal=_proximal,
 )
 
 
@@ -237,6 +195,13 @@ def step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of Nesterov's accelerated gradient, in place.
 
@@ -248,7 +213,7 @@ def step(
     Parameters
     ----------
     params : array
-        The parameters, float32 or float64, any shape; modified in place.
+        The parameters, float32 or float64, any shape; modified in place.  Also a `FlatParams`, with others beside it.
         NumPy, anything with DLPack on the CPU (PyTorch), or with `__cuda_array_interface__` (Numba, CuPy, PyTorch).
         Also float16 and bfloat16 (on the host those of NumPy, `ml_dtypes` and PyTorch), contiguous.
         Or a list of arrays, with lists for the others: one launch steps all of them on a CUDA device.
@@ -258,7 +223,7 @@ def step(
         The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
         Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
-        Learning rate, finite, >= 0.
+        Learning rate, finite, >= 0.  On the host `lr` and `weight_decay` may be arrays of the shape of `params`.
     momentum : float
         Finite, >= 0, usually below 1.  At 0 the step is gradient descent, to the last bit.
     momentum_next : float, optional
@@ -291,6 +256,19 @@ def step(
     compensation : array, optional
         Beside float16 or bfloat16 parameters: what they lack, in their dtype, zeros at first; modified in place
         (Kahan's summation).  `params + compensation` is what is updated.
+    mask : array, optional
+        Of bool or uint8, of the shape of `params`: where it is 0 nothing is read and nothing written, also of `vel`.
+        Or the places of the elements to step, a vector of whole numbers, ascending.
+    lower, upper : float or array, optional
+        Bounds for the parameters, where the iterate and the look-ahead point stay (projected Nesterov).
+    prox : {"l1", "scaled_l1", "nonneg", "box"} or function, optional
+        A proximal map of the iterate: of `prox_weight |p|`, of bounds, or a compiled function `(x, lr) -> x`.
+    prox_weight : float
+        The weight of the norm, finite, >= 0.
+    average : nagd_numba.Average, optional
+        An average of the parameters, updated in the same pass.
+    groups : dict, or list of dicts, optional
+        Settings for segments of a `FlatParams`, by name, prefix or pattern, or for each array of lists.
 
     Returns
     -------
@@ -337,21 +315,26 @@ def step(
     hyper = lr, momentum, momentum_next, weight_decay
     zero = weight_decay == 0.0 if weight_decay.__class__ is float else _is_zero(weight_decay)
     given = convention, nesterov, decoupled, maximize, zero
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
     # The first lines of `_python_step`, whose call is a fifth of the time of a small step.
-    unusual = stream is not None or master is not None or guard is not None
+    unusual = composition is not None or stream is not None or master is not None or guard is not None
     if params.__class__ is ndarray and not unusual and rounding is None and compensation is None:
         try:
             if _ready[given](params, grads, (vel,), hyper) == OK:
                 return params
         except (KeyError, TypeError):  # not met before, or what no dictionary takes
             pass
-    _python_step(params, grads, (vel,), hyper, given, stream, master, guard, rounding, compensation)
+    _python_step(params, grads, (vel,), hyper, given, stream, master, guard, rounding, compensation, composition)
     return params
 
 
 def _is_zero(x: Any) -> Any:
-    """Is it 0?  What lies on a device is not looked at."""
-    return False if is_device_array(x) else x == 0.0
+    """Is it 0?  What lies on a device, and an array of rates, is not looked at."""
+    return False if is_device_array(x) or getattr(x, "shape", ()) != () else x == 0.0
 
 
 @inlined

@@ -17,8 +17,10 @@ from .. import validation
 from ..kernels.jit import plain
 from ..kernels.rule import Rule
 
-# Parameters of every step that compiled callers leave out.
-PYTHON_ONLY = ("stream", "master", "guard", "rounding", "compensation")
+# Parameters of every step beside its rule.
+COMPOSITION = ("mask", "lower", "upper", "prox", "prox_weight", "average", "groups")
+# Those that compiled callers leave out.
+PYTHON_ONLY = ("stream", "master", "guard", "rounding", "compensation", *COMPOSITION)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Optimizer:
 
     def settings_of(self, function: Callable[..., Any]) -> tuple[str, ...]:
         """The same of `step` or `constants`."""
-        others = (*self.arrays, *PYTHON_ONLY, "dtype")
+        others = {*self.arrays, *PYTHON_ONLY, "dtype"} - {*self.rule.options}  # FISTA has a `prox` of its own
         return tuple(x for x in inspect.signature(function).parameters if x not in others)
 
     def is_number(self, name: str) -> bool:

@@ -32,6 +32,8 @@ from ..kernels.rule import Range, Rule
 from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
+from .average import Average
+from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -66,6 +68,12 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 
 @inlined
+def _scale(state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]) -> Scalar:
+    """What `lr` is multiplied by."""
+    return div(type(state[0])(1), add(sqrt(state[0]), constants[3]))
+
+
+@inlined
 def _update(
     p: Scalar, g: Scalar, state: tuple[Any, ...], constants: Constants, options: tuple[Any, ...]
 ) -> tuple[Scalar, tuple[Scalar, ...]]:
@@ -83,6 +91,7 @@ RULE = Rule(
     options={"maximize": (False, True)},
     ranges={"alpha": Range(below=1.0)},
     nonnegative=("v",),
+    scale=_scale,
 )
 
 
@@ -100,6 +109,13 @@ def rmsprop_step(
     guard: Guard | None = None,
     rounding: StochasticRounding | None = None,
     compensation: Arrays | None = None,
+    mask: Any = None,
+    lower: Any = None,
+    upper: Any = None,
+    prox: Any = None,
+    prox_weight: float | None = None,
+    average: Average | None = None,
+    groups: Any = None,
 ) -> Params:
     """One step of RMSProp, in place: scaled by an average of the square of the gradient.
 
@@ -130,6 +146,8 @@ def rmsprop_step(
         Ascend instead of descend.
     stream, master, guard, rounding, compensation : optional
         As for `nagd_numba.step`.
+    mask, lower, upper, prox, prox_weight, average, groups : optional
+        As for `nagd_numba.step`; the threshold of "scaled_l1" is `lr prox_weight / (sqrt(v) + eps)`.
 
     Returns
     -------
@@ -165,8 +183,23 @@ def rmsprop_step(
     >>> params.round(2)
     array([ 3., -1.])
     """
+    composition = (
+        None
+        if mask is lower is upper is prox is prox_weight is groups is average is None
+        else Composition(mask, lower, upper, prox, prox_weight, average, groups)
+    )
     _python_step(
-        params, grads, (v,), (lr, alpha, eps, weight_decay), (maximize,), stream, master, guard, rounding, compensation
+        params,
+        grads,
+        (v,),
+        (lr, alpha, eps, weight_decay),
+        (maximize,),
+        stream,
+        master,
+        guard,
+        rounding,
+        compensation,
+        composition,
     )
     return params
 

@@ -52,7 +52,7 @@ def test_bits_of_torchs_sgd(way, tmp_path):
         assert_same_tensors(mine["checkpoint"][name].values(), own.values())
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_adam_under_fsdp(tmp_path):
     """The checkpoint has torch's names.  Steps are as long as the rate, 0.01, where a moment or a count is wrong.
 

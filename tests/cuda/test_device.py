@@ -11,7 +11,7 @@ import pytest
 from nagd_numba import MLP, fit_many, step
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels.jit import SIMULATOR
-from nagd_numba.optimizers.nesterov import CONVENTIONS
+from nagd_numba.optimizers.conventions import CONVENTIONS
 
 pytestmark = [
     pytest.mark.skipif(SIMULATOR, reason="the CUDA simulator stands in for the device"),

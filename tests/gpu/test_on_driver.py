@@ -18,8 +18,13 @@ def test_steps_streams_lifetimes_and_planted_faults():
 
 
 @pytest.mark.ci
-def test_training_guards_and_what_is_unloaded():
-    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "guards", "unloading")), marks="not slow")
+def test_guards():
+    on_driver.run(HERE / "guards.py", marks="not slow")
+
+
+@pytest.mark.slow
+def test_training_and_what_is_unloaded():
+    on_driver.run(*(HERE / f"{name}.py" for name in ("training", "unloading")), marks="not slow")
 
 
 @pytest.mark.slow

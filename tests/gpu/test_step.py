@@ -13,7 +13,7 @@ from nagd_numba import validation as arrays_module
 from nagd_numba.gpu import elementwise, repeats, streams
 from nagd_numba.gpu import launch as gpu_step
 from nagd_numba.gpu.device_array import describe
-from nagd_numba.optimizers.nesterov import CONVENTIONS
+from nagd_numba.optimizers.conventions import CONVENTIONS
 from tests.helpers import fake_driver
 from tests.helpers.bits import same_bits
 from tests.helpers.half import Half, round_to, widen

@@ -46,7 +46,10 @@ def test_the_step_has_the_length_of_the_clip(dtype, inputs, errors, clip):
 
 @pytest.mark.skipif(JIT_OFF, reason="nothing is compiled with the JIT off")
 @pytest.mark.filterwarnings("ignore:.*diverged")
-@pytest.mark.parametrize(("dtype", "inputs", "errors", "clip"), CASES)
+@pytest.mark.parametrize(
+    ("dtype", "inputs", "errors", "clip"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] == "float32" else ()) for case in CASES],
+)
 def test_a_device_has_the_same_bits(dtype, inputs, errors, clip):
     from tests.helpers import fake_driver
 

@@ -85,7 +85,9 @@ def test_many_networks(loss):
 @pytest.mark.parametrize(
     "limit", [pytest.param(227 << 10, id="persistent", marks=pytest.mark.slow), pytest.param(0, id="multi_launch")]
 )
-@losses
+@pytest.mark.parametrize(
+    "loss", [pytest.param(x, marks=() if x == "cross_entropy" else pytest.mark.slow) for x in LOSSES]
+)
 def test_a_device_has_the_same_bits(loss, limit):
     from tests.helpers import fake_driver
 

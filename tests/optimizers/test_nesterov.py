@@ -10,7 +10,7 @@ from numba import njit
 
 import nagd_numba
 from nagd_numba.optimizers import nesterov
-from nagd_numba.optimizers.nesterov import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
+from nagd_numba.optimizers.conventions import BENGIO, CAFFE, CONVENTIONS, KERAS, TORCH
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import ELEMENTS, ELEMENTS_FIRST, LONGEST, here
 from tests.helpers.bits import assert_same_bits

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nagd_numba.optimizers.nesterov import TORCH
+from nagd_numba.optimizers.conventions import TORCH
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import ELEMENTS_FIRST, here
 

@@ -34,7 +34,11 @@ def committed_names():
     """The names of the newest table, which can be listed where kernels cannot be made; one architecture is the rest."""
     rows = machine_code.load(machine_code.NEWEST).rows
     names = sorted({name for name, _ in rows if not re.search("_(one|lists)_", name)})
-    return [pytest.param(name, marks=() if (name, "sm_80") in rows else pytest.mark.slow) for name in names]
+    quick = re.compile("mlp_(losses|update|part|delta)")
+    return [
+        pytest.param(name, marks=() if (name, "sm_80") in rows and quick.match(name) else pytest.mark.slow)
+        for name in names
+    ]
 
 
 @pytest.mark.parametrize("name", committed_names())

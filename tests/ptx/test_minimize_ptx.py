@@ -43,7 +43,7 @@ def of_differences():
 
 
 @pytest.mark.parametrize(
-    "make", [minimize_launch.made, pytest.param(of_differences, marks=pytest.mark.ci)], ids=["inplace", "differences"]
+    "make", [minimize_launch.made, pytest.param(of_differences, marks=pytest.mark.slow)], ids=["inplace", "differences"]
 )
 def test_nothing_is_spilled_and_the_memory_is_known(make):
     code = machine_code.read(make().image(minimize_launch.HOPPER))

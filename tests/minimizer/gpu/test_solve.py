@@ -114,8 +114,13 @@ def test_launches_and_rounds_of_problems_do_not_matter(gpu, monkeypatch):
     same(host, again)
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("options", [{"options": {"l1": [0.05, 0.4]}}, {"restart": "function", "options": {"l1": 0.1}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"options": {"l1": [0.05, 0.4]}}, marks=pytest.mark.ci),
+        pytest.param({"restart": "function", "options": {"l1": 0.1}}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_penalty_gives_the_bits_of_the_cpu(gpu, options):
     host, _, device = both(gpu, prox="l1", **options)
     same(host, device)
@@ -133,7 +138,7 @@ def differences(gpu, **options):
     same(host, {name: gpu.download(there[name]) for name in FIELDS})
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [[(0.9, None), (None, 0.7)], [(-1.0, 1.0), (0.2, 0.2)], [(0.0, 5.0), (0.0, 5.0)]])
 def test_differences_within_bounds(gpu, bounds):
     differences(gpu, prox="box", options={"bounds": bounds})

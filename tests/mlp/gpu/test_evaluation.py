@@ -42,7 +42,7 @@ def evaluated(net, params, plan, validation, seed=0):
     ("loss", "dtype", "inputs", "weighted", "networks"),
     [
         ("cross_entropy", "float32", "uint8", True, 3),
-        ("mse", "float64", "float32", False, 0),
+        pytest.param("mse", "float64", "float32", False, 0, marks=pytest.mark.slow),
         pytest.param("binary_cross_entropy", "float32", "float64", True, 0, marks=pytest.mark.ci),
     ],
 )

@@ -65,7 +65,10 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
             *(FITS, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
             marks=pytest.mark.slow,
         ),
-        (TOO_LARGE, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+        pytest.param(
+            *(TOO_LARGE, {"dropout": 0.3, "l2": 0.01}, "float32", {"metrics": ["accuracy"], "validation": 0.2}),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             *(FITS, {"dtype": "float64", "activation": "tanh"}, "float64", {"optimizer": "momentum"}),
             marks=pytest.mark.slow,
@@ -103,7 +106,7 @@ def test_clipping_and_accumulation_take_several_launches_a_step(keywords):
 @pytest.mark.parametrize(
     ("optimizer", "limit", "keywords"),
     [
-        ("adam", FITS, {}),
+        pytest.param("adam", FITS, {}, marks=pytest.mark.slow),
         ("nadam", TOO_LARGE, {}),
         pytest.param("adamw", FITS, {"clip": 0.5}, marks=pytest.mark.slow),
         pytest.param("adam", TOO_LARGE, {"accumulate": 2}, marks=pytest.mark.slow),
@@ -137,7 +140,7 @@ def test_every_optimizer_is_tested_on_a_device():
 @pytest.mark.parametrize(
     ("keywords", "stopped"),
     [
-        ({"lr": 1e20}, "diverged"),
+        pytest.param({"lr": 1e20}, "diverged", marks=pytest.mark.slow),
         ({"lr": 0.0, "patience": 2}, "patience"),
         ({"target_loss": 10.0}, "target_loss"),
         ({"lr": nagd_numba.schedules.Adaptive(1.0, patience=0, tolerance=1.0, least=0.5)}, "lr"),
@@ -188,6 +191,7 @@ def test_the_next_epoch_is_started_before_the_sums_of_the_last_where_nobody_can_
         assert sum("persistent" in name for name in names) == (2 if ahead else 1)
 
 
+@pytest.mark.slow
 def test_sums_longer_than_a_block():
     """Batches and layers of more than 128 terms: chains of fma over 128, added."""
     net = MLP([150, 140, 3])
@@ -314,7 +318,8 @@ def test_what_is_refused_of_a_device():
         assert not gpu.launches
 
 
-@pytest.mark.parametrize("optimizer", ["nag", pytest.param("adam", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["nag", "adam"])
 def test_a_sweep_runs_on_a_device(optimizer):
     rng = np.random.default_rng(0)
     samples = Samples(rng.normal(size=(60, 5)), np.repeat(np.arange(3), 20), np.arange(3), "drawn")

@@ -92,7 +92,8 @@ def test_everything_equals_the_cpu(activation, loss, dtype, options, sizes, rows
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("order", [pytest.param("forward", marks=pytest.mark.slow), "random"])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["forward", "random"])
 def test_large_tiles_and_sums_of_more_than_a_block_of_terms(order):
     net, params, X, y = problem([261, 66, 3], 131, "relu", "cross_entropy", dropout=0.4, l2=0.1)
     agree(net, params, X, y, 3, multiprocessors=LARGE_TILES, order=order)

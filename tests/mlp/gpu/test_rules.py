@@ -59,10 +59,10 @@ def reference(rule, params, states, X, y, hyper):
     ("rule", "limit", "clip"),
     [
         pytest.param(STATELESS, FITS, np.inf, marks=pytest.mark.slow),
-        (THREE, FITS, np.inf),
+        pytest.param(THREE, FITS, np.inf, marks=pytest.mark.slow),
         (THREE, TOO_LARGE, np.inf),
         pytest.param(THREE, TOO_LARGE, 1e9, marks=pytest.mark.slow),
-        pytest.param(STATELESS, TOO_LARGE, np.inf, marks=pytest.mark.ci),
+        pytest.param(STATELESS, TOO_LARGE, np.inf, marks=pytest.mark.slow),
         pytest.param(STATELESS, TOO_LARGE, 1e9, marks=pytest.mark.slow),
     ],
     ids=lambda x: getattr(x, "name", str(x)),

@@ -97,9 +97,16 @@ CASES = {
     "many outputs": Case([4, 3, 260], 5, "mse", "tanh", dropout=0.3, batch=5, measure=True),
 }  # fmt: skip
 IN_PARTS = "batches of several blocks, the last of fewer", "many outputs"
+SLOWEST = "float64 from float32", "accumulated"
 
 
-@pytest.mark.parametrize("name", [pytest.param(x, marks=pytest.mark.ci) if x in IN_PARTS else x for x in CASES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=pytest.mark.slow if x in SLOWEST else pytest.mark.ci if x in IN_PARTS else ())
+        for x in CASES
+    ],
+)
 def test_steps_equal_the_cpu(name):
     from tests.helpers import fake_driver
 

@@ -1,0 +1,500 @@
+"""Rates for elements and groups, masks, bounds, proximal maps and averages, beside every rule."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+import nagd_numba
+from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers.bits import assert_same_bits
+
+
+def same(x, y):
+    """The arrays have equal bits."""
+    assert_same_bits([x], [y])
+
+
+optimizers = pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(x, marks=() if name == "nesterov" else pytest.mark.ci) for name, x in OPTIMIZERS.items()],
+    ids=list(OPTIMIZERS),
+)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
+
+
+def arrays_of(optimizer, rng, n, dtype):
+    """Parameters, gradients and states as they are after some steps."""
+    params, grads = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
+    states = [np.abs(rng.normal(size=n)).astype(dtype) for _ in optimizer.rule.states]
+    return [params, grads, *states]
+
+
+def numbers_of(optimizer):
+    """Settings that make all terms count."""
+    wanted = {"lr": 0.25, "weight_decay": 0.125, "weight": 0.25, "t": 3, "momentum": 0.75}
+    return {x: wanted[x] for x in optimizer.settings if x in wanted}
+
+
+def alone(optimizer, arrays, k, **numbers):
+    """Element `k` stepped by itself: the new parameters and states."""
+    own = [x[k : k + 1].copy() for x in arrays]
+    optimizer.step(*own, **numbers)
+    return [own[0], *own[2:]]
+
+
+def rate_name(optimizer):
+    """A hyper-parameter beside `lr` that may differ between elements."""
+    return next((x for x in optimizer.rule.elementwise if x != "lr" and x in optimizer.settings), "lr")
+
+
+@optimizers
+@dtypes
+def test_rates_of_elements(optimizer, dtype):
+    rng = np.random.default_rng(1)
+    n = 70
+    arrays, numbers = arrays_of(optimizer, rng, n, dtype), numbers_of(optimizer)
+    names = {"lr", rate_name(optimizer)}
+    rates = {x: np.where(np.arange(n) % 7, rng.uniform(0, 0.5, n), 0).astype(dtype) for x in names}
+    expected = [
+        alone(optimizer, arrays, k, **{**numbers, **{x: float(r[k]) for x, r in rates.items()}}) for k in range(n)
+    ]
+    optimizer.step(*arrays, **{**numbers, **rates})
+    for got, wanted in zip([arrays[0], *arrays[2:]], zip(*expected, strict=True), strict=True):
+        same(got, np.concatenate(wanted))
+
+
+@optimizers
+@dtypes
+@pytest.mark.parametrize("kind", ["bool", "places"])
+def test_masked_elements_are_neither_read_nor_written(optimizer, dtype, kind):
+    rng = np.random.default_rng(2)
+    arrays, numbers = arrays_of(optimizer, rng, 133, dtype), numbers_of(optimizer)
+    mask = rng.random(133) < 0.5
+    plain = [x.copy() for x in arrays]
+    optimizer.step(*plain, **numbers)
+    for x in arrays:
+        x[~mask] = np.nan
+    optimizer.step(*arrays, **numbers, mask=mask if kind == "bool" else np.flatnonzero(mask))
+    for got, wanted in zip(arrays, plain, strict=True):
+        assert np.isnan(got[~mask]).all()
+        same(got[mask], wanted[mask])
+
+
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.ci), 2])
+def test_any_number_of_threads_has_the_bits_of_one_pass(threads):
+    import numba
+
+    rng = np.random.default_rng(3)
+    n, optimizer = 300_000, OPTIMIZERS["nesterov"]
+    arrays = arrays_of(optimizer, rng, n, np.float32)
+    lower, mask = np.full(n, -0.5, np.float32), rng.random(n) < 0.7
+    average = nagd_numba.Average(arrays[0], decay=0.9)
+    expected = [x.copy() for x in arrays]
+    for first in range(0, n, 20_011):  # too short for threads
+        part = slice(first, first + 20_011)
+        own = nagd_numba.Average(expected[0][part], decay=0.9)
+        nagd_numba.step(*(x[part] for x in expected), mask=mask[part], lower=lower[part], upper=0.75, average=own)
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(min(threads, before))
+        for _ in range(12):  # some in each form
+            again = [x.copy() for x in arrays]
+            nagd_numba.step(*again, mask=mask, lower=lower, upper=0.75, average=average)
+            same(again[0], expected[0])
+            same(again[2], expected[2])
+    finally:
+        numba.set_num_threads(before)
+
+
+LAYOUT = [("encoder.W", (5, 3)), ("encoder.b", (3,)), ("head/W", (3, 2)), ("head/b", (2,)), ("empty", (0, 4))]
+
+
+@optimizers
+def test_segments_have_the_bits_that_they_have_alone(optimizer):
+    rng = np.random.default_rng(4)
+    flats = [nagd_numba.FlatParams(LAYOUT, np.float32) for _ in range(2 + len(optimizer.rule.states))]
+    for x, values in zip(flats, arrays_of(optimizer, rng, flats[0].flat.size, np.float32), strict=True):
+        x.flat[:] = values
+    numbers, other = numbers_of(optimizer), rate_name(optimizer)
+    groups = {"encoder": {"lr": 0.5}, "*W": {other: 0.03125}, "head/b": {"lr": 0.0625}}
+    own = {
+        "encoder.W": {"lr": 0.5, other: 0.03125},
+        "encoder.b": {"lr": 0.5},
+        "head/W": {other: 0.03125},
+        "head/b": {"lr": 0.0625},
+        "empty": {},
+    }
+    expected = [x.like(x.flat.copy()) for x in flats]
+    for name, entry in own.items():
+        optimizer.step(*(x[name] for x in expected), **{**numbers, **entry})
+    optimizer.step(*flats, **numbers, groups=groups)
+    for got, wanted in zip(flats, expected, strict=True):
+        same(got.flat, wanted.flat)
+
+
+@pytest.mark.ci
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.1, 0.5])), min_size=1, max_size=12), st.data())
+@settings(max_examples=30, deadline=None)
+def test_groups_and_masks_and_bounds_in_any_layout(segments, data):
+    layout = [(f"s{k}", (n,)) for k, (n, _) in enumerate(segments)]
+    rng = np.random.default_rng(len(segments))
+    p, g, v = (nagd_numba.FlatParams(layout, np.float64) for _ in range(3))
+    n = p.flat.size
+    for x in (p, g, v):
+        x.flat[:] = rng.normal(size=n)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), bool)
+    places = data.draw(st.booleans())
+    expected = [x.like(x.flat.copy()) for x in (p, g, v)]
+    groups = {f"s{k}": {"lr": lr, "weight_decay": 2 * lr} for k, (_, lr) in enumerate(segments) if lr > 0.05}
+    for name, _ in layout:
+        entry = {"lr": 0.01, **groups.get(name, {})}
+        where = mask[p.like(np.arange(n, dtype=np.float64))[name].astype(int)]
+        nagd_numba.step(*(x[name] for x in expected), **entry, mask=where, upper=0.5)
+    chosen = np.flatnonzero(mask) if places else mask
+    nagd_numba.step(p, g, v, lr=0.01, mask=chosen, upper=0.5, groups=groups)
+    for got, wanted in zip((p, g, v), expected, strict=True):
+        same(got.flat, wanted.flat)
+
+
+@optimizers
+@dtypes
+def test_bounds_leave_alone_what_does_not_reach_them(optimizer, dtype):
+    rng = np.random.default_rng(5)
+    arrays, numbers = arrays_of(optimizer, rng, 200, dtype), numbers_of(optimizer)
+    plain = [x.copy() for x in arrays]
+    optimizer.step(*plain, **numbers)
+    far = [x.copy() for x in arrays]
+    optimizer.step(*far, **numbers, lower=-1e6, upper=np.full(200, 1e6, dtype))
+    for got, wanted in zip(far, plain, strict=True):
+        same(got, wanted)
+    optimizer.step(*arrays, **numbers, lower=-0.25, upper=0.5)
+    assert arrays[0].min() == -0.25
+    assert arrays[0].max() == 0.5
+    if optimizer.rule.proximal is None:
+        same(arrays[0], np.clip(plain[0], dtype(-0.25), dtype(0.5)))
+
+
+@pytest.fixture
+def box_problem():
+    """A quadratic whose minimum has numbers at both bounds, and between them."""
+    rng = np.random.default_rng(6)
+    A = rng.normal(size=(30, 12))
+    Q, c = A.T @ A / 30, rng.normal(size=12)
+    found = scipy.optimize.minimize(
+        lambda x: 0.5 * x @ Q @ x - c @ x, np.zeros(12), jac=lambda x: Q @ x - c, method="L-BFGS-B",
+        bounds=[(-0.25, 0.5)] * 12, options={"ftol": 0.0, "gtol": 1e-12, "maxiter": 10_000},
+    )  # fmt: skip
+    assert {-0.25, 0.5} <= set(found.x)
+    return Q, c, found.x, 1.0 / np.linalg.eigvalsh(Q).max()
+
+
+@pytest.mark.parametrize(
+    ("convention", "nesterov"),
+    [
+        pytest.param(form, way, marks=() if (form, way) == ("torch", True) else pytest.mark.ci)
+        for form in ("torch", "keras", "caffe", "bengio")
+        for way in (True, False)
+    ],
+)
+def test_projected_nesterov_solves_box_problems(box_problem, convention, nesterov):
+    """For rates up to 1/L the function plus the square of the move falls in each step, and the limit is the minimum."""
+    Q, c, solution, lr = box_problem
+    p, v = np.full(12, 0.1), np.zeros(12)
+    for _ in range(3000):
+        nagd_numba.step(p, Q @ p - c, v, lr, 0.8, convention=convention, nesterov=nesterov, lower=-0.25, upper=0.5)
+        assert p.min() >= -0.25
+        assert p.max() <= 0.5
+    assert np.abs(p - solution).max() < 1e-8
+    at_bounds = (solution == -0.25) | (solution == 0.5)
+    same(p[at_bounds], solution[at_bounds])
+    assert not v[at_bounds].any()
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.95])
+def test_the_potential_of_projected_nesterov_falls(box_problem, momentum):
+    Q, c, _, lr = box_problem
+    p, v, last, before = np.full(12, 0.5), np.zeros(12), np.full(12, 0.5), np.inf
+    for _ in range(400):
+        nagd_numba.step(p, Q @ p - c, v, lr, momentum, convention="keras", lower=-0.25, upper=0.5)
+        x = np.clip(p - momentum * v, -0.25, 0.5)  # the iterate
+        potential = 0.5 * x @ Q @ x - c @ x + np.sum((momentum * v / momentum) ** 2) / (2 * lr)
+        assert potential <= before + 1e-12
+        last, before = x, potential
+    assert np.isfinite(last).all()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "fista"])
+def test_every_rule_comes_to_the_solution_of_a_box_problem(box_problem, name):
+    Q, c, solution, lr = box_problem
+    optimizer = OPTIMIZERS[name]
+    p = np.zeros(12)
+    states = [np.zeros(12) for _ in optimizer.rule.states]
+    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}
+    for k in range(1, 6001):
+        own = {"t": k} if name in counted else {}
+        own |= {"weight_decay": 0.0} if name in ("adamw", "lion") else {}
+        own["lr"] = lr if name == "fista" else 0.5 if name == "adagrad" else 0.05 / np.sqrt(k)
+        optimizer.step(p, Q @ p - c, *states, **own, lower=-0.25, upper=0.5)
+    assert np.abs(p - solution).max() < (0.01 if name in ("lion", "rmsprop") else 1e-4)
+
+
+@pytest.mark.parametrize("way", ["l1", pytest.param("function", marks=pytest.mark.ci)])
+def test_lasso(way):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(60, 20))
+    y = X[:, :4] @ np.array([2.0, -1.0, 0.5, 0.25]) + 0.1 * rng.normal(size=60)
+    model = linear_model.Lasso(alpha=0.1, fit_intercept=False, tol=1e-14, max_iter=100_000).fit(X, y)
+    lr = 1.0 / np.linalg.eigvalsh(X.T @ X / 60).max()
+    own = {"prox": "l1", "prox_weight": 0.1} if way == "l1" else {"prox": shrunk}
+    p, v = np.zeros(20), np.zeros(20)
+    for _ in range(1500):
+        nagd_numba.step(p, X.T @ (X @ p - y) / 60, v, lr, 0.7, **own)
+    assert np.abs(p - model.coef_).max() < 1e-9
+    assert ((p == 0) == (model.coef_ == 0)).all()
+
+
+@njit
+def shrunk(x, lr):
+    return np.sign(x) * max(abs(x) - 0.1 * lr, 0.0)
+
+
+@pytest.mark.ci
+def test_scaled_l1_of_adam_stays_at_the_lasso_solution():
+    """In Adam's metric the solution is a fixed point for any scales; with thresholds of `lr` alone it is not."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(60, 8)) * np.geomspace(0.3, 3, 8)
+    y = X @ np.array([2.0, 0, 0, 1.0, 0, -0.5, 0.25, 0]) + 0.1 * rng.normal(size=60)
+    solution = linear_model.Lasso(alpha=0.05, fit_intercept=False, tol=1e-14, max_iter=10**6).fit(X, y).coef_
+    moved = {}
+    for prox in ("scaled_l1", "l1"):
+        p, gradient = solution.copy(), X.T @ (X @ solution - y) / 60
+        m, v = gradient.copy(), np.linspace(0.5, 2, 8)  # as they are when the gradient has long been this one
+        nagd_numba.adam_step(p, gradient, m, v, 10**6, lr=0.01, beta2=1 - 1e-9, prox=prox, prox_weight=0.05)
+        moved[prox] = np.abs(p - solution).max()
+    assert moved["scaled_l1"] < 1e-9 < 1e-4 < moved["l1"]
+
+
+@pytest.mark.ci
+def test_two_functions_of_one_name_are_two():
+    def made(limit):
+        @njit
+        def cut(x, lr):
+            return min(x, limit)
+
+        return cut
+
+    for limit in (0.25, 0.5):
+        p = np.full(3, 0.75)
+        nagd_numba.step(p, np.zeros(3), np.zeros(3), momentum=0.0, prox=made(limit))
+        assert p.tolist() == [limit] * 3
+
+
+@optimizers
+@pytest.mark.parametrize("decay", [None, 0.75])
+def test_averages(optimizer, decay):
+    rng = np.random.default_rng(9)
+    arrays, numbers = arrays_of(optimizer, rng, 40, np.float64), numbers_of(optimizer)
+    average, seen = nagd_numba.Average(arrays[0], decay, start=2), []
+    plain = [x.copy() for x in arrays]
+    for k in range(1, 9):
+        optimizer.step(*arrays, **numbers, average=average)
+        optimizer.step(*plain, **numbers)
+        same(arrays[0], plain[0])
+        seen.append(plain[0].copy())
+        if k <= 3:
+            same(average.value, seen[-1])
+    weights = np.ones(6) if decay is None else decay ** np.arange(5.0, -1.0, -1.0)
+    wanted = np.average(seen[2:], axis=0, weights=weights)
+    scale = np.max(np.abs(seen))
+    assert np.abs(average.value - wanted).max() < 6 * 4 * np.finfo(float).eps * scale  # 6 steps of at most 4 roundings
+    with average.swapped(arrays[0]):
+        assert np.abs(arrays[0] - wanted).max() < 24 * np.finfo(float).eps * scale
+        same(average.value, plain[0])
+    same(arrays[0], plain[0])
+    assert average.steps == 8
+
+
+@pytest.mark.ci
+def test_averages_of_pytorch():
+    swa_utils = pytest.importorskip("torch.optim.swa_utils")
+    import torch
+
+    rng = np.random.default_rng(10)
+    layer = torch.nn.Linear(4, 3, bias=False)
+    model = swa_utils.AveragedModel(layer)
+    p, v = layer.weight.detach().numpy(), np.zeros((3, 4), np.float32)
+    average = nagd_numba.Average(p)
+    for _ in range(10):
+        nagd_numba.step(p, rng.normal(size=(3, 4)).astype(np.float32), v, lr=0.1, average=average)
+        model.update_parameters(layer)
+    np.testing.assert_allclose(average.value, model.module.weight.detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.ci
+def test_strided_and_fortran_arrays_and_lists():
+    rng = np.random.default_rng(11)
+    contiguous = [rng.normal(size=(6, 8)) for _ in range(3)]
+    mask, lower, rates = rng.random((6, 8)) < 0.5, rng.normal(size=(6, 8)) - 1, rng.uniform(0, 1, (6, 8))
+    expected = [x.copy() for x in contiguous]
+    nagd_numba.step(*expected, lr=rates, mask=mask, lower=lower)
+    fortran = [np.asfortranarray(x) for x in contiguous]
+    nagd_numba.step(*fortran, lr=np.asfortranarray(rates), mask=np.asfortranarray(mask), lower=np.asfortranarray(lower))
+    strided = [np.repeat(x, 2, axis=1)[:, ::2] for x in contiguous]
+    nagd_numba.step(*strided, lr=rates, mask=mask, lower=lower)
+    lists = [[x[:2].copy(), np.asfortranarray(x[2:])] for x in contiguous]
+    own = {"lr": [rates[:2], rates[2:]], "mask": [mask[:2], mask[2:]], "lower": [lower[:2], lower[2:]]}
+    nagd_numba.step(*lists, **own)
+    for x, f, s, (first, rest) in zip(expected, fortran, strided, lists, strict=True):
+        same(np.ascontiguousarray(f), x)
+        same(np.ascontiguousarray(s), x)
+        same(np.concatenate([first, np.ascontiguousarray(rest)]), x)
+
+
+@pytest.mark.ci
+def test_bound_steps():
+    rng = np.random.default_rng(12)
+    arrays = arrays_of(OPTIMIZERS["adam"], rng, 30, np.float32)
+    again = [x.copy() for x in arrays]
+    averages = [nagd_numba.Average(arrays[0], 0.5) for _ in range(2)]
+    mask = rng.random(30) < 0.5
+    take = nagd_numba.bind(nagd_numba.adam_step, *arrays, lr=0.1, mask=mask, upper=0.5, average=averages[0])
+    for t in (1, 2, 3):
+        take(t, lr=0.1 * t)
+        nagd_numba.adam_step(*again, t, lr=0.1 * t, mask=mask, upper=0.5, average=averages[1])
+    for x, y in zip([*arrays, averages[0].value], [*again, averages[1].value], strict=True):
+        same(x, y)
+    rates = np.full(30, 0.25, np.float32)
+    take = nagd_numba.bind(nagd_numba.step, *arrays[:3], lr=rates, weight_decay=0.0)
+    take()
+    take(momentum=0.5)
+    nagd_numba.step(*again[:3], lr=0.25)
+    nagd_numba.step(*again[:3], lr=0.25, momentum=0.5)
+    same(arrays[0], again[0])
+    for wrong in (lambda: take(0.5), lambda: take(lr=0.5)):
+        with pytest.raises(TypeError, match="lr is bound to an array"):
+            wrong()
+    flats = [nagd_numba.FlatParams([("W", (20,)), ("b", (10,))], flat=x.copy()) for x in arrays[:3]]
+    take = nagd_numba.bind(nagd_numba.step, *flats, lr=0.1, groups={"b": {"momentum": 0.25}})
+    for lr in (0.1, 0.2):
+        take(lr=lr)
+        nagd_numba.step(*(x[:20] for x in arrays[:3]), lr=lr)
+        nagd_numba.step(*(x[20:] for x in arrays[:3]), lr=lr, momentum=0.25)
+    same(flats[0].flat, arrays[0])
+    with pytest.raises(ValueError, match=r"lr is -1\.0"):
+        take(lr=-1.0)
+    same(flats[0].flat, arrays[0])
+    with pytest.raises(ValueError, match="rounding does not go with"):
+        nagd_numba.bind(nagd_numba.step, *arrays[:3], mask=mask, rounding=nagd_numba.StochasticRounding(1))
+
+
+def test_flat_params_are_arrays():
+    p, g, v = (nagd_numba.FlatParams([("W", (2, 3))]) for _ in range(3))
+    g.flat[:] = 1
+    assert nagd_numba.step(p, g, v, lr=0.5, momentum=0.0) is p
+    assert p.flat.tolist() == [-0.5] * 6
+    nagd_numba.bind(nagd_numba.step, p, g, v, lr=0.5, momentum=0.0)()
+    assert p.flat.tolist() == [-1.0] * 6
+
+
+WRONG = [
+    ({"mask": np.ones(4, bool)}, ValueError, r"mask has shape \(4,\) and params \(5,\)"),
+    ({"mask": np.ones(5)}, TypeError, "mask has dtype float64"),
+    ({"mask": np.array([1, 1])}, ValueError, "mask has places out of order"),
+    ({"mask": np.array([0, 5])}, ValueError, "mask has places out of order or out of range"),
+    ({"mask": np.array([-1, 2])}, ValueError, "mask has places out of order or out of range"),
+    ({"mask": [True] * 5}, TypeError, "mask must be as params is"),
+    ({"lower": 1.0, "upper": 0.0}, ValueError, "lower is above upper"),
+    ({"lower": np.zeros(5), "upper": np.full(5, -1.0)}, ValueError, "lower is above upper"),
+    ({"lower": np.zeros(4)}, ValueError, "lower has shape"),
+    ({"lower": np.zeros(5, np.float32)}, TypeError, "lower has dtype float32"),
+    ({"lower": np.inf}, ValueError, "lower is inf"),
+    ({"upper": "1"}, TypeError, "upper is '1'"),
+    ({"prox": "l2"}, ValueError, "prox is 'l2'"),
+    ({"prox": "l1"}, ValueError, "prox_weight"),
+    ({"prox": "l1", "prox_weight": -1.0}, ValueError, "prox_weight is -1.0"),
+    ({"prox_weight": 1.0}, ValueError, "prox_weight is for"),
+    ({"prox": "box"}, ValueError, "lower, upper or both"),
+    ({"prox": "nonneg", "lower": 1.0}, ValueError, "leave out one of them"),
+    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov scales no element by itself"),
+    ({"prox": abs}, TypeError, r"numba.njit\(prox\)"),
+    ({"average": np.zeros(5)}, TypeError, "a nagd_numba.Average is needed"),
+    ({"average": nagd_numba.Average(np.zeros(4))}, ValueError, "average has shape"),
+    ({"groups": {"W": {}}}, TypeError, "groups needs params that are a FlatParams"),
+    ({"lr": np.array([0.1, 0.1, -0.1, 0.1, 0.1])}, ValueError, r"lr is -0.1 at \(2,\)"),
+    ({"lr": np.array([0.1, 0.1, np.nan, 0.1, 0.1])}, ValueError, "lr is nan"),
+    ({"lr": np.full(5, np.inf)}, ValueError, "lr is inf"),
+    ({"lr": np.zeros((5, 1))}, ValueError, "lr has shape"),
+    ({"momentum": np.zeros(5)}, TypeError, "only lr and weight_decay may be arrays"),
+    ({"mask": np.ones(5, bool), "lr": -1.0}, ValueError, "lr is -1.0"),
+    ({"mask": np.ones(5, bool), "guard": nagd_numba.Guard()}, ValueError, "guard does not go with"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"), WRONG, ids=[f"{k}-{next(iter(x[0]))}" for k, x in enumerate(WRONG)]
+)
+def test_unfit_arguments_are_refused_before_anything_is_written(keywords, error, message):
+    arrays = [np.ones(5), np.ones(5), np.ones(5)]
+    average = keywords.get("average")
+    with pytest.raises(error, match=message):
+        nagd_numba.step(*arrays, **keywords)
+    assert all((x == 1).all() for x in arrays)
+    assert getattr(average, "steps", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        ({"V": {"lr": 1.0}}, ValueError, r"groups\['V'\] matches no segment; there are 'W', 'b'"),
+        ({"W": 0.1}, TypeError, "a dict of settings is needed"),
+        ({"W": {"nesterov": False}}, TypeError, "groups names 'nesterov'"),
+        ({"W": {"lr": -0.1}}, ValueError, "lr is -0.1"),
+        ({"W": {"lower": 1.0}}, TypeError, "groups names 'lower'"),
+        ([{"lr": 0.1}], TypeError, "a dict is needed"),
+    ],
+)
+def test_unfit_groups(groups, error, message):
+    flats = [nagd_numba.FlatParams([("W", (2, 2)), ("b", (2,))]) for _ in range(3)]
+    with pytest.raises(error, match=message):
+        nagd_numba.step(*flats, groups=groups)
+
+
+def test_bounds_of_groups():
+    flats = [nagd_numba.FlatParams([("W", (2, 2)), ("b", (2,))]) for _ in range(3)]
+    with pytest.raises(ValueError, match=r"lower is 1\.0, above upper"):
+        nagd_numba.step(*flats, lower=-1.0, upper=0.5, groups={"b": {"lower": 1.0}})
+    assert not flats[0].flat.any()
+    nagd_numba.step(*flats, lower=-1.0, upper=0.5, groups={"b": {"lower": 0.25}})
+    assert flats[0].flat.tolist() == [0.0] * 4 + [0.25] * 2
+
+
+@pytest.mark.ci
+def test_memory_is_not_shared_with_what_is_written():
+    p, g, v = np.ones(5), np.ones(5), np.ones(5)
+    with pytest.raises(ValueError, match="params and lower are the same memory"):
+        nagd_numba.step(p, g, v, lower=p)
+    bounds = np.zeros(5)
+    bounds.flags.writeable = False
+    nagd_numba.step(p, g, v, lower=bounds, upper=bounds)  # neither is written
+    assert p.tolist() == [0.0] * 5
+
+
+def test_an_average_of_unfit_arguments():
+    for keywords, message in (
+        ({"decay": 1.0}, "decay is 1.0"),
+        ({"decay": -0.1}, "decay is -0.1"),
+        ({"start": -1}, "start"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nagd_numba.Average(np.zeros(3), **keywords)
+    with pytest.raises(TypeError, match="params has dtype int64"):
+        nagd_numba.Average(np.zeros(3, np.int64))
+    average = nagd_numba.Average(np.zeros(3))
+    with pytest.raises(ValueError, match="params has shape"):
+        average.swap(np.zeros(4))
