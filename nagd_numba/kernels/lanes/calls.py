@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .analysis import EVALUATE, EVALUATION, TAKE
 from .instructions import Instruction, Unfit
-from .memory import ALLOCATORS, PRIVATE_MARK, SPACE, Memory
+from .memory import ALLOCATORS, PRIVATE_MARK, SPACE, Memory, size_of
 from .values import Values, short
 
 # LLVM's intrinsics that it has for vectors; those of the last line it applies lane by lane.
@@ -33,14 +33,14 @@ class Calls(Values):
         if name in ALLOCATORS or name == SPACE:
             self._allocate(made)
         elif name == PRIVATE_MARK:
-            self.define(made, self.uniform(made.operands[0], "ptr"))
+            self.define_same(made, self.uniform(made.operands[0], "ptr"))
         elif name == TAKE:
             self._take(made)
         elif name == EVALUATION:
             self._evaluation = made
         elif name == EVALUATE:
             self._evaluate(made)
-        elif name.startswith("@llvm.memset"):
+        elif name.startswith(("@llvm.memset.", "@llvm.memcpy.")):
             self._fill(made)
         elif ".with.overflow." in name and made.result not in self.seen.divergent:
             self.declared.add(f"declare {made.kind} {name}({', '.join(made.kinds)})")
@@ -50,7 +50,7 @@ class Calls(Values):
 
     def _scalar_call(self, made: Instruction, name: str) -> None:
         given = ", ".join(f"{k} {self.uniform(x, k)}" for x, k in zip(made.operands, made.kinds, strict=True))
-        self.define(made, self.emit(f"call {made.kind} {name}({given})"))
+        self.define_same(made, self.emit(f"call {made.kind} {name}({given})"))
 
     def _function(self, made: Instruction) -> None:
         """A function of numbers."""
@@ -99,27 +99,35 @@ class Calls(Values):
                 f"  {owner} = alloca [32 x i8], align 8",
             ]
             self.do(f"store ptr {place}, ptr {self.emit(f'getelementptr i8, ptr {owner}, i64 24')}")
-            self.define(made, owner)
+            self.define_same(made, owner)
             return
         wide = self.emit(f"mul i64 {self.uniform(size, 'i64')}, {self.width}")
         owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide})")
-        self.define(made, self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner)
+        data = self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner
+        self.define_same(made, data)
 
     def _fill(self, made: Instruction) -> None:
-        """`memset`: of memory that ends with the call all, of other memory the elements of the lanes that are here."""
-        pointer, byte, length, _ = made.operands
-        private = self.seen.places.of(pointer) is Memory.PRIVATE
-        private = private and (self.trusted or not self.seen.places.is_marked(pointer))
-        if pointer in self.seen.divergent or length in self.seen.divergent or byte != "0" or not private:
-            raise Unfit("memset")
-        place, count = self.uniform(pointer, "ptr"), self.uniform(length, "i64")
-        if self.full and self.is_of_call(pointer):
-            self.declared.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        """`memset` by 0 and `memcpy`: of memory that ends with the call all, of other memory the elements of the lanes
+        that are here.
+        """
+        name, (pointer, source, length, _) = made.detail[6:12], made.operands
+        places, divergent = self.seen.places, self.seen.divergent
+        private = places.of(pointer) is Memory.PRIVATE and (self.trusted or not places.is_marked(pointer))
+        copies = name == "memcpy"
+        if length in divergent or not private or not (copies or source == "0"):
+            raise Unfit(name)
+        count = self.uniform(length, "i64")
+        alike = divergent.isdisjoint((pointer, source)) and (not copies or places.of(source) is Memory.PRIVATE)
+        if self.full and alike and self.is_of_call(pointer):
+            given = f"{made.kinds[1]} {self.uniform(source, made.kinds[1])}"
+            full = "@llvm.memcpy.p0.p0.i64" if copies else "@llvm.memset.p0.i64"
+            self.declared.add(f"declare void {full}(ptr, {made.kinds[1]}, i64, i1)")
             wide = self.emit(f"mul i64 {count}, {self.width}")
-            self.do(f"call void @llvm.memset.p0.i64(ptr {place}, i8 0, i64 {wide}, i1 false)")
+            self.do(f"call void {full}(ptr {self.uniform(pointer, 'ptr')}, {given}, i64 {wide}, i1 false)")
             return
-        size = self.seen.places.element(pointer)
-        kind, slot, many = self.vector(f"i{8 * size}"), self.new(), self.emit(f"udiv i64 {count}, {size}")
+        size = places.element(pointer)
+        element, slot, many = f"i{8 * size}", self.new(), self.emit(f"udiv i64 {count}, {size}")
+        ends = [self.varying(x, "ptr") if x in divergent else self.uniform(x, "ptr") for x in (pointer, source)]
         label = f"fill.{slot[1:]}"
         self.head.append(f"  {slot} = alloca i64")
         self.do(f"store i64 0, ptr {slot}")
@@ -128,12 +136,33 @@ class Calls(Values):
         k = self.emit(f"load i64, ptr {slot}")
         self.do(f"br i1 {self.emit(f'icmp ult i64 {k}, {many}')}, label %{label}.body, label %{label}.end")
         self.lines.append(f"{label}.body:")
-        at = self.emit(f"getelementptr [{size * self.width} x i8], ptr {place}, i64 {k}")
-        old = self.emit(f"load {kind}, ptr {at}, align {size}")
-        self.do(f"store {kind} {self.chosen(kind, self.mask, 'zeroinitializer', old)}, ptr {at}, align {size}")
+        value = self._element(source, ends[1], element, k) if copies else "zeroinitializer"
+        self._put_element(pointer, ends[0], element, k, value)
         self.do(f"store i64 {self.emit(f'add i64 {k}, 1')}, ptr {slot}")
         self.do(f"br label %{label}")
         self.lines.append(f"{label}.end:")
+
+    def _element_at(self, pointer: str, place: str, kind: str, k: str) -> str:
+        factor = self.width if self.seen.places.of(pointer) is Memory.PRIVATE else 1
+        pointers = self.vector("ptr") if pointer in self.seen.divergent else "ptr"
+        return self.emit(f"getelementptr [{size_of(kind) * factor} x i8], {pointers} {place}, i64 {k}")
+
+    def _element(self, pointer: str, place: str, kind: str, k: str) -> str:
+        """Element `k` of an array at `place`, which is what `pointer` is in lanes."""
+        at = self._element_at(pointer, place, kind, k)
+        if pointer in self.seen.divergent:
+            return self.gathered(pointer, at, kind)
+        if self.seen.places.of(pointer) is not Memory.PRIVATE:
+            return self.spread(self.emit(f"load {kind}, ptr {at}, align 1"), kind)
+        return self.emit(f"load {self.vector(kind)}, ptr {at}, align {size_of(kind)}")
+
+    def _put_element(self, pointer: str, place: str, kind: str, k: str, value: str) -> None:
+        at, vector = self._element_at(pointer, place, kind, k), self.vector(kind)
+        if pointer in self.seen.divergent:
+            self.scatter(pointer, at, kind, value)
+            return
+        old = self.emit(f"load {vector}, ptr {at}, align {size_of(kind)}")
+        self.do(f"store {vector} {self.chosen(vector, self.mask, value, old)}, ptr {at}, align {size_of(kind)}")
 
     def _take(self, made: Instruction) -> None:
         """The next numbers of a counter, one for each lane that is here."""

@@ -112,11 +112,15 @@ class Places:
                 for source in given:
                     if source.startswith("%"):
                         self._parent[self._root(source)] = self._root(made.result or "")
-        for block in function.blocks.values():
-            for made in block.body:
-                if made.op in ("load", "store"):
-                    pointer, kind = made.operands[-1], made.kind if made.op == "load" else made.kinds[0]
-                    if self.of(pointer) is Memory.PRIVATE:
-                        size = size_of(kind)
-                        if self._elements.setdefault(self._root(pointer), size) != size and not mixed:
-                            raise Unfit("elements of two sizes in one array")
+        body = [made for block in function.blocks.values() for made in block.body]
+        for made in body:  # copies have elements of the same size
+            to, source = made.operands[:2] if made.detail.startswith("@llvm.memcpy.") else ("", "")
+            if self.of(to) is self.of(source) is Memory.PRIVATE:
+                self._parent[self._root(source)] = self._root(to)
+        for made in body:
+            if made.op in ("load", "store"):
+                pointer, kind = made.operands[-1], made.kind if made.op == "load" else made.kinds[0]
+                if self.of(pointer) is Memory.PRIVATE:
+                    size = size_of(kind)
+                    if self._elements.setdefault(self._root(pointer), size) != size and not mixed:
+                        raise Unfit("elements of two sizes in one array")
