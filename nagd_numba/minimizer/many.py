@@ -21,7 +21,7 @@ from . import algorithm, lane_rows, settings, user_functions
 from .gpu.solve import on_device, solve_many, starts
 from .objective import COUNTS
 from .results import together
-from .specialize import compiled_solver, interpreted, row, rows
+from .specialize import compiled_solver, interpreted, row, rows, threads_take
 
 SAMPLE = 16  # problems, and one in a thousand: solved alone, too, where all are solved in lanes
 
@@ -147,7 +147,8 @@ def minimize_many(
                 )
                 X[...], solve_rows = start_points, None
         if solve_rows is None:
-            _solve_all(functions, rows(functions, parallel_allowed()), results, fixed, columns, common)
+            parallel = parallel_allowed() and threads_take(common)
+            _solve_all(functions, rows(functions, parallel), results, fixed, columns, common)
     elif functions is not None:
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
@@ -189,24 +190,28 @@ def _solve_all(
 
 
 def _as_alone(solve: Any, start_points: np.ndarray, results: Any, fixed: Any, columns: Any, common: Any) -> bool:
-    """Have some of the problems the bits that they have alone?
+    """Have some of the problems the bits that they have alone?  One NaN is as good as another.
 
     What makes lanes of a user's function is a compiler of our own; this is what it is trusted by.
     """
     X, G, numbers, counts, statuses = results
     for m in np.unique(np.linspace(0, len(X) - 1, SAMPLE + len(X) // 1_000).astype(np.int64)):
-        if statuses[m] == algorithm.RAISED:
-            continue
         x, work = start_points[m].copy(), np.empty((algorithm.VECTORS, X.shape[1]))
         own_numbers, own_counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
         try:
             status = solve(x, work, own_numbers, own_counts, *fixed, row(columns, m) + common)
         except Exception:
-            return False  # in lanes it did not raise
+            status = algorithm.RAISED
+        if status != statuses[m]:
+            return False
         pairs = (x, X[m]), (work[algorithm.G], G[m]), (own_numbers, numbers[m]), (own_counts, counts[m])
-        if status != statuses[m] or any(a.tobytes() != b.tobytes() for a, b in pairs):
+        if status != algorithm.RAISED and not all(_same_bits(a, b) for a, b in pairs):
             return False
     return True
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.all(((a == b) & (np.signbit(a) == np.signbit(b))) | ((a != a) & (b != b))))
 
 
 @functools.lru_cache(maxsize=128)
@@ -248,13 +253,17 @@ class _Errors:
 
     @contextlib.contextmanager
     def kept(self, m: int, of_ours: bool = True) -> Iterator[None]:
-        """Keep what is raised in this block, but for StopIteration; with `of_ours` False, of the user's code alone."""
+        """Keep what is raised in this block, but for StopIteration.
+
+        With `of_ours` False, of the user's code alone: not what says here that functions do not fit.  (What compiled
+        code finds itself, such as a division by 0, comes from no frame of its own.)
+        """
         try:
             yield
         except StopIteration:
             raise
         except Exception as error:
-            if not of_ours and raised_here(error.__traceback__):
+            if not of_ours and isinstance(error, TypeError | ValueError) and raised_here(error.__traceback__):
                 raise
             self.said.setdefault(m, f"{type(error).__name__}: {error}")
 
@@ -266,4 +275,4 @@ def _column(k: int, column: Any, problems: int) -> np.ndarray:
             f"args[{k}] has shape {np.shape(column)} and there are {problems} problems; an array with a row for each "
             f"is needed; what all have in common goes to shared"
         )
-    return made
+    return made if made.dtype.isnative else made.astype(made.dtype.newbyteorder("="))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .analysis import EVALUATE, EVALUATION, TAKE
 from .instructions import Instruction, Unfit
-from .memory import ALLOCATORS, PRIVATE_MARK, SPACE, Memory, size_of
+from .memory import ALLOCATORS, COUNTS, PRIVATE_MARK, SPACE, Memory, size_of
 from .values import Values, short
 
 # LLVM's intrinsics that it has for vectors; those of the last line it applies lane by lane.
@@ -21,6 +21,7 @@ _LIBRARY = {  # of C, without state: called for each lane
 }
 _DROPPED = ("@NRT_Free", "@llvm.assume", "@llvm.lifetime", "@llvm.dbg", "@llvm.experimental.noalias", "@llvm.donothing")
 _ON_STACK = 1 << 14  # bytes of an array, of all lanes
+_UNCOUNTED = 1 << 30  # references to it: never none
 
 
 class Calls(Values):
@@ -32,6 +33,8 @@ class Calls(Values):
             return
         if name in ALLOCATORS or name == SPACE:
             self._allocate(made)
+        elif name in COUNTS:
+            self._count_references(made)
         elif name == PRIVATE_MARK:
             self.define_same(made, self.uniform(made.operands[0], "ptr"))
         elif name == TAKE:
@@ -87,7 +90,7 @@ class Calls(Values):
         self.define(made, result)
 
     def _allocate(self, made: Instruction) -> None:
-        """Memory for all lanes at once, which is theirs until the function ends."""
+        """Memory for all lanes at once, which is theirs until the function ends, or none of them refers to it."""
         size = made.operands[0]
         if size in self.seen.divergent:
             raise Unfit("arrays of different lengths")
@@ -96,15 +99,33 @@ class Calls(Values):
             place, owner = self.new(), self.new()
             self.head += [
                 f"  {place} = alloca [{int(size) * self.width} x i8], align 64",
-                f"  {owner} = alloca [32 x i8], align 8",
+                f"  {owner} = alloca [64 x i8], align 8",
             ]
             self.do(f"store ptr {place}, ptr {self.emit(f'getelementptr i8, ptr {owner}, i64 24')}")
+            counts = self.emit(f"getelementptr i8, ptr {owner}, i64 32")
+            self.do(f"store <8 x i32> splat (i32 {_UNCOUNTED}), ptr {counts}, align 4")
             self.define_same(made, owner)
             return
+        if made.detail == SPACE and looped:
+            raise Unfit("memory without an owner that is made in a loop")
         wide = self.emit(f"mul i64 {self.uniform(size, 'i64')}, {self.width}")
-        owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide})")
+        owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide}, i64 {self.bits(self.mask)})")
         data = self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner
         self.define_same(made, data)
+
+    def _count_references(self, made: Instruction) -> None:
+        """Of the lanes that are here; of what is not theirs, nobody counts any."""
+        (owner,), by = made.operands, COUNTS[made.detail]
+        if self.seen.places.of(owner) is not Memory.OWNER:
+            return
+        if owner not in self.seen.divergent:
+            passed = f"ptr {self.uniform(owner, 'ptr')}, i64 {self.bits(self.mask)}"
+            self.do(f"call void @nagd_numba.count({passed}, i32 {by})")
+            return
+        owners = self.chosen(self.vector("ptr"), self.mask, self.varying(owner, "ptr"), "zeroinitializer")
+        for lane in range(self.width):
+            one = self.emit(f"extractelement {self.vector('ptr')} {owners}, i64 {lane}")
+            self.do(f"call void @nagd_numba.count(ptr {one}, i64 {1 << lane}, i32 {by})")
 
     def _fill(self, made: Instruction) -> None:
         """`memset` by 0 and `memcpy`: of memory that ends with the call all, of other memory the elements of the lanes
@@ -184,8 +205,7 @@ class Calls(Values):
         slot, kind = self.new(), self.vector("i8")
         self.head.append(f"  {slot} = alloca {kind}")
         self.do(f"store {kind} {self.varying(made.operands[0], 'i8')}, ptr {slot}")
-        bits = self.emit(f"bitcast {self.flags} {self.mask} to i{self.width}")
-        passed += [f"ptr {slot}", f"i64 {self.emit(f'zext i{self.width} {bits} to i64')}"]
+        passed += [f"ptr {slot}", f"i64 {self.bits(self.mask)}"]
         function = self.emit(f"inttoptr i64 {self.uniform(address, 'i64')} to ptr")
         failed = self.emit(f"call i64 {function}({', '.join(passed)})")
         lanes = self.emit(f"bitcast i{self.width} {self.emit(f'trunc i64 {failed} to i{self.width}')} to {self.flags}")

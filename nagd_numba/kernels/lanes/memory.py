@@ -18,6 +18,7 @@ class Memory(enum.Enum):
 PRIVATE_MARK = "@nagd_numba.private"  # of its argument: it points to private memory
 SPACE = "@NRT_Allocate"  # without an owner, for a copy
 ALLOCATORS = {f"@NRT_MemInfo_alloc{how}" for how in ("", "_safe", "_aligned", "_safe_aligned")}
+COUNTS = {"@NRT_incref": 1, "@NRT_decref": -1}  # of references to what an owner owns
 _NOWHERE = {"null", "undef", "poison"}
 _SIZES = {"double": 8, "float": 4, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 

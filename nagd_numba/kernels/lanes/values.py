@@ -50,6 +50,11 @@ class Values:
         bits = self.emit(f"bitcast {self.flags} {mask} to i{self.width}")
         return self.emit(f"icmp ne i{self.width} {bits}, 0")
 
+    def bits(self, mask: str) -> str:
+        """Lanes as a whole number."""
+        bits = self.emit(f"bitcast {self.flags} {mask} to i{self.width}")
+        return self.emit(f"zext i{self.width} {bits} to i64")
+
     # -- values
 
     def forget(self) -> None:
@@ -114,7 +119,7 @@ class Values:
         pointers, vector = self.vector("ptr"), self.vector(kind)
         name = f"llvm.masked.gather.v{self.width}{short(kind)}.v{self.width}p0"
         self.declared.add(f"declare {vector} @{name}({pointers}, {self.flags}, {vector})")
-        given = f"{pointers} align {size_of(kind)} {self._own(pointer, places, kind)}"
+        given = f"{pointers} align {8 if kind == 'ptr' else size_of(kind)} {self._own(pointer, places, kind)}"
         return self.emit(f"call {vector} @{name}({given}, {self.flags} {self.mask}, {vector} zeroinitializer)")
 
     def scatter(self, pointer: str, places: str, kind: str, stored: str) -> None:
