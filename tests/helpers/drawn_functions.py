@@ -7,14 +7,16 @@ ends; what it computes means nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 ARGUMENTS = "kind, row, picks, scale, flag, times, table, level"  # after x
 LENGTHS = {"x": 3, "row": 4, "picks": 3, "times": 5, "table": 6, "g": 3}
 _MOST = 3  # blocks within one another
-_REALS = "0.0 1.0 -1.0 0.5 -0.3 2.75 1e-3 3.0 -2.0 1.5 0.0 1e300 -1e-310 math.inf -math.inf math.nan".split()
-_WHOLES = "0 1 -1 2 3 -5 7 12 255 -1000 4611686018427387904".split()
-_MATHS = "exp log sqrt sin cos tanh atan floor ceil expm1 log1p fabs erf".split()
+_REALS = ["0.0", "1.0", "-1.0", "0.5", "-0.3", "2.75", "1e-3", "3.0", "-2.0", "1.5"]
+_REALS += ["0.0", "1e300", "-1e-310", "math.inf", "-math.inf", "math.nan"]
+_WHOLES = ["0", "1", "-1", "2", "3", "-5", "7", "12", "255", "-1000", "4611686018427387904"]
+_GIVEN = ("table[1]", "table[4]", "np.int64(picks[0])", "np.int64(picks[2])", "np.int64(flag)")
+_MATHS = ["exp", "log", "sqrt", "sin", "cos", "tanh", "atan", "floor", "ceil", "expm1", "log1p", "fabs", "erf"]
 
 
 class Drawn:
@@ -285,13 +287,15 @@ class Drawn:
                 return self.random.choice(_WHOLES)
             if draw < 0.7 or "table" not in self.known:
                 return self.random.choice(self.wholes)
-            return self.random.choice(("table[1]", "table[4]", "np.int64(picks[0])", "np.int64(picks[2])", "np.int64(flag)"))
+            return self.random.choice(
+                ("table[1]", "table[4]", "np.int64(picks[0])", "np.int64(picks[2])", "np.int64(flag)")
+            )
         a, b = (self._whole(depth - 1) for _ in range(2))
         helpers = [name for name, kind in self.helpers if kind == "whole"]
         forms: list[Callable[[], str]] = [
             *[lambda: f"({a} {self.random.choice('+-*&|^')} {b})"] * 5,
-            lambda: f"({a} {self.random.choice(('//', '%'))} {self.random.choice(('3', '-4', '7', '(1 + abs(' + b + ') % 9)'))})",
-            lambda: f"({a} {self.random.choice(('//', '%'))} {self.random.choice((b, '5', '-2', '(' + b + ' | 1)'))})",
+            lambda: self._ratio(a, ("3", "-4", "7", f"(1 + abs({b}) % 9)")),
+            lambda: self._ratio(a, (b, "5", "-2", f"({b} | 1)")),
             lambda: f"({a} {self.random.choice(('<<', '>>'))} {self.random.choice(('1', '3', '(' + b + ' & 15)'))})",
             lambda: f"abs({a})",
             lambda: f"(-{a})",
@@ -309,18 +313,17 @@ class Drawn:
             forms += [lambda: self._call(self.random.choice(helpers))] * 2
         return self.random.choice(forms)()
 
+    def _ratio(self, a: str, by: tuple[str, ...]) -> str:
+        return f"({a} {self.random.choice(('//', '%'))} {self.random.choice(by)})"
+
     def _condition(self, rare: bool = False) -> str:
-        sign = self.random.choice(("<", ">", "<=", ">=", "==", "!=")) if not rare else "=="
         if rare:
-            return self.random.choice((f"{self._whole(1)} % 11 == 3", f"{self._real(1)} > 40.0", "kind == 5" if "kind" in self.fixed else "i == 5"))
+            equal = "kind == 5" if "kind" in self.fixed else "i == 5"
+            return self.random.choice((f"{self._whole(1)} % 11 == 3", f"{self._real(1)} > 40.0", equal))
+        sign = self.random.choice(("<", ">", "<=", ">=", "==", "!="))
         draw = self.random.random()
         if draw < 0.45:
             return f"{self._real(1)} {sign} {self._real(1)}"
         if draw < 0.85:
             return f"{self._whole(1)} {sign} {self._whole(1)}"
         return f"{self._real(0)} < {self._real(0)} {self.random.choice(('and', 'or'))} {self._whole(0)} % 3 != 1"
-
-
-def drawn(seeds: Iterator[int]) -> Iterator[Drawn]:
-    for seed in seeds:
-        yield Drawn(seed)

@@ -114,10 +114,6 @@ class Places:
                     if source.startswith("%"):
                         self._parent[self._root(source)] = self._root(made.result or "")
         body = [made for block in function.blocks.values() for made in block.body]
-        for made in body:  # copies have elements of the same size
-            to, source = made.operands[:2] if made.detail.startswith("@llvm.memcpy.") else ("", "")
-            if self.of(to) is self.of(source) is Memory.PRIVATE:
-                self._parent[self._root(source)] = self._root(to)
         for made in body:
             if made.op in ("load", "store"):
                 pointer, kind = made.operands[-1], made.kind if made.op == "load" else made.kinds[0]
@@ -125,3 +121,20 @@ class Places:
                     size = size_of(kind)
                     if self._elements.setdefault(self._root(pointer), size) != size and not mixed:
                         raise Unfit("elements of two sizes in one array")
+        self._measure_copies([made for made in body if made.detail.startswith("@llvm.memcpy.")], mixed)
+
+    def _measure_copies(self, copies: list[Instruction], mixed: bool) -> None:
+        """Of an array that is only copied, the elements are those of the other one."""
+        before = -1
+        while before != len(self._elements):
+            before = len(self._elements)
+            for made in copies:
+                to, source = made.operands[:2]
+                if self.of(to) is not Memory.PRIVATE or self.of(source) is not Memory.PRIVATE:
+                    continue
+                sizes = {self._elements[root] for root in map(self._root, (to, source)) if root in self._elements}
+                if len(sizes) > 1 and not mixed:
+                    raise Unfit("elements of two sizes in one array")
+                for size in sizes:
+                    self._elements.setdefault(self._root(to), size)
+                    self._elements.setdefault(self._root(source), size)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 from llvmlite.binding import newpassmanagers
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 from .. import cache
 from ..jit import cache_allowed, digest, fingerprint
@@ -29,22 +30,25 @@ _LINKAGE = re.compile(r"^define (?:(?:linkonce_odr|weak_odr|weak|internal|privat
 _ATTRIBUTES = re.compile(r"(?: (?:#\d+|alwaysinline|noinline))*(?: !\S+ !\S+)* \{$")
 
 
+@functools.cache
+def processor() -> tuple[str, str]:
+    """The name and the features of the processor that Numba compiles for: this one, if NUMBA_CPU_NAME says no other."""
+    _, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return name, features
+
+
 def width() -> int:
-    """Lanes: the float64 in a vector register of this machine."""
-    features = binding.get_host_cpu_features()
-    return 8 if features.get("avx512f") and features.get("avx512dq") else 4 if features.get("avx2") else 2
+    """Lanes: the float64 in one of its vector registers."""
+    features = set(processor()[1].split(","))
+    return 8 if features >= {"+avx512f", "+avx512dq"} else 4 if "+avx2" in features else 2
 
 
 def machine() -> Any:
-    """LLVM's view of this machine."""
+    """LLVM's view of it."""
+    name, features = processor()
     return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features(), opt=3, jit=True, reloc="static", codemodel="jitdefault"
+        cpu=name, features=features, opt=3, jit=True, reloc="static", codemodel="jitdefault"
     )
-
-
-@functools.cache
-def features() -> str:
-    return str(binding.get_host_cpu_features().flatten())
 
 
 def _builder(level: int, unroll: bool) -> Any:
