@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numba import float32, njit, typeof
 
-from nagd_numba import minimize, minimize_many
+from nagd_numba import minimize_many
 from nagd_numba.kernels.lanes.instructions import Unfit
 from nagd_numba.minimizer import algorithm, lane_rows, settings, specialize
 from tests.helpers.backends import JIT_OFF
+from tests.helpers.lane_checks import check
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
 
@@ -78,43 +79,6 @@ def problems(count=COUNT):
     scales = np.where(rng.random(count) < 0.5, 0.0, 1.0).astype(np.float32)
     columns = kinds, signals, np.tile(TIMES, (count, 1)), picks, scales
     return rng.uniform(0.5, 1.5, size=(count, 3)), columns
-
-
-@pytest.fixture
-def lanes(monkeypatch):
-    """Lanes for any number of problems; the list tells, for each call, if they were taken."""
-    taken, make = [], lane_rows.solver
-
-    def solver(*given):
-        taken.append(make(*given))
-        return taken[-1]
-
-    monkeypatch.setattr(lane_rows, "LANES_FROM", 1)
-    monkeypatch.setattr(lane_rows, "solver", solver)
-    return taken
-
-
-def compare(found, alone, m):
-    for name in ("x", "jac", "fun", "nit", "status", "L", "restarts"):
-        np.testing.assert_array_equal(found[name][m], alone[name], err_msg=f"{name} of problem {m}")
-    assert found.nfev[m] + 1 == alone.nfev
-
-
-def check(lanes, fun, jac, starts, columns, shared=(), **options):
-    found = minimize_many(fun, starts, columns, shared, jac=jac, **options)
-    assert lanes == [lanes[0]]
-    assert lanes[0] is not None
-    for m in range(len(starts)):
-        args = *(column[m] for column in columns), *shared
-        try:
-            alone = minimize(fun, starts[m], args, jac, **options)
-        except (ArithmeticError, ZeroDivisionError):
-            assert found.status[m] == algorithm.RAISED
-            assert np.array_equal(found.x[m], starts[m])
-            assert np.isnan(found.fun[m])
-        else:
-            compare(found, alone, m)
-    return found
 
 
 @pytest.mark.filterwarnings("ignore:minimize_many")
@@ -313,66 +277,6 @@ def test_functions_that_have_no_lanes(fun, reason):
 
 
 @njit
-def copying(x, kind, row, limits):
-    """Copies of arrays, by all problems and by some, of rows and of what is shared."""
-    a, b, c, g = x.copy(), row.copy(), limits.copy(), x * 1.0
-    a[1] += 1.0
-    if kind > 3:
-        b = a.copy()
-        b[0] += 0.1
-    for i in range(3):
-        if kind + i == 5:
-            c = limits.copy()
-            c[1] = x[1]
-        elif kind == i:
-            break
-        c[0] += a[0] + b[1]
-    g[0] += 1e-2 * (c[0] + c[1] + a[1])
-    g[1] += 1e-2 * b[0]
-    return 0.5 * np.sum(x * x), g
-
-
-@pytest.mark.ci
-def test_copies_of_arrays(lanes):
-    rng = np.random.default_rng(6)
-    columns = np.arange(21) % 7, rng.normal(size=(21, 2))
-    check(lanes, copying, True, rng.normal(size=(21, 2)), columns, (np.array([0.5, -0.5]),), maxiter=5)
-
-
-@njit
-def wasteful(x, kind, row):
-    """In each of many rounds an array, that all problems keep for one more, and some leave early."""
-    total, last = 0.0, np.zeros(1000 + x.size)
-    for i in range(4000):
-        if i % 1000 == kind:
-            continue
-        made = np.zeros(1000 + x.size)
-        made[i % 1000] = row[1] * i + last[(i + 1) % 1000]
-        if i > 3900 and row[0] > 0.0:
-            break
-        last = made
-        total += made[i % 7]
-    g = x * 1.0
-    g[0] = 1e-9 * total + last.sum()
-    return 0.5 * np.sum(x * x), g
-
-
-@pytest.mark.ci
-def test_arrays_that_are_made_in_loops_end_there(lanes):
-    resource = pytest.importorskip("resource")
-    starts, columns = np.ones((9, 2)), (np.arange(9), np.random.default_rng(7).normal(size=(9, 2)))
-    check(lanes, wasteful, True, starts, columns, maxiter=1)
-    lanes.clear()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    large = np.ones(20_000_000)  # 160 MB, so that the highest mark is above what compiling took
-    level = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    check(lanes, wasteful, True, starts, columns, maxiter=1)
-    assert level >= before
-    assert large[0] == 1.0
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - level < 80_000  # kB; kept, the arrays take 256 MB
-
-
-@njit
 def swapped(x, kind):
     """Where it fails, it does so for all, from places that are reached by some: nobody does."""
     a, b = np.zeros(2), np.ones(2)
@@ -430,55 +334,6 @@ def test_what_is_written_to_rows_is_kept(lanes):
     found = minimize_many(njit(marking), np.ones((9, 2)), (rows,), (np.zeros(1),), jac=True)
     assert lanes == [None]
     assert (rows[:, 0] >= found.nfev).all()
-
-
-@njit(boundscheck=True)
-def element(x, k, shared):
-    t = shared[1][k] if shared[0] == "yes" else 0.0
-    return 0.5 * np.sum((x - t) ** 2), x - t
-
-
-@pytest.mark.filterwarnings("ignore:minimize_many")
-@pytest.mark.parametrize("least", [1, 100], ids=["lanes", "alone"])
-def test_the_first_problem_fails_as_others_do(monkeypatch, least):
-    monkeypatch.setattr(lane_rows, "LANES_FROM", least)
-    found = minimize_many(element, np.ones((5, 2)), (np.array([7, 0, 2, 9, 1]),), (("yes", np.arange(3.0)),), jac=True)
-    assert list(found.status == algorithm.RAISED) == [True, False, False, True, False]
-    assert "problem 0: IndexError" in found.message
-    np.testing.assert_allclose(found.x[[1, 2, 4], 0], [0.0, 2.0, 1.0], atol=1e-4)
-
-
-@njit
-def inverse(x, k):
-    return 0.5 * np.sum(x * x) + 1.0 / k, x * 1.0
-
-
-def claims(status, k):
-    """What solves problems wrongly: it says the same of all, and of problem `k` another thing."""
-
-    def make(*given):
-        def solve(X, G, numbers, counts, statuses, settings, first, second, begin, end, columns, common):
-            specialize.rows(given[0], False)(
-                X, G, numbers, counts, statuses, settings, first, second, begin, end, columns, common
-            )
-            statuses[k] = status
-
-        return solve
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("status", "k"),
-    [(algorithm.GRADIENT, 2), (algorithm.RAISED, 4)],
-    ids=["does not raise", "raises"],
-)
-def test_lanes_that_raise_where_one_alone_does_not_are_given_up(monkeypatch, status, k):
-    monkeypatch.setattr(lane_rows, "LANES_FROM", 1)
-    monkeypatch.setattr(lane_rows, "solver", claims(status, k))
-    with pytest.warns(RuntimeWarning, match="solved in lanes differ"):
-        found = minimize_many(inverse, np.ones((9, 2)), (np.arange(9) - 2,), jac=True)
-    assert list(np.flatnonzero(found.status == algorithm.RAISED)) == [2]
 
 
 @pytest.mark.ci
