@@ -28,7 +28,7 @@ from ..kernels.threading_layer import parallel_allowed
 from . import objective
 from .lanes import MAPS, PROGRAM, compiled_program, known, reals
 from .settings import Choices
-from .specialize import Functions, objective_of
+from .specialize import Functions, objective_of, threads_take
 
 LANES_FROM = 1_000  # problems; fewer are not worth compiling for
 CHUNK = 1_000  # problems that a thread takes at a time, at most
@@ -49,7 +49,7 @@ def solver(functions: Functions, wanted: Choices, n: int, columns: tuple[Any, ..
     except Unfit:
         return None
     table, room = _table(columns, n, lanes)
-    run = _rows(lanes, parallel_allowed())
+    run = _rows(lanes, parallel_allowed() and threads_take(common))
 
     def solve(X, G, numbers, counts, statuses, settings, first, second, begin, end, columns, common):
         calls = program.address, evaluate.address, map_

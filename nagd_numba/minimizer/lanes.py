@@ -204,7 +204,7 @@ def compiled_program(constants: tuple[tuple[str, str], ...], lanes: int) -> Load
         kinds += [Value.UNIFORM] * (len(PROGRAM) - 1 + len(algorithm.Settings._fields))
         return modules.in_lanes(text, _ENTRY, kinds, lanes, (f"%{merge.SITE}",), trusted=True)
 
-    return modules.loaded(modules.kept(_ENTRY, make, str(constants), str(lanes), modules.features()))
+    return modules.loaded(modules.kept(_ENTRY, make, str(constants), str(lanes), *modules.processor()))
 
 
 def _constant(x: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import get_num_threads, set_num_threads
 
 from ..kernels.autotune import CALL_SECONDS, Autotuner
-from ..kernels.forms import Forms
+from ..kernels.forms import LONG, Forms
 from ..kernels.raising import ALWAYS
 from ..kernels.threading_layer import parallel_allowed
 from ..validation import prefixed, raised_here
@@ -21,8 +21,10 @@ from . import algorithm, lane_rows, settings, user_functions
 from .gpu.solve import on_device, solve_many, starts
 from .objective import COUNTS
 from .results import together
-from .specialize import compiled_solver, interpreted, row, rows
+from .specialize import compiled_solver, interpreted, row, rows, threads_take
 
+LONG_SECONDS = LONG / 1e9
+PATIENCE = 0.2  # seconds: on a busy machine threads may wait for a core for 0.02 in each of the first calls
 SAMPLE = 16  # problems, and one in a thousand: solved alone, too, where all are solved in lanes
 
 
@@ -147,7 +149,8 @@ def minimize_many(
                 )
                 X[...], solve_rows = start_points, None
         if solve_rows is None:
-            _solve_all(functions, rows(functions, parallel_allowed()), results, fixed, columns, common)
+            parallel = parallel_allowed() and threads_take(common)
+            _solve_all(functions, rows(functions, parallel), results, fixed, columns, common)
     elif functions is not None:
         solve = algorithm.solve.bind(**interpreted(functions)._asdict())
         for m in range(problems):
@@ -177,65 +180,72 @@ def minimize_many(
 def _solve_all(
     functions: user_functions.Functions, solve_rows: Any, results: Any, fixed: Any, columns: Any, common: Any
 ) -> None:
-    """Solve all problems, in calls that are short enough for Ctrl-C."""
+    """Solve all problems, in calls that are short enough for Ctrl-C.
+
+    One thread takes them until a call has taken `LONG_SECONDS`; then all take over.  Once calls took `PATIENCE` in all,
+    it is measured, with as many problems of such functions, if one thread takes them from the start or all.
+    """
     autotuner, problems, done = Autotuner(("problems",), guess=CALL_SECONDS), len(results[0]), 0
-    while done < problems:
-        _, count = autotuner.next(problems - done)
-        start = time.perf_counter()
-        with _threads(functions, count, problems - done):
-            solve_rows(*results, *fixed, done, done + count, columns, common)
-        autotuner.took("problems", count, time.perf_counter() - start)
-        done += count
+    allowed, known, spent = parallel_allowed(), _known(functions), 0.0
+    measured = allowed and known.spent > PATIENCE
+    with known.forms.timed(problems) if measured else contextlib.nullcontext(False) as parallel:
+        while done < problems:
+            _, count = autotuner.next(problems - done)
+            several = count > 1 and (parallel or spent > LONG_SECONDS)
+            start = time.perf_counter()
+            with contextlib.nullcontext() if several or not allowed else _one_thread():
+                solve_rows(*results, *fixed, done, done + count, columns, common)
+            took = time.perf_counter() - start
+            autotuner.took("problems", count, took)
+            spent += took if done > 0 else 0.0  # the first may compile
+            done += count
+    known.spent += spent
 
 
 def _as_alone(solve: Any, start_points: np.ndarray, results: Any, fixed: Any, columns: Any, common: Any) -> bool:
-    """Have some of the problems the bits that they have alone?
+    """Have some of the problems the bits that they have alone?  One NaN is as good as another.
 
     What makes lanes of a user's function is a compiler of our own; this is what it is trusted by.
     """
     X, G, numbers, counts, statuses = results
     for m in np.unique(np.linspace(0, len(X) - 1, SAMPLE + len(X) // 1_000).astype(np.int64)):
-        if statuses[m] == algorithm.RAISED:
-            continue
         x, work = start_points[m].copy(), np.empty((algorithm.VECTORS, X.shape[1]))
         own_numbers, own_counts = np.zeros(algorithm.NUMBERS), np.zeros(COUNTS, np.int64)
         try:
             status = solve(x, work, own_numbers, own_counts, *fixed, row(columns, m) + common)
         except Exception:
-            return False  # in lanes it did not raise
+            status = algorithm.RAISED
+        if status != statuses[m]:
+            return False
         pairs = (x, X[m]), (work[algorithm.G], G[m]), (own_numbers, numbers[m]), (own_counts, counts[m])
-        if status != statuses[m] or any(a.tobytes() != b.tobytes() for a, b in pairs):
+        if status != algorithm.RAISED and not all(_same_bits(a, b) for a, b in pairs):
             return False
     return True
 
 
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.all(((a == b) & (np.signbit(a) == np.signbit(b))) | ((a != a) & (b != b))))
+
+
+class _Known:
+    """What it took to solve problems of some functions, and the seconds that it took in all."""
+
+    def __init__(self) -> None:
+        self.forms, self.spent = Forms(), 0.0
+
+
 @functools.lru_cache(maxsize=128)
-def _forms(functions: user_functions.Functions) -> Forms:
-    """What it took to solve problems of such functions."""
-    return Forms()
+def _known(functions: user_functions.Functions) -> _Known:
+    return _Known()
 
 
 @contextlib.contextmanager
-def _threads(functions: user_functions.Functions, count: int, left: int) -> Iterator[None]:
-    """In this block, where `count` problems are solved, parallel loops have one thread where that is better.
-
-    One problem needs no other; and where all that are `left` are solved in one call, which may be short, it was
-    measured.  A call that is one of several is long.
-    """
-    if not parallel_allowed():
-        yield
-        return
+def _one_thread() -> Iterator[None]:
+    """In this block parallel loops have one thread."""
     before = get_num_threads()
     try:
-        if count == 1:
-            set_num_threads(1)
-            yield
-        elif count == left:
-            with _forms(functions).timed(count) as parallel:
-                set_num_threads(before if parallel else 1)
-                yield
-        else:
-            yield
+        set_num_threads(1)
+        yield
     finally:
         set_num_threads(before)
 
@@ -248,13 +258,17 @@ class _Errors:
 
     @contextlib.contextmanager
     def kept(self, m: int, of_ours: bool = True) -> Iterator[None]:
-        """Keep what is raised in this block, but for StopIteration; with `of_ours` False, of the user's code alone."""
+        """Keep what is raised in this block, but for StopIteration.
+
+        With `of_ours` False, of the user's code alone: not what says here that functions do not fit.  (What compiled
+        code finds itself, such as a division by 0, comes from no frame of its own.)
+        """
         try:
             yield
         except StopIteration:
             raise
         except Exception as error:
-            if not of_ours and raised_here(error.__traceback__):
+            if not of_ours and isinstance(error, TypeError | ValueError) and raised_here(error.__traceback__):
                 raise
             self.said.setdefault(m, f"{type(error).__name__}: {error}")
 
@@ -266,4 +280,4 @@ def _column(k: int, column: Any, problems: int) -> np.ndarray:
             f"args[{k}] has shape {np.shape(column)} and there are {problems} problems; an array with a row for each "
             f"is needed; what all have in common goes to shared"
         )
-    return made
+    return made if made.dtype.isnative else made.astype(made.dtype.newbyteorder("="))

@@ -304,6 +304,11 @@ def rows(functions: Functions, parallel: bool) -> Callable:
     return over_user_functions(solve_rows.bind(solve=compiled_solver(functions, NEVER)), parallel)
 
 
+def threads_take(common: tuple[Any, ...]) -> bool:
+    """Can Numba's parallel loops be given what all problems have in common?  They take no tuples within a tuple."""
+    return not any(isinstance(x, tuple) for x in common)
+
+
 def row(columns, m):
     """Row `m` of each array of a tuple."""
     return tuple(column[m] for column in columns)

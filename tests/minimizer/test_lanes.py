@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numba import float32, njit, typeof
 
-from nagd_numba import minimize, minimize_many
+from nagd_numba import minimize_many
 from nagd_numba.kernels.lanes.instructions import Unfit
 from nagd_numba.minimizer import algorithm, lane_rows, settings, specialize
 from tests.helpers.backends import JIT_OFF
+from tests.helpers.lane_checks import check
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled functions")
 
@@ -78,43 +79,6 @@ def problems(count=COUNT):
     scales = np.where(rng.random(count) < 0.5, 0.0, 1.0).astype(np.float32)
     columns = kinds, signals, np.tile(TIMES, (count, 1)), picks, scales
     return rng.uniform(0.5, 1.5, size=(count, 3)), columns
-
-
-@pytest.fixture
-def lanes(monkeypatch):
-    """Lanes for any number of problems; the list tells, for each call, if they were taken."""
-    taken, make = [], lane_rows.solver
-
-    def solver(*given):
-        taken.append(make(*given))
-        return taken[-1]
-
-    monkeypatch.setattr(lane_rows, "LANES_FROM", 1)
-    monkeypatch.setattr(lane_rows, "solver", solver)
-    return taken
-
-
-def compare(found, alone, m):
-    for name in ("x", "jac", "fun", "nit", "status", "L", "restarts"):
-        np.testing.assert_array_equal(found[name][m], alone[name], err_msg=f"{name} of problem {m}")
-    assert found.nfev[m] + 1 == alone.nfev
-
-
-def check(lanes, fun, jac, starts, columns, shared=(), **options):
-    found = minimize_many(fun, starts, columns, shared, jac=jac, **options)
-    assert lanes == [lanes[0]]
-    assert lanes[0] is not None
-    for m in range(len(starts)):
-        args = *(column[m] for column in columns), *shared
-        try:
-            alone = minimize(fun, starts[m], args, jac, **options)
-        except (ArithmeticError, ZeroDivisionError):
-            assert found.status[m] == algorithm.RAISED
-            assert np.array_equal(found.x[m], starts[m])
-            assert np.isnan(found.fun[m])
-        else:
-            compare(found, alone, m)
-    return found
 
 
 @pytest.mark.filterwarnings("ignore:minimize_many")

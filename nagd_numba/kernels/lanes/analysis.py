@@ -81,6 +81,7 @@ class Analysis:
         self.parting = set(parting)
         for name in parting:
             self.partial |= order.reached(blocks, name, for_all[name] - {name})
+        self.always = for_all[self.entry] - self.partial  # blocks that every call runs
 
     def _part(self, loop: order.Loop, inside: set[str], parting: dict[str, set[str]], joins: set[str]) -> None:
         """A loop in which lanes part: they come to its other entries, and leave it, at different times."""

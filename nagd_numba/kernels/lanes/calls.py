@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .analysis import EVALUATE, EVALUATION, TAKE
 from .instructions import Instruction, Unfit
-from .memory import ALLOCATORS, PRIVATE_MARK, SPACE, Memory
+from .memory import ALLOCATORS, COUNTS, PRIVATE_MARK, SPACE, Memory, size_of
 from .values import Values, short
 
 # LLVM's intrinsics that it has for vectors; those of the last line it applies lane by lane.
@@ -21,6 +21,7 @@ _LIBRARY = {  # of C, without state: called for each lane
 }
 _DROPPED = ("@NRT_Free", "@llvm.assume", "@llvm.lifetime", "@llvm.dbg", "@llvm.experimental.noalias", "@llvm.donothing")
 _ON_STACK = 1 << 14  # bytes of an array, of all lanes
+_UNCOUNTED = 1 << 30  # references to it: never none
 
 
 class Calls(Values):
@@ -32,15 +33,17 @@ class Calls(Values):
             return
         if name in ALLOCATORS or name == SPACE:
             self._allocate(made)
+        elif name in COUNTS:
+            self._count_references(made)
         elif name == PRIVATE_MARK:
-            self.define(made, self.uniform(made.operands[0], "ptr"))
+            self.define_same(made, self.uniform(made.operands[0], "ptr"))
         elif name == TAKE:
             self._take(made)
         elif name == EVALUATION:
             self._evaluation = made
         elif name == EVALUATE:
             self._evaluate(made)
-        elif name.startswith("@llvm.memset"):
+        elif name.startswith(("@llvm.memset.", "@llvm.memcpy.")):
             self._fill(made)
         elif ".with.overflow." in name and made.result not in self.seen.divergent:
             self.declared.add(f"declare {made.kind} {name}({', '.join(made.kinds)})")
@@ -50,7 +53,7 @@ class Calls(Values):
 
     def _scalar_call(self, made: Instruction, name: str) -> None:
         given = ", ".join(f"{k} {self.uniform(x, k)}" for x, k in zip(made.operands, made.kinds, strict=True))
-        self.define(made, self.emit(f"call {made.kind} {name}({given})"))
+        self.define_same(made, self.emit(f"call {made.kind} {name}({given})"))
 
     def _function(self, made: Instruction) -> None:
         """A function of numbers."""
@@ -87,7 +90,7 @@ class Calls(Values):
         self.define(made, result)
 
     def _allocate(self, made: Instruction) -> None:
-        """Memory for all lanes at once, which is theirs until the function ends."""
+        """Memory for all lanes at once, which is theirs until the function ends, or none of them refers to it."""
         size = made.operands[0]
         if size in self.seen.divergent:
             raise Unfit("arrays of different lengths")
@@ -96,30 +99,56 @@ class Calls(Values):
             place, owner = self.new(), self.new()
             self.head += [
                 f"  {place} = alloca [{int(size) * self.width} x i8], align 64",
-                f"  {owner} = alloca [32 x i8], align 8",
+                f"  {owner} = alloca [64 x i8], align 8",
             ]
             self.do(f"store ptr {place}, ptr {self.emit(f'getelementptr i8, ptr {owner}, i64 24')}")
-            self.define(made, owner)
+            counts = self.emit(f"getelementptr i8, ptr {owner}, i64 32")
+            self.do(f"store <8 x i32> splat (i32 {_UNCOUNTED}), ptr {counts}, align 4")
+            self.define_same(made, owner)
             return
+        if made.detail == SPACE and looped:
+            raise Unfit("memory without an owner that is made in a loop")
         wide = self.emit(f"mul i64 {self.uniform(size, 'i64')}, {self.width}")
-        owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide})")
-        self.define(made, self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner)
+        owner = self.emit(f"call ptr @nagd_numba.allocate(ptr %arena, i64 {wide}, i64 {self.bits(self.mask)})")
+        data = self.emit(f"call ptr @nagd_numba.data(ptr {owner})") if made.detail == SPACE else owner
+        self.define_same(made, data)
+
+    def _count_references(self, made: Instruction) -> None:
+        """Of the lanes that are here; of what is not theirs, nobody counts any."""
+        (owner,), by = made.operands, COUNTS[made.detail]
+        if self.seen.places.of(owner) is not Memory.OWNER:
+            return
+        if owner not in self.seen.divergent:
+            passed = f"ptr {self.uniform(owner, 'ptr')}, i64 {self.bits(self.mask)}"
+            self.do(f"call void @nagd_numba.count({passed}, i32 {by})")
+            return
+        owners = self.chosen(self.vector("ptr"), self.mask, self.varying(owner, "ptr"), "zeroinitializer")
+        for lane in range(self.width):
+            one = self.emit(f"extractelement {self.vector('ptr')} {owners}, i64 {lane}")
+            self.do(f"call void @nagd_numba.count(ptr {one}, i64 {1 << lane}, i32 {by})")
 
     def _fill(self, made: Instruction) -> None:
-        """`memset`: of memory that ends with the call all, of other memory the elements of the lanes that are here."""
-        pointer, byte, length, _ = made.operands
-        private = self.seen.places.of(pointer) is Memory.PRIVATE
-        private = private and (self.trusted or not self.seen.places.is_marked(pointer))
-        if pointer in self.seen.divergent or length in self.seen.divergent or byte != "0" or not private:
-            raise Unfit("memset")
-        place, count = self.uniform(pointer, "ptr"), self.uniform(length, "i64")
-        if self.full and self.is_of_call(pointer):
-            self.declared.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        """`memset` by 0 and `memcpy`: of memory that ends with the call all, of other memory the elements of the lanes
+        that are here.
+        """
+        name, (pointer, source, length, _) = made.detail[6:12], made.operands
+        places, divergent = self.seen.places, self.seen.divergent
+        private = places.of(pointer) is Memory.PRIVATE and (self.trusted or not places.is_marked(pointer))
+        copies = name == "memcpy"
+        if length in divergent or not private or not (copies or source == "0"):
+            raise Unfit(name)
+        count = self.uniform(length, "i64")
+        alike = divergent.isdisjoint((pointer, source)) and (not copies or places.of(source) is Memory.PRIVATE)
+        if self.full and alike and self.is_of_call(pointer):
+            given = f"{made.kinds[1]} {self.uniform(source, made.kinds[1])}"
+            full = "@llvm.memcpy.p0.p0.i64" if copies else "@llvm.memset.p0.i64"
+            self.declared.add(f"declare void {full}(ptr, {made.kinds[1]}, i64, i1)")
             wide = self.emit(f"mul i64 {count}, {self.width}")
-            self.do(f"call void @llvm.memset.p0.i64(ptr {place}, i8 0, i64 {wide}, i1 false)")
+            self.do(f"call void {full}(ptr {self.uniform(pointer, 'ptr')}, {given}, i64 {wide}, i1 false)")
             return
-        size = self.seen.places.element(pointer)
-        kind, slot, many = self.vector(f"i{8 * size}"), self.new(), self.emit(f"udiv i64 {count}, {size}")
+        size = places.element(pointer)
+        element, slot, many = f"i{8 * size}", self.new(), self.emit(f"udiv i64 {count}, {size}")
+        ends = [self.varying(x, "ptr") if x in divergent else self.uniform(x, "ptr") for x in (pointer, source)]
         label = f"fill.{slot[1:]}"
         self.head.append(f"  {slot} = alloca i64")
         self.do(f"store i64 0, ptr {slot}")
@@ -128,12 +157,33 @@ class Calls(Values):
         k = self.emit(f"load i64, ptr {slot}")
         self.do(f"br i1 {self.emit(f'icmp ult i64 {k}, {many}')}, label %{label}.body, label %{label}.end")
         self.lines.append(f"{label}.body:")
-        at = self.emit(f"getelementptr [{size * self.width} x i8], ptr {place}, i64 {k}")
-        old = self.emit(f"load {kind}, ptr {at}, align {size}")
-        self.do(f"store {kind} {self.chosen(kind, self.mask, 'zeroinitializer', old)}, ptr {at}, align {size}")
+        value = self._element(source, ends[1], element, k) if copies else "zeroinitializer"
+        self._put_element(pointer, ends[0], element, k, value)
         self.do(f"store i64 {self.emit(f'add i64 {k}, 1')}, ptr {slot}")
         self.do(f"br label %{label}")
         self.lines.append(f"{label}.end:")
+
+    def _element_at(self, pointer: str, place: str, kind: str, k: str) -> str:
+        factor = self.width if self.seen.places.of(pointer) is Memory.PRIVATE else 1
+        pointers = self.vector("ptr") if pointer in self.seen.divergent else "ptr"
+        return self.emit(f"getelementptr [{size_of(kind) * factor} x i8], {pointers} {place}, i64 {k}")
+
+    def _element(self, pointer: str, place: str, kind: str, k: str) -> str:
+        """Element `k` of an array at `place`, which is what `pointer` is in lanes."""
+        at = self._element_at(pointer, place, kind, k)
+        if pointer in self.seen.divergent:
+            return self.gathered(pointer, at, kind)
+        if self.seen.places.of(pointer) is not Memory.PRIVATE:
+            return self.spread(self.emit(f"load {kind}, ptr {at}, align 1"), kind)
+        return self.emit(f"load {self.vector(kind)}, ptr {at}, align {size_of(kind)}")
+
+    def _put_element(self, pointer: str, place: str, kind: str, k: str, value: str) -> None:
+        at, vector = self._element_at(pointer, place, kind, k), self.vector(kind)
+        if pointer in self.seen.divergent:
+            self.scatter(pointer, at, kind, value)
+            return
+        old = self.emit(f"load {vector}, ptr {at}, align {size_of(kind)}")
+        self.do(f"store {vector} {self.chosen(vector, self.mask, value, old)}, ptr {at}, align {size_of(kind)}")
 
     def _take(self, made: Instruction) -> None:
         """The next numbers of a counter, one for each lane that is here."""
@@ -155,8 +205,7 @@ class Calls(Values):
         slot, kind = self.new(), self.vector("i8")
         self.head.append(f"  {slot} = alloca {kind}")
         self.do(f"store {kind} {self.varying(made.operands[0], 'i8')}, ptr {slot}")
-        bits = self.emit(f"bitcast {self.flags} {self.mask} to i{self.width}")
-        passed += [f"ptr {slot}", f"i64 {self.emit(f'zext i{self.width} {bits} to i64')}"]
+        passed += [f"ptr {slot}", f"i64 {self.bits(self.mask)}"]
         function = self.emit(f"inttoptr i64 {self.uniform(address, 'i64')} to ptr")
         failed = self.emit(f"call i64 {function}({', '.join(passed)})")
         lanes = self.emit(f"bitcast i{self.width} {self.emit(f'trunc i64 {failed} to i{self.width}')} to {self.flags}")

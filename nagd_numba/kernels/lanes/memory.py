@@ -18,6 +18,7 @@ class Memory(enum.Enum):
 PRIVATE_MARK = "@nagd_numba.private"  # of its argument: it points to private memory
 SPACE = "@NRT_Allocate"  # without an owner, for a copy
 ALLOCATORS = {f"@NRT_MemInfo_alloc{how}" for how in ("", "_safe", "_aligned", "_safe_aligned")}
+COUNTS = {"@NRT_incref": 1, "@NRT_decref": -1}  # of references to what an owner owns
 _NOWHERE = {"null", "undef", "poison"}
 _SIZES = {"double": 8, "float": 4, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
@@ -112,11 +113,28 @@ class Places:
                 for source in given:
                     if source.startswith("%"):
                         self._parent[self._root(source)] = self._root(made.result or "")
-        for block in function.blocks.values():
-            for made in block.body:
-                if made.op in ("load", "store"):
-                    pointer, kind = made.operands[-1], made.kind if made.op == "load" else made.kinds[0]
-                    if self.of(pointer) is Memory.PRIVATE:
-                        size = size_of(kind)
-                        if self._elements.setdefault(self._root(pointer), size) != size and not mixed:
-                            raise Unfit("elements of two sizes in one array")
+        body = [made for block in function.blocks.values() for made in block.body]
+        for made in body:
+            if made.op in ("load", "store"):
+                pointer, kind = made.operands[-1], made.kind if made.op == "load" else made.kinds[0]
+                if self.of(pointer) is Memory.PRIVATE:
+                    size = size_of(kind)
+                    if self._elements.setdefault(self._root(pointer), size) != size and not mixed:
+                        raise Unfit("elements of two sizes in one array")
+        self._measure_copies([made for made in body if made.detail.startswith("@llvm.memcpy.")], mixed)
+
+    def _measure_copies(self, copies: list[Instruction], mixed: bool) -> None:
+        """Of an array that is only copied, the elements are those of the other one."""
+        before = -1
+        while before != len(self._elements):
+            before = len(self._elements)
+            for made in copies:
+                to, source = made.operands[:2]
+                if self.of(to) is not Memory.PRIVATE or self.of(source) is not Memory.PRIVATE:
+                    continue
+                sizes = {self._elements[root] for root in map(self._root, (to, source)) if root in self._elements}
+                if len(sizes) > 1 and not mixed:
+                    raise Unfit("elements of two sizes in one array")
+                for size in sizes:
+                    self._elements.setdefault(self._root(to), size)
+                    self._elements.setdefault(self._root(source), size)

@@ -12,37 +12,43 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 from llvmlite.binding import newpassmanagers
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 from .. import cache
 from ..jit import cache_allowed, digest, fingerprint
+from . import order
 from .analysis import Value
 from .failures import cut
 from .instructions import NAME, WORD, Unfit, read, span
 from .mathematics import substituted
-from .memory import Memory
+from .memory import ALLOCATORS, COUNTS, Memory
 from .vectorize import Vectorizer
 
-_COUNTS = ("NRT_incref", "NRT_decref")  # of references: arrays that a function makes in lanes end with it
+_NOT_COUNTED = "define internal void @{}(ptr %x) alwaysinline {{\n  ret void\n}}"
+_COUNTED = "declare void @{}(ptr captures(none)) nounwind willreturn memory(argmem: readwrite)"
 _LINKAGE = re.compile(r"^define (?:(?:linkonce_odr|weak_odr|weak|internal|private) )?")
 _ATTRIBUTES = re.compile(r"(?: (?:#\d+|alwaysinline|noinline))*(?: !\S+ !\S+)* \{$")
 
 
+@functools.cache
+def processor() -> tuple[str, str]:
+    """The name and the features of the processor that Numba compiles for: this one, if NUMBA_CPU_NAME says no other."""
+    _, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return name, features
+
+
 def width() -> int:
-    """Lanes: the float64 in a vector register of this machine."""
-    features = binding.get_host_cpu_features()
-    return 8 if features.get("avx512f") and features.get("avx512dq") else 4 if features.get("avx2") else 2
+    """Lanes: the float64 in one of its vector registers."""
+    features = set(processor()[1].split(","))
+    return 8 if features >= {"+avx512f", "+avx512dq"} else 4 if "+avx2" in features else 2
 
 
 def machine() -> Any:
-    """LLVM's view of this machine."""
+    """LLVM's view of it."""
+    name, features = processor()
     return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features(), opt=3, jit=True, reloc="static", codemodel="jitdefault"
+        cpu=name, features=features, opt=3, jit=True, reloc="static", codemodel="jitdefault"
     )
-
-
-@functools.cache
-def features() -> str:
-    return str(binding.get_host_cpu_features().flatten())
 
 
 def _builder(level: int, unroll: bool) -> Any:
@@ -71,7 +77,20 @@ def passed(text: str, *names: str) -> str:
 
 
 def alone(text: str, entry: str) -> str:
-    """A module in which `entry` contains all that it called, and no loop of it is unrolled or vectorised."""
+    """A module in which `entry` contains all that it called, and no loop of it is unrolled or vectorised.
+
+    References to arrays are counted where arrays are made in loops.  Others end with the function.
+    """
+    made = _alone(text, entry, _NOT_COUNTED)
+    blocks = read(made, entry).blocks
+    loops = order.arranged(blocks, next(iter(blocks)))[1]
+    in_loops = (call for loop in loops for name in loop.members for call in blocks[name].body if call.op == "call")
+    if any(call.detail in ALLOCATORS for call in in_loops):
+        made = passed(_alone(text, entry, _COUNTED), "refprune")
+    return made
+
+
+def _alone(text: str, entry: str, counting: str) -> str:
     lines: list[str] = []
     skipped = False
     for line in substituted(text).splitlines():
@@ -83,8 +102,8 @@ def alone(text: str, entry: str) -> str:
         defined = re.match(rf"^define .*?@({WORD})\(", line)
         if defined:
             name = defined.group(1).strip('"')
-            if name in _COUNTS:
-                lines.append(f"define internal void @{name}(ptr %x) alwaysinline {{\n  ret void\n}}")
+            if f"@{name}" in COUNTS:
+                lines.append(counting.format(name))
                 skipped = True
                 continue
             inlined = "" if name == entry else " alwaysinline"
@@ -154,11 +173,13 @@ def loaded(code: bytes) -> Loaded:
         return Loaded(int(engine.get_function_address("lanes")), engine)
 
 
+# A block: where the one made before it is, and the place that says where it is itself; at 24 where its data begin, as
+# Numba has it; from 32 on, of each lane, the references to it.
 _MEMORY = """
 declare ptr @malloc(i64)
 declare void @free(ptr)
 
-define internal ptr @nagd_numba.allocate(ptr %arena, i64 %size) {
+define internal ptr @nagd_numba.allocate(ptr %arena, i64 %size, i64 %lanes) {
   %whole = add i64 %size, 128
   %block = call ptr @malloc(i64 %whole)
   %none = icmp eq ptr %block, null
@@ -167,15 +188,64 @@ made:
   %last = load ptr, ptr %arena
   store ptr %last, ptr %block
   store ptr %block, ptr %arena
+  %own = getelementptr i8, ptr %block, i64 8
+  store ptr %arena, ptr %own
+  %first = icmp eq ptr %last, null
+  br i1 %first, label %alone, label %linked
+linked:
+  %other = getelementptr i8, ptr %last, i64 8
+  store ptr %block, ptr %other
+  br label %alone
+alone:
   %address = ptrtoint ptr %block to i64
   %above = add i64 %address, 127
   %aligned = and i64 %above, -64
   %data = inttoptr i64 %aligned to ptr
   %place = getelementptr i8, ptr %block, i64 24
   store ptr %data, ptr %place
+  %bits = trunc i64 %lanes to i8
+  %flags = bitcast i8 %bits to <8 x i1>
+  %one = zext <8 x i1> %flags to <8 x i32>
+  %counts = getelementptr i8, ptr %block, i64 32
+  store <8 x i32> %one, ptr %counts, align 4
   br label %out
 out:
   ret ptr %block
+}
+
+define internal void @nagd_numba.count(ptr %block, i64 %lanes, i32 %by) {
+  %none = icmp eq ptr %block, null
+  br i1 %none, label %out, label %there
+there:
+  %bits = trunc i64 %lanes to i8
+  %flags = bitcast i8 %bits to <8 x i1>
+  %first = insertelement <8 x i32> poison, i32 %by, i64 0
+  %all = shufflevector <8 x i32> %first, <8 x i32> poison, <8 x i32> zeroinitializer
+  %change = select <8 x i1> %flags, <8 x i32> %all, <8 x i32> zeroinitializer
+  %counts = getelementptr i8, ptr %block, i64 32
+  %before = load <8 x i32>, ptr %counts, align 4
+  %now = add <8 x i32> %before, %change
+  store <8 x i32> %now, ptr %counts, align 4
+  %held = icmp ne <8 x i32> %now, zeroinitializer
+  %holders = bitcast <8 x i1> %held to i8
+  %kept = icmp ne i8 %holders, 0
+  br i1 %kept, label %out, label %over
+over:
+  %last = load ptr, ptr %block
+  %own = getelementptr i8, ptr %block, i64 8
+  %before.it = load ptr, ptr %own
+  store ptr %last, ptr %before.it
+  %end = icmp eq ptr %last, null
+  br i1 %end, label %apart, label %linked
+linked:
+  %other = getelementptr i8, ptr %last, i64 8
+  store ptr %before.it, ptr %other
+  br label %apart
+apart:
+  call void @free(ptr %block)
+  br label %out
+out:
+  ret void
 }
 
 define internal ptr @nagd_numba.data(ptr %owner) {

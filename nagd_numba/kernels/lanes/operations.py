@@ -5,7 +5,6 @@ from __future__ import annotations
 from .calls import Calls
 from .instructions import Instruction, Unfit
 from .memory import Memory, size_of
-from .values import short
 
 
 class Operations(Calls):
@@ -21,7 +20,7 @@ class Operations(Calls):
         elif made.op == "alloca":
             place = self.new()
             self.head.append(f"  {place} = alloca [{size_of(made.detail) * self.width} x i8], align 64")
-            self.define(made, place)
+            self.define_same(made, place)
         elif made.op in ("ptrtoint", "inttoptr") and not self.seen.places.numbers.isdisjoint(
             (made.result, *made.operands)
         ):
@@ -100,27 +99,18 @@ class Operations(Calls):
             place = self.spread(place, "ptr")
         self.define(made, place)
 
-    def is_always_there(self, pointer: str) -> bool:
-        """Is it private memory whose address does not depend on what ran before?"""
+    def is_always_there(self, pointer: str, names: list[str]) -> bool:
+        """Is it private memory at an address that blocks of these names have, even where no lanes came to them?"""
         seen = self.seen
         if seen.places.of(pointer) is not Memory.PRIVATE or pointer in seen.divergent:
             return False
-        while pointer not in self.arguments and seen.home[pointer] in seen.partial:
+        while pointer not in self.arguments and seen.home[pointer] not in seen.always:
             made = seen.made[pointer]
-            if made.op != "getelementptr" or any(x.startswith("%") for x in made.operands[1:]):
+            constant = made.op == "getelementptr" and not any(x.startswith("%") for x in made.operands[1:])
+            if seen.home[pointer] not in names or not constant:
                 return False
             pointer = made.operands[0]
         return True
-
-    def _places(self, pointer: str, kind: str) -> str:
-        """The addresses, of all lanes, where a pointer differs."""
-        places = self.varying(pointer, "ptr")
-        if self.seen.places.of(pointer) is Memory.PRIVATE:
-            steps = ", ".join(f"i64 {lane}" for lane in range(self.width))
-            places = self.emit(
-                f"getelementptr [{size_of(kind)} x i8], {self.vector('ptr')} {places}, {self.vector('i64')} <{steps}>"
-            )
-        return places
 
     def _load(self, made: Instruction) -> None:
         (pointer,), kind = made.operands, made.kind
@@ -132,14 +122,9 @@ class Operations(Calls):
             if memory is Memory.PRIVATE:
                 self.define(made, self.emit(f"load {vector}, ptr {place}, align {size_of(kind)}"))
             else:
-                self.define(made, self.emit(f"load {kind}, ptr {place}, align 1"))
+                self.define_same(made, self.emit(f"load {kind}, ptr {place}, align 1"))
             return
-        name, pointers = f"llvm.masked.gather.v{self.width}{short(kind)}.v{self.width}p0", self.vector("ptr")
-        self.declared.add(f"declare {vector} @{name}({pointers}, {self.flags}, {vector})")
-        places = f"{pointers} align {size_of(kind)} {self._places(pointer, kind)}"
-        self.define(
-            made, self.emit(f"call {vector} @{name}({places}, {self.flags} {self.mask}, {vector} zeroinitializer)")
-        )
+        self.define(made, self.gathered(pointer, self.varying(pointer, "ptr"), kind))
 
     def _store(self, made: Instruction) -> None:
         (value, pointer), kind = made.operands, made.kinds[0]
@@ -159,7 +144,4 @@ class Operations(Calls):
                 stored = self.chosen(vector, self.mask, stored, self.emit(f"load {vector}, ptr {place}, align {size}"))
             self.do(f"store {vector} {stored}, ptr {place}, align {size}")
             return
-        name, pointers = f"llvm.masked.scatter.v{self.width}{short(kind)}.v{self.width}p0", self.vector("ptr")
-        self.declared.add(f"declare void @{name}({vector}, {pointers}, {self.flags})")
-        places = f"{pointers} align {size} {self._places(pointer, kind)}"
-        self.do(f"call void @{name}({vector} {stored}, {places}, {self.flags} {self.mask})")
+        self.scatter(pointer, self.varying(pointer, "ptr"), kind, stored)

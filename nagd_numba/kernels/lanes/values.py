@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .analysis import Analysis, Value
 from .instructions import Instruction
-from .memory import ALLOCATORS, SPACE, Memory
+from .memory import ALLOCATORS, SPACE, Memory, size_of
 
 _SHORT = {"double": "f64", "float": "f32", "half": "f16", "ptr": "p0"}
 
@@ -49,6 +49,11 @@ class Values:
     def any(self, mask: str) -> str:
         bits = self.emit(f"bitcast {self.flags} {mask} to i{self.width}")
         return self.emit(f"icmp ne i{self.width} {bits}, 0")
+
+    def bits(self, mask: str) -> str:
+        """Lanes as a whole number."""
+        bits = self.emit(f"bitcast {self.flags} {mask} to i{self.width}")
+        return self.emit(f"zext i{self.width} {bits} to i64")
 
     # -- values
 
@@ -96,6 +101,10 @@ class Values:
         if name in self.crossing:
             self.keep(made, value, self.mask if name in self.seen.survivors else None)
 
+    def define_same(self, made: Instruction, value: str) -> None:
+        """The value is one for all lanes that are here; where others see it, they may have another one."""
+        self.define(made, self.spread(value, made.kind) if made.result in self.seen.divergent else value)
+
     def keep(self, made: Instruction, value: str, lanes: str | None) -> None:
         """Put a value where other blocks find it: its elements of some lanes, or of all."""
         name, kind = made.result or "", made.kind
@@ -104,6 +113,30 @@ class Values:
             if lanes is not None and not self.full:
                 value = self.chosen(kind, lanes, value, self.emit(f"load {kind}, ptr {self.slot(name)}"))
         self.do(f"store {kind} {value}, ptr {self.slot(name)}")
+
+    def gathered(self, pointer: str, places: str, kind: str) -> str:
+        """What is at addresses like `pointer`, which differs, for the lanes that are here."""
+        pointers, vector = self.vector("ptr"), self.vector(kind)
+        name = f"llvm.masked.gather.v{self.width}{short(kind)}.v{self.width}p0"
+        self.declared.add(f"declare {vector} @{name}({pointers}, {self.flags}, {vector})")
+        given = f"{pointers} align {8 if kind == 'ptr' else size_of(kind)} {self._own(pointer, places, kind)}"
+        return self.emit(f"call {vector} @{name}({given}, {self.flags} {self.mask}, {vector} zeroinitializer)")
+
+    def scatter(self, pointer: str, places: str, kind: str, stored: str) -> None:
+        """Put something there."""
+        pointers, vector = self.vector("ptr"), self.vector(kind)
+        name = f"llvm.masked.scatter.v{self.width}{short(kind)}.v{self.width}p0"
+        self.declared.add(f"declare void @{name}({vector}, {pointers}, {self.flags})")
+        given = f"{pointers} align {size_of(kind)} {self._own(pointer, places, kind)}"
+        self.do(f"call void @{name}({vector} {stored}, {given}, {self.flags} {self.mask})")
+
+    def _own(self, pointer: str, places: str, kind: str) -> str:
+        """In private memory, each lane's own elements."""
+        if self.seen.places.of(pointer) is not Memory.PRIVATE:
+            return places
+        steps = ", ".join(f"i64 {lane}" for lane in range(self.width))
+        element = f"[{size_of(kind)} x i8]"
+        return self.emit(f"getelementptr {element}, {self.vector('ptr')} {places}, {self.vector('i64')} <{steps}>")
 
     def is_of_call(self, pointer: str) -> bool:
         """Is it memory that ends with the call?"""

@@ -135,17 +135,19 @@ class Vectorizer(Operations):
             self._leave(block, block.end)
 
     def _is_cheap(self, names: list[str]) -> bool:
-        """May it be run for no lanes, at little cost?"""
+        """May it be run for no lanes, at little cost?  What was made before it then need not have been made."""
         if any(loop.header in names and loop.header not in self.apart for loop in self.seen.loops):
             return False
         body = [made for name in names for made in self.function.blocks[name].body]
-        return len(body) <= CHEAP and all(map(self._is_harmless, body))
+        return len(body) <= CHEAP and all(self._is_harmless(made, names) for made in body)
 
-    def _is_harmless(self, made: Instruction) -> bool:
+    def _is_harmless(self, made: Instruction, names: list[str]) -> bool:
         if made.op in ("load", "store"):
-            return self.is_always_there(made.operands[-1])
+            return self.is_always_there(made.operands[-1], names)
         if made.op == "call":
             return made.detail.startswith(_HARMLESS_CALLS)
+        if made.op in ("br", "switch"):
+            return all(x in self.seen.divergent for x in made.operands[:1])
         return made.op not in ("fdiv", "frem", "sdiv", "udiv", "srem", "urem", "ret")
 
     def _leave(self, block: Block, end: Instruction) -> None:
