@@ -1,0 +1,396 @@
+"""Nesterov's method on a few rows of a matrix, as if all had been stepped: `step_rows`, `finish_rows`, `row_history`.
+
+A row without a gradient still moves: by its velocity, and by weight decay.  That is a linear map, so a row makes up for
+any number of steps at once, by a power or a product of 2x2 matrices (`kernels.idle_steps`), when it is needed next.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.np.numpy_support import from_dtype
+
+from .. import validation
+from ..kernels import row_steps
+from ..kernels.elementwise import OK
+from ..kernels.forms import Forms
+from ..kernels.idle_steps import ENTRIES, START
+from ..kernels.jit import SIMULATOR, in_both
+from ._overload_rows import rows_in_compiled_code
+from .arrays import Arrays, Params, State
+from .idle import idle_step
+from .nesterov import OPTIMIZER, RULE, Convention
+
+WHOLE = (np.dtype(np.int64), np.dtype(np.int32))
+NO_HISTORY = np.empty((0, ENTRIES))
+
+
+def step_rows(
+    params: Params,
+    rows: Arrays,
+    grads: Arrays,
+    vel: State,
+    last: State,
+    t: int,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    momentum_next: float | None = None,
+    convention: Convention = "torch",
+    nesterov: bool = True,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+    history: State | None = None,
+    stream: Any = None,
+) -> Params:
+    """Step `t` of `nagd_numba.step` on the rows that have a gradient, in place; the others make up for it later.
+
+    With the map `M` of a step without a gradient, `(p, v)` of a row that is done up to step `last` becomes
+
+        (p, v) <- M^(t - 1 - last) (p, v)       with a history the product of the maps of those steps
+        p, v <- the step with its gradient
+        last <- t
+
+    Parameters
+    ----------
+    params : array
+        The parameters, float32 or float64, of shape (rows, width), C-contiguous; modified in place.
+    rows : array
+        The rows that have a gradient, int64 or int32: distinct, in any order.  There may be none.
+    grads : array
+        Their gradients, of shape (len(rows), width), C-contiguous, of the dtype of `params`.
+    vel : array
+        The velocity: of shape and dtype of `params`, zeros before the first step; modified in place.
+    last : array
+        int64, for each row the number of the step up to which it is done, zeros before the first; modified in place.
+    t : int
+        The number of this step, from 1 on.
+    lr, momentum, momentum_next, convention, nesterov, weight_decay, decoupled, maximize
+        As in `nagd_numba.step`.
+    history : array, optional
+        What `row_history` made, in which each step is written down; modified in place.  With it the numbers may change
+        from step to step, and every step is called, with no rows where there is no gradient.  Without, they are those
+        of all steps.
+    stream : optional
+        As in `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+
+    Notes
+    -----
+    A gradient belongs to parameters that are up to date: `finish_rows(..., t - 1, rows=rows)` before it is evaluated.
+    Where every row has a gradient in each step the bits are those of `nagd_numba.step`.  Else a row makes up for any
+    number of steps with one rounding of `p` and one of `v`; `docs/sparse_rows.md` has the bounds.
+
+    Inside an `@njit` function the same call compiles to a serial loop in the caller, under the conditions of `step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> table, vel, last = np.ones((5, 2)), np.zeros((5, 2)), np.zeros(5, np.int64)
+    >>> _ = nagd_numba.step_rows(table, np.array([1, 3]), np.ones((2, 2)), vel, last, t=1, lr=0.1, momentum=0.5)
+    >>> _ = nagd_numba.finish_rows(table, vel, last, t=50, lr=0.1, momentum=0.5)
+    >>> table[:, 0].round(6)
+    array([1. , 0.8, 1. , 0.8, 1. ])
+    """
+    hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
+    fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
+    with validation.prefixed("step_rows"):
+        _step(params, rows, grads, vel, last, validation.whole("t", t), hyper, fixed, history, stream)
+    return params
+
+
+def finish_rows(
+    params: Params,
+    vel: State,
+    last: State,
+    t: int,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    momentum_next: float | None = None,
+    convention: Convention = "torch",
+    nesterov: bool = True,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+    history: State | None = None,
+    rows: Arrays | None = None,
+    stream: Any = None,
+) -> Params:
+    """Bring all rows up to date with step `t`, or the distinct `rows`, in place: after it `last` is `t` there.
+
+    Before parameters are read: of all rows at the end of training, of some before their gradient is evaluated.
+
+    Parameters
+    ----------
+    params, vel, last, stream
+        As in `step_rows`.
+    t : int
+        The number of the last step, >= 0.
+    lr, momentum, momentum_next, convention, nesterov, weight_decay, decoupled, maximize
+        Those of the steps; of no use with a history.
+    history : array, optional
+        What the steps were written down in.
+    rows : array, optional
+        Only these rows, int64 or int32: distinct, in any order.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> table, vel, last = np.zeros((3, 1)), np.ones((3, 1)), np.zeros(3, np.int64)
+    >>> _ = nagd_numba.finish_rows(table, vel, last, t=100, lr=0.1, momentum=0.5, rows=np.array([2]))
+    >>> table.ravel().round(6), last
+    (array([ 0. ,  0. , -0.05]), array([  0,   0, 100]))
+    """
+    hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
+    fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
+    with validation.prefixed("finish_rows"):
+        _finish(params, rows, vel, last, validation.whole("t", t, least=0), hyper, fixed, history, stream)
+    return params
+
+
+@in_both
+def row_history(steps: int, start: int = 0) -> np.ndarray:
+    """An array in which `step_rows` writes down what its steps do, for steps from `start + 1` to `start + steps`.
+
+    128 bytes for each step, up to the next power of two.  On a CUDA device a copy of it serves.  After `finish_rows`
+    another one may follow, with `start` the number of the last step.
+
+    >>> import nagd_numba
+    >>> nagd_numba.row_history(1000).shape
+    (2048, 8)
+    """
+    if steps < 1 or start < 0:
+        raise ValueError("row_history: steps >= 1 and start >= 0 are needed")
+    capacity = 1
+    while capacity < steps:
+        capacity *= 2
+    made = np.zeros((2 * capacity, ENTRIES))
+    made[2 * capacity - 1, START] = start
+    return made
+
+
+def _step(
+    params: Any,
+    rows: Any,
+    grads: Any,
+    vel: Any,
+    last: Any,
+    t: int,
+    hyper: tuple[Any, ...],
+    fixed: dict[str, Any],
+    history: Any,
+    stream: Any,
+) -> None:
+    given = {"params": params, "rows": rows, "grads": grads, "vel": vel, "last": last, "history": history}
+    if _on_device(given, stream):
+        from ..gpu import rows as device
+
+        device.step(given, t, *_options(hyper, fixed), stream)
+        return
+    host = _host_arrays(given)
+    kernel, values, forms = _ready(row_steps.step_kernel, host["params"].dtype, hyper, fixed)
+    p, g, v, done = (host[x] for x in ("params", "grads", "vel", "last"))
+    wanted = np.ascontiguousarray(host["rows"], np.int64)
+    written = host.get("history", NO_HISTORY)
+    status, at = kernel(p, wanted, g, v, done, t, written, values, forms.of(g.size))
+    if status != OK:
+        validation.no_overlap(list(host.items()), written=set(host) - {"rows", "grads"})
+        _refuse(int(status), int(at), t - 1, wanted, done, written)
+    validation.tell_torch(params, vel, last)
+
+
+def _finish(
+    params: Any,
+    rows: Any,
+    vel: Any,
+    last: Any,
+    t: int,
+    hyper: tuple[Any, ...],
+    fixed: dict[str, Any],
+    history: Any,
+    stream: Any,
+) -> None:
+    given = {"params": params, "rows": rows, "vel": vel, "last": last, "history": history}
+    if _on_device(given, stream):
+        from ..gpu import rows as device
+
+        device.finish(given, t, *_options(hyper, fixed), stream)
+        return
+    host = _host_arrays(given)
+    kernel, values, forms = _ready(row_steps.finish_kernel, host["params"].dtype, hyper, fixed)
+    p, v, done = (host[x] for x in ("params", "vel", "last"))
+    wanted = np.ascontiguousarray(host.get("rows", np.empty(0)), np.int64)
+    written = host.get("history", NO_HISTORY)
+    size = p.size if rows is None else len(wanted) * p.shape[1]
+    status, at = kernel(p, wanted, rows is None, v, done, t, written, values, forms.of(size))
+    if status != OK:
+        validation.no_overlap(list(host.items()), written=set(host) - {"rows"})
+        _refuse(int(status), int(at), t, None if rows is None else wanted, done, written)
+    validation.tell_torch(params, vel, last)
+
+
+def _on_device(given: dict[str, Any], stream: Any) -> bool:
+    """Are the arrays on a device?  Raises where only some are, and for what has a meaning only there."""
+    if validation.any_on_device([(name, x) for name, x in given.items() if x is not None]) and not SIMULATOR:
+        return True
+    if stream is not None and not SIMULATOR:
+        raise ValueError("stream needs CUDA arrays; got host arrays. Omit stream.")
+    return False
+
+
+def _host_arrays(given: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays on the host, checked but for the values of rows and last."""
+    host = {}
+    dtypes = {"rows": WHOLE, "last": WHOLE[:1], "history": (np.dtype(np.float64),)}
+    for name, x in given.items():
+        if x is not None:
+            array = validation.unsimulated(x)
+            if name == "rows":
+                _whole_numbers(array)
+            written = name not in ("rows", "grads")
+            host[name] = validation.host_array(name, array, write=written, dtypes=dtypes.get(name, validation.DTYPES))
+    check_shapes({name: x.shape for name, x in host.items()})
+    for name, x in host.items():
+        if name != "rows" and not x.flags.c_contiguous:
+            raise ValueError(
+                f"{name} is strided (shape {x.shape}, strides {x.strides}); a C-contiguous array is needed: "
+                f"{name} = np.ascontiguousarray({name})"
+            )
+        if name in ("grads", "vel") and x.dtype != host["params"].dtype:
+            raise TypeError(
+                f"{name} has dtype {x.dtype} and params {host['params'].dtype}; one dtype is needed for all: "
+                f"{name}.astype(np.{host['params'].dtype})"
+            )
+    return host
+
+
+def _whole_numbers(rows: Any) -> None:
+    if not hasattr(rows, "dtype"):
+        raise TypeError(f"rows is {validation.type_of(rows)}; an array is needed: np.asarray(rows, dtype=np.int64)")
+    if rows.dtype == bool:
+        raise TypeError("rows has dtype bool; the numbers of the rows are needed: np.flatnonzero(rows)")
+
+
+def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise for a shape that does not fit the others."""
+    params = tuple(shapes["params"])
+    if len(params) != 2:
+        raise ValueError(f"params has shape {params}; (rows, width) is needed: params.reshape(len(params), -1)")
+    if "rows" in shapes and len(shapes["rows"]) != 1:
+        raise ValueError(f"rows has shape {tuple(shapes['rows'])}; one dimension is needed: rows.ravel()")
+    if "grads" in shapes:
+        wanted = shapes["rows"][0], params[1]
+        if tuple(shapes["grads"]) != wanted:
+            raise ValueError(
+                f"grads has shape {tuple(shapes['grads'])}; {wanted} is needed, a gradient for each of rows"
+            )
+    if tuple(shapes["vel"]) != params:
+        raise ValueError(f"vel has shape {tuple(shapes['vel'])} and params {params}; one shape is needed for both")
+    if tuple(shapes["last"]) != params[:1]:
+        raise ValueError(
+            f"last has shape {tuple(shapes['last'])}; {params[:1]} is needed, a number for each row of params"
+        )
+    if "history" in shapes:
+        rows, *entries = shapes["history"]
+        if entries != [ENTRIES] or rows < 2 or rows & (rows - 1):
+            raise ValueError(
+                f"history has shape {tuple(shapes['history'])}: make it with nagd_numba.row_history(steps)"
+            )
+
+
+def _options(hyper: tuple[Any, ...], fixed: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """The hyper-parameters by name, and the options of the rule."""
+    return dict(zip(RULE.hyper, hyper, strict=True)), OPTIMIZER.options(fixed, hyper[-1] == 0)
+
+
+def _ready(
+    made: Callable[..., Any], dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any]
+) -> tuple[Any, tuple[float, ...], Forms]:
+    """The kernel that `row_steps.step_kernel` or `finish_kernel` made, the hyper-parameters as floats; checked."""
+    try:
+        return _known(made, dtype, hyper, tuple(fixed.items()))
+    except TypeError:  # what no dictionary takes, and what is unfit
+        return _known.__wrapped__(made, dtype, hyper, tuple(fixed.items()))
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _known(
+    made: Callable[..., Any], dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[tuple[str, Any], ...]
+) -> tuple[Any, tuple[float, ...], Forms]:
+    named, options = _options(hyper, dict(fixed))
+    values = validation.hyper_parameters(named, dtype, RULE.range_of)
+    RULE.scalars(values, dtype, options)
+    kernel = made(RULE, idle_step, options, from_dtype(dtype))
+    return kernel, values, _forms_of(kernel)
+
+
+@functools.cache
+def _forms_of(kernel: Any) -> Forms:
+    return Forms()
+
+
+def _refuse(status: int, at: int, newest: int, rows: np.ndarray | None, last: np.ndarray, history: np.ndarray) -> None:
+    """Raise what a status of `kernels.row_steps` tells; rows are done up to a step of at most `newest`."""
+    row = at if rows is None or len(rows) == 0 else int(rows[at])
+    start, count = (int(history[-1, k]) for k in (START, row_steps.RECORDED)) if len(history) else (0, 0)
+    if status == row_steps.OUTSIDE:
+        raise ValueError(f"rows[{at}] is {row}; a row from 0 to {len(last) - 1} is needed, as params has {len(last)}")
+    if status == row_steps.TWICE:
+        raise ValueError(
+            f"rows[{at}] is {row}, which is there before; distinct rows are needed. Add up their gradients: "
+            f"unique, place = np.unique(rows, return_inverse=True); "
+            f"sums = np.zeros((len(unique), width), grads.dtype); np.add.at(sums, place, grads)"
+        )
+    if status == row_steps.AHEAD:
+        raise ValueError(
+            f"last[{row}] is {last[row]}, and this call takes rows that are done up to step {newest} or before: "
+            f"t is one more with each step"
+        )
+    if status == row_steps.BEFORE:
+        raise ValueError(
+            f"last[{row}] is {last[row]}; a number >= {start} is needed"
+            + (f", as history begins with step {start + 1}: finish_rows before a new history" if start else "")
+        )
+    raise ValueError(_of_history(status, newest, start, count, len(history) // 2))
+
+
+def _of_history(status: int, newest: int, start: int, count: int, capacity: int) -> str:
+    if status == row_steps.EARLY:
+        return f"history begins with step {start + 1}, which is after t"
+    if status == row_steps.UNRECORDED:
+        return (
+            f"history ends with step {start + count}, and step {newest} is not written down: call step_rows in each "
+            f"step, with no rows where there is no gradient"
+        )
+    if status == row_steps.FULL:
+        return (
+            f"history has room for steps up to {start + capacity}: finish_rows(..., t={newest}), then another one: "
+            f"row_history(steps, start={newest})"
+        )
+    return "history has step t with other settings: one history is for steps of the same settings"
+
+
+rows_in_compiled_code(OPTIMIZER, step_rows, row_steps.step_for_callers, steps=True)
+rows_in_compiled_code(OPTIMIZER, finish_rows, row_steps.finish_for_callers, steps=False)
