@@ -18,6 +18,7 @@ For float32 arrays the high parts are enough, in float64.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def moved(p, v, matrix):
     if C != 0.0:
         change, rest = product(C, c, p, 0.0)
         V, v_low = total(V, v_low, change, rest)
-    if not (np.isfinite(P) and np.isfinite(V)):  # the parts of such numbers are no numbers
+    if not (math.isfinite(P) and math.isfinite(V)):  # the parts of such numbers are no numbers
         return moved_high(p, v, (A, B, C, D))
     return P, V
 

@@ -21,7 +21,7 @@ from numba import config, types
 from .elementwise import HYPER, OK, OVERLAP, SHARES_PER_THREAD, acceptable, all_finite, limits
 from .forms import run_shares
 from .idle_steps import BASE, ENTRIES, RECORDED, START, Arithmetic, block, composed, high_of, whole_of
-from .jit import inlined, kernel, subroutine
+from .jit import in_both, inlined, kernel, plain, subroutine
 from .linking import Linked, linked
 from .parallel import BODY
 from .pointers import addresses, keep_alive, pointer, restorer, spill
@@ -30,7 +30,7 @@ from .rule import Rule
 from .template import template
 
 # What is wrong with a row, or with the number of the step; the others are those of `elementwise`.
-OUTSIDE, TWICE, AHEAD, BEFORE, EARLY, UNRECORDED, FULL, DIFFERENT = range(10, 18)
+OUTSIDE, TWICE, DESCENDING, AHEAD, BEFORE, EARLY, UNRECORDED, FULL, DIFFERENT = range(10, 19)
 
 SOON = 8  # rows ahead are asked for
 
@@ -43,7 +43,7 @@ _settings: Any = config  # numba's types do not list its settings
 def share_of_step(restore, update, stretch, moved, OPTIONS):
     def share_of_step(context, share):
         params, rows, grads, vel, last, table, numbers, scalars = restore(context)
-        n, width, shares, capacity, start, t = numbers
+        n, width, shares, capacity, start, t, _ = numbers
         length = (n + shares - 1) // shares
         known, matrix = t, stretch(table, 0, 0, 0)
         end = min(n, (share + 1) * length)
@@ -75,7 +75,7 @@ def share_of_step(restore, update, stretch, moved, OPTIONS):
 @template
 def share_of_finish(restore, stretch, moved):
     def share_of_finish(context, share):
-        params, rows, vel, last, table, numbers = restore(context)
+        params, rows, _, vel, last, table, numbers, _ = restore(context)
         n, width, shares, capacity, start, t, everything = numbers
         length = (n + shares - 1) // shares
         known, matrix = t, stretch(table, 0, 0, 0)
@@ -93,81 +93,64 @@ def share_of_finish(restore, stretch, moved):
 
 
 @template
-def by_forms(locate):
-    def by_forms(context, shares, work, forms):
-        run_shares(locate(), context, shares, work, forms)
+def rows_of_matrix(run, SHARES):
+    """A step (`steps`), or without one what is to be made up for, of the `rows`, or of `everything`.
 
-    return by_forms
+    `scalars` are the constants of the rule, `matrix` is the map of the step where there is no gradient, `body` is the
+    address of the loop.
+    """
+
+    def rows_of_matrix(params, rows, everything, grads, steps, vel, last, t, history, scalars, matrix, body, forms):
+        if overlap((params, vel, last, history, grads, rows)):
+            return OVERLAP, 0
+        capacity, start = len(history) // 2, np.int64(0)
+        if capacity > 0:
+            start = np.int64(history[2 * capacity - 1, START])
+            status = fit_to_history(history, t, start, steps, matrix)
+            if status != OK:
+                return status, 0
+        before = t - 1 if steps else t
+        status, at, oldest = fit_rows(rows, last, everything, start, before)
+        if status != OK:
+            return status, at
+        table = history if capacity > 0 else powers(matrix, before - oldest)
+        if capacity > 0 and steps:
+            record(history, t - start - 1, matrix)
+        n = len(last) if everything else len(rows)
+        width, shares = params.shape[1], np.int64(SHARES if forms != 0 else 1)
+        arrays = pointer(params), pointer(rows), pointer(grads), pointer(vel), pointer(last), pointer(table)
+        numbers = n, width, shares, capacity, start, t, np.int64(everything)
+        run(body, spill((*arrays, numbers, scalars)), shares, n * width, forms)
+        keep_alive(table)
+        return OK, 0
+
+    return rows_of_matrix
 
 
 @template
-def alone(body):
-    def alone(context, shares, work, forms):
-        body(context, 0)
+def alone(loop):
+    """One body for all rows, whatever the address."""
+
+    def alone(body, context, shares, work, forms):
+        loop(context, 0)
 
     return alone
 
 
 @template
-def step_of_rows(run, constants, idle, OPTIONS, LOW, BELOW, SHARES):
-    def step_of_rows(params, rows, grads, vel, last, t, history, hyper, forms):
+def checked_rows(rows_of_matrix, constants, idle, OPTIONS, LOW, BELOW):
+    """The same by the hyper-parameters."""
+
+    def checked_rows(params, rows, everything, grads, steps, vel, last, t, history, hyper):
         if not acceptable(hyper, LOW, BELOW):
-            return HYPER, 0
+            return HYPER
         scalars = constants(hyper, params.dtype.type, OPTIONS)
         if not all_finite(scalars):
-            return HYPER, 0
-        if overlap((params, vel, last, history, grads, rows)):
-            return OVERLAP, 0
-        matrix = idle(scalars, OPTIONS)
-        capacity, start = recorded_from(history)
-        status = fit_to_record(history, t, matrix)
-        if status != OK:
-            return status, 0
-        status, at, oldest = fit_rows(rows, last, False, start, t - 1)
-        if status != OK:
-            return status, at
-        if capacity == 0:
-            table = powers(matrix, t - 1 - oldest)
-        else:
-            table = history
-            record(table, t - start - 1, matrix)
-        n, width, shares = len(rows), params.shape[1], np.int64(SHARES if forms != 0 else 1)
-        arrays = pointer(params), pointer(rows), pointer(grads), pointer(vel), pointer(last), pointer(table)
-        run(spill((*arrays, (n, width, shares, capacity, start, t), scalars)), shares, n * width, forms)
-        keep_alive(table)
-        return OK, 0
+            return HYPER
+        made = idle(scalars, OPTIONS)
+        return rows_of_matrix(params, rows, everything, grads, steps, vel, last, t, history, scalars, made, 0, 0)[0]
 
-    return step_of_rows
-
-
-@template
-def finish_of_rows(run, constants, idle, OPTIONS, LOW, BELOW, SHARES):
-    def finish_of_rows(params, rows, everything, vel, last, t, history, hyper, forms):
-        if not acceptable(hyper, LOW, BELOW):
-            return HYPER, 0
-        scalars = constants(hyper, params.dtype.type, OPTIONS)
-        if not all_finite(scalars):
-            return HYPER, 0
-        if overlap((params, vel, last, history, rows, rows)):
-            return OVERLAP, 0
-        capacity, start = recorded_from(history)
-        if capacity > 0 and t > start + recorded(history):
-            return UNRECORDED, 0
-        if t < start:
-            return EARLY, 0
-        status, at, oldest = fit_rows(rows, last, everything, start, t)
-        if status != OK:
-            return status, at
-        table = history if capacity > 0 else powers(idle(scalars, OPTIONS), t - oldest)
-        n = len(last) if everything else len(rows)
-        width, shares = params.shape[1], np.int64(SHARES if forms != 0 else 1)
-        arrays = pointer(params), pointer(rows), pointer(vel), pointer(last), pointer(table)
-        numbers = n, width, shares, capacity, start, t, np.int64(everything)
-        run(spill((*arrays, numbers)), shares, n * width, forms)
-        keep_alive(table)
-        return OK, 0
-
-    return finish_of_rows
+    return checked_rows
 
 
 @inlined
@@ -270,32 +253,27 @@ def recorded(table):
     return np.int64(table[len(table) - 1, RECORDED])
 
 
-@inlined
-def recorded_from(history):
-    """The capacity of a table, and the number of the step before its first."""
-    capacity = len(history) // 2
-    start = np.int64(history[2 * capacity - 1, START]) if capacity > 0 else np.int64(0)
-    return capacity, start
-
-
 @subroutine
-def fit_to_record(history, t, matrix):
-    """Can step `t` be recorded, or is it?"""
-    capacity, start = recorded_from(history)
-    if capacity == 0:
-        return OK
-    step = t - start - 1
-    if step < 0:
-        return EARLY
-    if step >= capacity:
-        return FULL
-    if step > recorded(history):
-        return UNRECORDED
-    if step < recorded(history):
+def fit_to_history(history, t, start, steps, matrix):
+    """A status of `of_history`."""
+    capacity, count, step = len(history) // 2, recorded(history), t - start - 1
+    differs = False
+    if step >= 0 and step < min(count, capacity):
         for k in range(ENTRIES):
-            if history[step, k] != matrix[k]:
-                return DIFFERENT
-    return OK
+            differs |= history[step, k] != matrix[k]
+    return of_history(capacity, count, step, steps, differs)
+
+
+@in_both
+def of_history(capacity, count, step, steps, differs):
+    """Can the step at this place of a history be recorded, or is it, with the same map?  Without `steps`: is it?"""
+    if step < (0 if steps else -1):
+        return EARLY
+    if steps and step >= capacity:
+        return FULL
+    if step > count or (step == count and not steps):
+        return UNRECORDED
+    return DIFFERENT if steps and differs else OK
 
 
 @functools.cache
@@ -305,14 +283,16 @@ def arithmetic(dtype: types.Type) -> Arithmetic:
     return Arithmetic(exact, subroutine, whole_of if exact else high_of)
 
 
-def _step_body(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Any:
+def _context(rule: Rule, dtype: types.Type) -> types.Tuple:
     x, whole = types.CPointer(dtype), types.CPointer(types.int64)
-    scalars = types.UniTuple(dtype, rule.constant_count)
-    numbers = types.UniTuple(types.int64, 6)
-    context = types.Tuple([x, whole, x, x, whole, types.CPointer(types.float64), numbers, scalars])
+    numbers, scalars = types.UniTuple(types.int64, 7), types.UniTuple(dtype, rule.constant_count)
+    return types.Tuple([x, whole, x, x, whole, types.CPointer(types.float64), numbers, scalars])
+
+
+def _step_body(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Any:
     made = arithmetic(dtype)
     return share_of_step.bind(
-        restore=restorer(context),
+        restore=restorer(_context(rule, dtype)),
         update=rule.update_of(options),
         stretch=made.stretch,
         moved=made.moved,
@@ -320,66 +300,62 @@ def _step_body(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Any:
     )
 
 
-def _finish_body(dtype: types.Type) -> Any:
-    x, whole = types.CPointer(dtype), types.CPointer(types.int64)
-    context = types.Tuple([x, whole, x, whole, types.CPointer(types.float64), types.UniTuple(types.int64, 7)])
+def _finish_body(rule: Rule, dtype: types.Type) -> Any:
     made = arithmetic(dtype)
-    return share_of_finish.bind(restore=restorer(context), stretch=made.stretch, moved=made.moved)
+    return share_of_finish.bind(restore=restorer(_context(rule, dtype)), stretch=made.stretch, moved=made.moved)
 
 
 @functools.cache
 def linked_step(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
-    """`share_of_step`, compiled by itself."""
+    """The loop over rows that have a gradient, compiled by itself."""
     return linked(_step_body(rule, options, dtype), BODY)
 
 
 @functools.cache
-def linked_finish(dtype: types.Type) -> Linked:
-    """`share_of_finish`, compiled by itself."""
-    return linked(_finish_body(dtype), BODY)
+def linked_finish(rule: Rule, dtype: types.Type) -> Linked:
+    """The loop over rows that have none."""
+    return linked(_finish_body(rule, dtype), BODY)
 
 
-def _slots(rule: Rule, idle: Any, options: tuple[Any, ...]) -> dict[str, Any]:
+@functools.cache
+def rows_kernel(rule: Rule, dtype: types.Type) -> Any:
+    """`rows_of_matrix` for any options and for both loops."""
+    x, fixed = types.Array(dtype, 2, "C"), types.Array(dtype, 2, "C", readonly=True)
+    rows, last = types.Array(types.int64, 1, "C", readonly=True), types.Array(types.int64, 1, "C")
+    history, scalars = types.Array(types.float64, 2, "C"), types.UniTuple(dtype, rule.constant_count)
+    whole, matrix = types.int64, types.UniTuple(types.float64, ENTRIES)
+    signature = types.UniTuple(whole, 2)(
+        *(x, rows, types.boolean, fixed, types.boolean, x, last, whole, history, scalars, matrix, whole, whole)
+    )
     shares = SHARES_PER_THREAD * int(_settings.NUMBA_NUM_THREADS)
-    return {"constants": rule.constants, "idle": subroutine(idle), "OPTIONS": options, "SHARES": shares, **limits(rule)}
-
-
-def _arrays(dtype: types.Type, rule: Rule) -> tuple[Any, ...]:
-    x, rows = types.Array(dtype, 2, "C"), types.Array(types.int64, 1, "C", readonly=True)
-    fixed, history = types.Array(dtype, 2, "C", readonly=True), types.Array(types.float64, 2, "C")
-    hyper = types.UniTuple(types.float64, len(rule.hyper))
-    return x, rows, fixed, types.Array(types.int64, 1, "C"), history, hyper
+    return kernel(rows_of_matrix.bind(run=run_shares, SHARES=shares), signature)
 
 
 @functools.cache
-def step_kernel(rule: Rule, idle: Any, options: tuple[Any, ...], dtype: types.Type) -> Any:
-    """`kernel(params, rows, grads, vel, last, t, history, hyper, forms) -> (status, place)`."""
-    x, rows, fixed, last, history, hyper = _arrays(dtype, rule)
-    result = types.UniTuple(types.int64, 2)
-    run = subroutine(by_forms.bind(locate=linked_step(rule, options, dtype).locate))
-    bound = step_of_rows.bind(run=run, **_slots(rule, idle, options))
-    return kernel(bound, result(x, rows, fixed, x, last, types.int64, history, hyper, types.int64))
+def powers_kernel() -> Any:
+    """`powers(matrix, most)`."""
+    matrix = types.UniTuple(types.float64, ENTRIES)
+    return kernel(plain(powers), types.Array(types.float64, 2, "C")(matrix, types.int64))
 
 
 @functools.cache
-def finish_kernel(rule: Rule, idle: Any, options: tuple[Any, ...], dtype: types.Type) -> Any:
-    """`kernel(params, rows, everything, vel, last, t, history, hyper, forms) -> (status, place)`."""
-    x, rows, _, last, history, hyper = _arrays(dtype, rule)
-    result = types.UniTuple(types.int64, 2)
-    run = subroutine(by_forms.bind(locate=linked_finish(dtype).locate))
-    bound = finish_of_rows.bind(run=run, **_slots(rule, idle, options))
-    return kernel(bound, result(x, rows, types.boolean, x, last, types.int64, history, hyper, types.int64))
+def idle_kernel(idle: Any, rule: Rule, dtype: types.Type) -> Any:
+    """`idle(constants, options)`, for options that are known when it runs."""
+    options = types.Tuple([types.int64, types.boolean, types.int64, types.boolean])
+    scalars = types.UniTuple(dtype, rule.constant_count)
+    return kernel(plain(idle), types.UniTuple(types.float64, ENTRIES)(scalars, options))
 
 
 @functools.cache
-def step_for_callers(rule: Rule, idle: Any, options: tuple[Any, ...], dtype: types.Type) -> Any:
-    """The step for users' compiled code, which it is compiled into: serial."""
-    run = subroutine(alone.bind(body=subroutine(_step_body(rule, options, dtype))))
-    return subroutine(step_of_rows.bind(run=run, **_slots(rule, idle, options)))
-
-
-@functools.cache
-def finish_for_callers(rule: Rule, idle: Any, options: tuple[Any, ...], dtype: types.Type) -> Any:
-    """The same of `finish_kernel`."""
-    run = subroutine(alone.bind(body=subroutine(_finish_body(dtype))))
-    return subroutine(finish_of_rows.bind(run=run, **_slots(rule, idle, options)))
+def rows_for_callers(rule: Rule, idle: Any, options: tuple[Any, ...], dtype: types.Type, steps: bool) -> Any:
+    """`checked_rows` for users' compiled code, which it is compiled into: serial."""
+    body = subroutine(_step_body(rule, options, dtype) if steps else _finish_body(rule, dtype))
+    run = subroutine(alone.bind(loop=body))
+    bound = checked_rows.bind(
+        rows_of_matrix=subroutine(rows_of_matrix.bind(run=run, SHARES=1)),
+        constants=rule.constants,
+        idle=subroutine(idle),
+        OPTIONS=options,
+        **limits(rule),
+    )
+    return subroutine(bound)

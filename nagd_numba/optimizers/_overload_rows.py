@@ -16,14 +16,14 @@ from ..kernels.raising import fill_with_nan, heard
 from ..kernels.template import template
 from ._overload import bound_types, cases, check_number, constant, function_of, hyper_of, is_none, typing_errors
 from .idle import idle_step
-from .optimizer import bare_signature
+from .optimizer import Optimizer, bare_signature
 
 SHAPE = -1  # a status
 STEP, FINISH = ("params", "rows", "grads", "vel", "last", "history"), ("params", "vel", "last", "rows", "history")
 
 
-def rows_in_compiled_code(optimizer: Any, function: Callable[..., Any], make: Callable[..., Any], steps: bool) -> None:
-    """Let compiled code call a function of rows; `make` makes its loop, and `steps` says that it takes gradients."""
+def rows_in_compiled_code(optimizer: Optimizer, function: Callable[..., Any], steps: bool) -> None:
+    """Let compiled code call a function of rows, which takes a gradient where it `steps`."""
     name, rule = function.__name__, optimizer.rule
     signature = bare_signature(function)
 
@@ -41,17 +41,19 @@ def rows_in_compiled_code(optimizer: Any, function: Callable[..., Any], make: Ca
         with typing_errors(name):
             chosen = [optimizer.options(fixed, zero) for zero in cases(optimizer.branch, kinds)]
             hyper = hyper_of(optimizer, fixed)
-        loops = [make(rule, idle_step, options, kinds["params"].dtype) for options in chosen]
+        dtype = kinds["params"].dtype
+        loops = [row_steps.rows_for_callers(rule, idle_step, options, dtype, steps) for options in chosen]
         plain = "rows" in absent or (kinds["rows"].dtype == types.int64 and kinds["rows"].layout == "C")
         rows = "no_rows()" if "rows" in absent else "rows" if plain else "rows.astype(np.int64)"
         history = "no_history()" if "history" in absent else "history"
-        middle = "grads" if steps else f"{'rows' in absent}"
+        grads = "grads" if steps else "params[:0]"
         source = (
             f"def {name}{signature}:\n"
             f"    wanted, written, hyper = {rows}, {history}, {hyper}\n"
-            f"    status = unfit(params, wanted, {'grads' if steps else 'None'}, vel, last, written, t)\n"
+            f"    status = unfit(params, wanted, {grads}, {steps}, vel, last, written, t)\n"
             f"    if status == {elementwise.OK}:\n"
-            f"        status = run(params, wanted, {middle}, vel, last, np.int64(t), written, hyper)\n"
+            f"        which = params, wanted, {'rows' in absent}, {grads}, {steps}, vel, last\n"
+            f"        status = run(which, np.int64(t), written, hyper)\n"
             f"    if status != {elementwise.OK}:\n"
             f"        if heard():\n"
             f"            refuse(status, hyper)\n"
@@ -105,19 +107,20 @@ def _of_hyper(name: str, rule: Any) -> tuple[str, ...]:
 
 @template
 def by_branch(zero, other, BRANCH):
-    def by_branch(params, rows, middle, vel, last, t, history, hyper):
+    def by_branch(which, t, history, hyper):
+        params, rows, everything, grads, steps, vel, last = which
         if hyper[BRANCH] == 0:
-            return zero(params, rows, middle, vel, last, t, history, hyper, 0)[0]
-        return other(params, rows, middle, vel, last, t, history, hyper, 0)[0]
+            return zero(params, rows, everything, grads, steps, vel, last, t, history, hyper)
+        return other(params, rows, everything, grads, steps, vel, last, t, history, hyper)
 
     return by_branch
 
 
 @subroutine
-def _unfit(params, rows, grads, vel, last, history, t):
+def _unfit(params, rows, grads, steps, vel, last, history, t):
     """`OK`, or `SHAPE` where shapes do not fit each other."""
     fits = vel.shape == params.shape and last.shape[0] == params.shape[0] and history.shape[1] == row_steps.ENTRIES
-    if grads is not None:
+    if steps:
         fits &= grads.shape == (len(rows), params.shape[1]) and t >= 1
     length = history.shape[0]
     return elementwise.OK if fits and t >= 0 and length != 1 and length & (length - 1) == 0 else SHAPE

@@ -7,7 +7,6 @@ any number of steps at once, by a power or a product of 2x2 matrices (`kernels.i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,19 @@ from .. import validation
 from ..kernels import row_steps
 from ..kernels.elementwise import OK
 from ..kernels.forms import Forms
-from ..kernels.idle_steps import ENTRIES, START
+from ..kernels.idle_steps import ENTRIES, RECORDED, START
 from ..kernels.jit import SIMULATOR, in_both
+from ..kernels.linking import Linked
 from ._overload_rows import rows_in_compiled_code
 from .arrays import Arrays, Params, State
 from .idle import idle_step
 from .nesterov import OPTIMIZER, RULE, Convention
 
 WHOLE = (np.dtype(np.int64), np.dtype(np.int32))
-NO_HISTORY = np.empty((0, ENTRIES))
+NO_ROWS, NO_HISTORY = np.empty(0, np.int64), np.empty((0, ENTRIES))
+
+# The constants of the rule, the map of a step without a gradient, the kernel, its loop, and which form takes a call.
+Ready = tuple[tuple[Any, ...], tuple[float, ...], Any, Linked, Forms]
 
 
 def step_rows(
@@ -107,7 +110,8 @@ def step_rows(
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
     fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
     with validation.prefixed("step_rows"):
-        _step(params, rows, grads, vel, last, validation.whole("t", t), hyper, fixed, history, stream)
+        given = {"params": params, "rows": rows, "grads": grads, "vel": vel, "last": last, "history": history}
+        _run(given, validation.whole("t", t), hyper, fixed, True, stream)
     return params
 
 
@@ -166,7 +170,10 @@ def finish_rows(
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
     fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
     with validation.prefixed("finish_rows"):
-        _finish(params, rows, vel, last, validation.whole("t", t, least=0), hyper, fixed, history, stream)
+        given = {"params": params, "rows": rows, "vel": vel, "last": last, "history": history}
+        if rows is None:
+            del given["rows"]
+        _run(given, validation.whole("t", t, least=0), hyper, fixed, False, stream)
     return params
 
 
@@ -191,64 +198,42 @@ def row_history(steps: int, start: int = 0) -> np.ndarray:
     return made
 
 
-def _step(
-    params: Any,
-    rows: Any,
-    grads: Any,
-    vel: Any,
-    last: Any,
-    t: int,
-    hyper: tuple[Any, ...],
-    fixed: dict[str, Any],
-    history: Any,
-    stream: Any,
+def _run(
+    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool, stream: Any
 ) -> None:
-    given = {"params": params, "rows": rows, "grads": grads, "vel": vel, "last": last, "history": history}
+    """A step of rows, or what they are to make up for, after checking everything."""
     if _on_device(given, stream):
-        from ..gpu import rows as device
-
-        device.step(given, t, *_options(hyper, fixed), stream)
+        _run_on_device(given, t, hyper, fixed, steps, stream)
         return
     host = _host_arrays(given)
-    kernel, values, forms = _ready(row_steps.step_kernel, host["params"].dtype, hyper, fixed)
-    p, g, v, done = (host[x] for x in ("params", "grads", "vel", "last"))
-    wanted = np.ascontiguousarray(host["rows"], np.int64)
-    written = host.get("history", NO_HISTORY)
-    status, at = kernel(p, wanted, g, v, done, t, written, values, forms.of(g.size))
+    params, vel, last = host["params"], host["vel"], host["last"]
+    scalars, matrix, kernel, loop, forms = _ready(params.dtype, hyper, fixed, steps)
+    everything = "rows" not in host
+    rows = NO_ROWS if everything else np.ascontiguousarray(host["rows"], np.int64)
+    grads, history = host.get("grads", params[:0]), host.get("history", NO_HISTORY)
+    size = params.size if everything else len(rows) * params.shape[1]
+    status, at = kernel(
+        *(params, rows, everything, grads, steps, vel, last, t, history),
+        *(scalars, matrix, loop.address, forms.of(size)),
+    )
     if status != OK:
         validation.no_overlap(list(host.items()), written=set(host) - {"rows", "grads"})
-        _refuse(int(status), int(at), t - 1, wanted, done, written)
-    validation.tell_torch(params, vel, last)
+        row = int(at) if everything or len(rows) == 0 else int(rows[at])
+        done = int(last[row]) if 0 <= row < len(last) else 0
+        start, count = (int(history[-1, k]) for k in (START, RECORDED)) if len(history) else (0, 0)
+        _refuse(int(status), int(at), row, done, t - steps, len(last), (start, count, len(history) // 2))
+    validation.tell_torch(given["params"], given["vel"], given["last"])
 
 
-def _finish(
-    params: Any,
-    rows: Any,
-    vel: Any,
-    last: Any,
-    t: int,
-    hyper: tuple[Any, ...],
-    fixed: dict[str, Any],
-    history: Any,
-    stream: Any,
+def _run_on_device(
+    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool, stream: Any
 ) -> None:
-    given = {"params": params, "rows": rows, "vel": vel, "last": last, "history": history}
-    if _on_device(given, stream):
-        from ..gpu import rows as device
+    from ..gpu import rows as device
 
-        device.finish(given, t, *_options(hyper, fixed), stream)
-        return
-    host = _host_arrays(given)
-    kernel, values, forms = _ready(row_steps.finish_kernel, host["params"].dtype, hyper, fixed)
-    p, v, done = (host[x] for x in ("params", "vel", "last"))
-    wanted = np.ascontiguousarray(host.get("rows", np.empty(0)), np.int64)
-    written = host.get("history", NO_HISTORY)
-    size = p.size if rows is None else len(wanted) * p.shape[1]
-    status, at = kernel(p, wanted, rows is None, v, done, t, written, values, forms.of(size))
-    if status != OK:
-        validation.no_overlap(list(host.items()), written=set(host) - {"rows"})
-        _refuse(int(status), int(at), t, None if rows is None else wanted, done, written)
-    validation.tell_torch(params, vel, last)
+    parts = device.described(given)
+    check_shapes({name: x.shape for name, x in parts.items()})
+    options, scalars, matrix = _constants(np.dtype(parts["params"].dtype), hyper, fixed)
+    device.run(given, parts, device.Settings(RULE, options, scalars, matrix, steps), t, _refuse, stream)
 
 
 def _on_device(given: dict[str, Any], stream: Any) -> bool:
@@ -265,7 +250,7 @@ def _host_arrays(given: dict[str, Any]) -> dict[str, np.ndarray]:
     host = {}
     dtypes = {"rows": WHOLE, "last": WHOLE[:1], "history": (np.dtype(np.float64),)}
     for name, x in given.items():
-        if x is not None:
+        if x is not None or name != "history":
             array = validation.unsimulated(x)
             if name == "rows":
                 _whole_numbers(array)
@@ -320,60 +305,67 @@ def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
             )
 
 
-def _options(hyper: tuple[Any, ...], fixed: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """The hyper-parameters by name, and the options of the rule."""
-    return dict(zip(RULE.hyper, hyper, strict=True)), OPTIMIZER.options(fixed, hyper[-1] == 0)
-
-
-def _ready(
-    made: Callable[..., Any], dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any]
-) -> tuple[Any, tuple[float, ...], Forms]:
-    """The kernel that `row_steps.step_kernel` or `finish_kernel` made, the hyper-parameters as floats; checked."""
+def _ready(dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool) -> Ready:
+    """What a call needs that does not depend on its arrays; after checking the settings."""
     try:
-        return _known(made, dtype, hyper, tuple(fixed.items()))
+        return _known(dtype, hyper, tuple(fixed.items()), steps)
     except TypeError:  # what no dictionary takes, and what is unfit
-        return _known.__wrapped__(made, dtype, hyper, tuple(fixed.items()))
+        return _known.__wrapped__(dtype, hyper, tuple(fixed.items()), steps)
 
 
 @functools.lru_cache(maxsize=64, typed=True)
-def _known(
-    made: Callable[..., Any], dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[tuple[str, Any], ...]
-) -> tuple[Any, tuple[float, ...], Forms]:
-    named, options = _options(hyper, dict(fixed))
-    values = validation.hyper_parameters(named, dtype, RULE.range_of)
-    RULE.scalars(values, dtype, options)
-    kernel = made(RULE, idle_step, options, from_dtype(dtype))
-    return kernel, values, _forms_of(kernel)
+def _known(dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[tuple[str, Any], ...], steps: bool) -> Ready:
+    options, scalars, matrix = _constants(dtype, hyper, dict(fixed))
+    kind = from_dtype(dtype)
+    loop = row_steps.linked_step(RULE, options, kind) if steps else row_steps.linked_finish(RULE, kind)
+    return scalars, matrix, row_steps.rows_kernel(RULE, kind), loop, _forms_of(loop)
+
+
+def _constants(
+    dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any]
+) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[float, ...]]:
+    """The options of the rule, its constants, and the map of a step without a gradient; checked."""
+    options = OPTIMIZER.options(fixed, hyper[-1] == 0)
+    values = validation.hyper_parameters(dict(zip(RULE.hyper, hyper, strict=True)), dtype, RULE.range_of)
+    scalars = RULE.scalars(values, dtype, options)
+    return options, scalars, row_steps.idle_kernel(idle_step, RULE, from_dtype(dtype))(scalars, options)
 
 
 @functools.cache
-def _forms_of(kernel: Any) -> Forms:
+def _forms_of(loop: Any) -> Forms:
     return Forms()
 
 
-def _refuse(status: int, at: int, newest: int, rows: np.ndarray | None, last: np.ndarray, history: np.ndarray) -> None:
-    """Raise what a status of `kernels.row_steps` tells; rows are done up to a step of at most `newest`."""
-    row = at if rows is None or len(rows) == 0 else int(rows[at])
-    start, count = (int(history[-1, k]) for k in (START, row_steps.RECORDED)) if len(history) else (0, 0)
+def _refuse(status: int, at: int, row: int, done: int, newest: int, size: int, history: tuple[int, int, int]) -> None:
+    """Raise what a status of `kernels.row_steps` tells of the row at a place of `rows`, which is `done` up to a step.
+
+    There are `size` rows, done up to a step of at most `newest`.  Of a history: its start, its steps, and its capacity.
+    """
+    start, count, capacity = history
     if status == row_steps.OUTSIDE:
-        raise ValueError(f"rows[{at}] is {row}; a row from 0 to {len(last) - 1} is needed, as params has {len(last)}")
+        raise ValueError(f"rows[{at}] is {row}; a row from 0 to {size - 1} is needed, as params has {size}")
     if status == row_steps.TWICE:
         raise ValueError(
             f"rows[{at}] is {row}, which is there before; distinct rows are needed. Add up their gradients: "
             f"unique, place = np.unique(rows, return_inverse=True); "
             f"sums = np.zeros((len(unique), width), grads.dtype); np.add.at(sums, place, grads)"
         )
+    if status == row_steps.DESCENDING:
+        raise ValueError(
+            f"rows[{at}] is {row}, and the row before it no less; on a CUDA device rows must ascend, as those of "
+            f"torch.unique and cupy.unique do"
+        )
     if status == row_steps.AHEAD:
         raise ValueError(
-            f"last[{row}] is {last[row]}, and this call takes rows that are done up to step {newest} or before: "
+            f"last[{row}] is {done}, and this call takes rows that are done up to step {newest} or before: "
             f"t is one more with each step"
         )
     if status == row_steps.BEFORE:
         raise ValueError(
-            f"last[{row}] is {last[row]}; a number >= {start} is needed"
+            f"last[{row}] is {done}; a number >= {start} is needed"
             + (f", as history begins with step {start + 1}: finish_rows before a new history" if start else "")
         )
-    raise ValueError(_of_history(status, newest, start, count, len(history) // 2))
+    raise ValueError(_of_history(status, newest, start, count, capacity))
 
 
 def _of_history(status: int, newest: int, start: int, count: int, capacity: int) -> str:
@@ -392,5 +384,5 @@ def _of_history(status: int, newest: int, start: int, count: int, capacity: int)
     return "history has step t with other settings: one history is for steps of the same settings"
 
 
-rows_in_compiled_code(OPTIMIZER, step_rows, row_steps.step_for_callers, steps=True)
-rows_in_compiled_code(OPTIMIZER, finish_rows, row_steps.finish_for_callers, steps=False)
+rows_in_compiled_code(OPTIMIZER, step_rows, steps=True)
+rows_in_compiled_code(OPTIMIZER, finish_rows, steps=False)

@@ -20,7 +20,10 @@ jit = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
 PLAIN = {"lr": 0.05, "momentum": 0.9}
 DECAYED = {"lr": 0.05, "momentum": 0.9, "momentum_next": 0.95, "weight_decay": 1e-4}
-KINDS = [pytest.param(np.float32, PLAIN, id="float32"), pytest.param(np.float64, DECAYED, id="float64 with decay")]
+KINDS = [
+    pytest.param(np.float32, PLAIN, id="float32"),
+    pytest.param(np.float64, DECAYED, id="float64 with decay", marks=pytest.mark.ci),
+]
 
 
 def start(rows, width, dtype, seed=0):
@@ -158,10 +161,10 @@ def test_any_pattern_is_near_all_steps(scheduled, pattern, seed):
 
 
 def test_a_history_of_equal_steps_is_the_power():
-    p, v, last = start(5, 3, np.float64)
+    p, v, last = start(5, 3, np.float32)
     v[:] = 1
     q, w, done, history = p.copy(), v.copy(), last.copy(), row_history(300)
-    none = np.empty(0, np.int64), np.empty((0, 3))
+    none = np.empty(0, np.int64), np.empty((0, 3), np.float32)
     for t in range(1, 301):
         step_rows(q, *none, w, done, t, history=history, **DECAYED)
     for matrices in (p, v, last), (q, w, done):
@@ -173,14 +176,14 @@ def test_a_history_of_equal_steps_is_the_power():
 
 def test_a_history_serves_several_matrices_and_goes_on():
     history = row_history(4, start=10)
-    p, v, last = start(3, 2, np.float64)
+    p, v, last = start(3, 2, np.float32)
     last[:] = 10
     q, w, done = p.copy(), v.copy(), last.copy()
     for t in range(11, 15):
         for x, y, z in (p, v, last), (q, w, done):
-            step_rows(x, np.array([1]), np.ones((1, 2)), y, z, t, history=history, **DECAYED)
+            step_rows(x, np.array([1]), np.ones((1, 2), np.float32), y, z, t, history=history, **DECAYED)
     np.testing.assert_array_equal(p, q)
-    rows = np.array([0]), np.ones((1, 2))
+    rows = np.array([0]), np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match=r"^step_rows: history has room for steps up to 14: finish_rows\(..., t=14\)"):
         step_rows(p, *rows, v, last, 15, history=history, **DECAYED)
     with pytest.raises(ValueError, match=r"^step_rows: history has step t with other settings"):
@@ -212,8 +215,9 @@ def test_threads_do_not_change_bits(monkeypatch):
         np.testing.assert_array_equal(x, y)
 
 
-def test_what_is_not_finite_stays_where_it_is():
-    p, v, last = start(4, 2, np.float64)
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
+def test_what_is_not_finite_stays_where_it_is(dtype):
+    p, v, last = start(4, 2, dtype)
     p[0], v[1, 0], p[2, 1] = np.inf, np.nan, np.nan
     finish_rows(p, v, last, 9, lr=0.1)
     assert np.isposinf(p[0]).all()
@@ -302,12 +306,12 @@ def test_overlap_and_places():
 
 
 def test_repeated_rows_are_found_however_they_lie():
-    p, v, last = start(5000, 1, np.float64)
+    p, v, last = start(5000, 1, np.float32)
     rows = np.random.default_rng(0).permutation(5000)[:2000].astype(np.int64)
-    step_rows(p, rows, np.ones((2000, 1)), v, last, 1, **DECAYED)
+    step_rows(p, rows, np.ones((2000, 1), np.float32), v, last, 1, **DECAYED)
     rows[1999] = rows[3]
     with pytest.raises(ValueError, match=rf"rows\[1999\] is {rows[3]}, which is there before"):
-        step_rows(p, rows, np.ones((2000, 1)), v, last, 2, **DECAYED)
+        step_rows(p, rows, np.ones((2000, 1), np.float32), v, last, 2, **DECAYED)
 
 
 @jit
