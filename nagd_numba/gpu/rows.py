@@ -105,8 +105,8 @@ class RowsLaunch:
             table = (*made, history)[0], np.int64(capacity), np.int64(start)
             if settings.steps:
                 kernel = row_kernels.step_kernel(settings.rule, settings.options, parts["params"].dtype)
-                arrays = at["params"], rows, at["grads"], at["vel"], last, np.int64(n), np.int64(width)
-                self._launch(kernel, stream, grid, *arrays, *table, np.int64(t), *settings.scalars)
+                stepped = at["params"], rows, at["grads"], at["vel"], last, np.int64(n), np.int64(width)
+                self._launch(kernel, stream, grid, *stepped, *table, np.int64(t), *settings.scalars)
             else:
                 kernel = row_kernels.finish_kernel(parts["params"].dtype)
                 arrays = at["params"], rows, at["vel"], last, *counts, np.int64(width)

@@ -13,6 +13,7 @@ from numba.extending import overload
 from ..kernels import elementwise, row_steps
 from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard
+from ..kernels.rule import Rule
 from ..kernels.template import template
 from ._overload import bound_types, cases, check_number, constant, function_of, hyper_of, is_none, typing_errors
 from .idle import idle_step
@@ -64,7 +65,7 @@ def rows_in_compiled_code(optimizer: Optimizer, function: Callable[..., Any], st
             source,
             name,
             unfit=_unfit,
-            run=_by_branch(rule, loops, optimizer.branch),
+            run=_by_branch(rule, loops, str(optimizer.branch)),
             refuse=subroutine(refuse.bind(NAME=name, HYPER=_of_hyper(name, rule), **elementwise.limits(rule))),
             heard=heard,
             fill_with_nan=fill_with_nan,
@@ -96,18 +97,18 @@ def _check_arrays(name: str, arrays: dict[str, Any]) -> None:
             raise TypingError(f"{name}: {x} is read-only and would be updated in place")
 
 
-def _by_branch(rule: Any, loops: list[Any], branch: str) -> Any:
+def _by_branch(rule: Rule, loops: list[Any], branch: str) -> Any:
     at = list(rule.hyper).index(branch)
     return subroutine(by_branch.bind(zero=loops[0], other=loops[-1], BRANCH=at))
 
 
-def _of_hyper(name: str, rule: Any) -> tuple[str, ...]:
+def _of_hyper(name: str, rule: Rule) -> tuple[str, ...]:
     return tuple(f"{name}: {x} must be {rule.range_of(x)}" for x in rule.hyper)
 
 
 @template
-def by_branch(zero, other, BRANCH):
-    def by_branch(which, t, history, hyper):
+def by_branch(zero: Any, other: Any, BRANCH: int) -> Any:
+    def by_branch(which: Any, t: Any, history: Any, hyper: Any) -> Any:
         params, rows, everything, grads, steps, vel, last = which
         if hyper[BRANCH] == 0:
             return zero(params, rows, everything, grads, steps, vel, last, t, history, hyper)
@@ -117,7 +118,7 @@ def by_branch(zero, other, BRANCH):
 
 
 @subroutine
-def _unfit(params, rows, grads, steps, vel, last, history, t):
+def _unfit(params: Any, rows: Any, grads: Any, steps: Any, vel: Any, last: Any, history: Any, t: Any) -> Any:
     """`OK`, or `SHAPE` where shapes do not fit each other."""
     fits = vel.shape == params.shape and last.shape[0] == params.shape[0] and history.shape[1] == row_steps.ENTRIES
     if steps:
@@ -127,17 +128,17 @@ def _unfit(params, rows, grads, steps, vel, last, history, t):
 
 
 @inlined
-def _no_rows():
+def _no_rows() -> Any:
     return np.empty(0, np.int64)
 
 
 @inlined
-def _no_history():
+def _no_history() -> Any:
     return np.empty((0, row_steps.ENTRIES))
 
 
 @template
-def refuse(NAME, HYPER, LOW, BELOW):
+def refuse(NAME: str, HYPER: tuple[str, ...], LOW: tuple[float, ...], BELOW: tuple[float, ...]) -> Any:
     SHAPES = f"{NAME}: vel needs the shape of params, last a number for each row, grads a row for each of rows; t >= 1"
     OVERLAP = f"{NAME}: what is written must not overlap in memory with anything: pass copies"
     OUTSIDE = f"{NAME}: rows must be from 0 to below the number of rows of params"
@@ -147,7 +148,7 @@ def refuse(NAME, HYPER, LOW, BELOW):
     HISTORY = f"{NAME}: history lacks steps before t, has no room for it, or has it with other settings"
     RANGE = f"{NAME}: the hyper-parameters together leave the range of the arrays' dtype"
 
-    def refuse(status, hyper):
+    def refuse(status: Any, hyper: Any) -> None:
         if status == SHAPE:
             raise ValueError(SHAPES)
         if status == elementwise.OVERLAP:
