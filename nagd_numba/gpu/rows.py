@@ -34,13 +34,12 @@ def described(given: dict[str, Any]) -> dict[str, device_array.DeviceMemory]:
     dtypes = {"rows": ("int64",), "last": ("int64",), "history": ("float64",)}
     parts = {}
     for name, x in given.items():
-        if x is not None:
-            written = name not in ("rows", "grads")
-            parts[name] = device_array.describe(name, x, write=written, dtypes=dtypes.get(name, device_array.EXACT))
-            if name in ("grads", "vel") and parts[name].dtype != parts["params"].dtype:
-                raise TypeError(
-                    f"{name} has dtype {parts[name].dtype} and params {parts['params'].dtype}; one dtype is needed"
-                )
+        written = name not in ("rows", "grads")
+        parts[name] = device_array.describe(name, x, write=written, dtypes=dtypes.get(name, device_array.EXACT))
+        if name in ("grads", "vel") and parts[name].dtype != parts["params"].dtype:
+            raise TypeError(
+                f"{name} has dtype {parts[name].dtype} and params {parts['params'].dtype}; one dtype is needed"
+            )
     device_array.no_overlap(list(parts.items()))
     return parts
 
@@ -54,10 +53,10 @@ def run(
     stream: Any,
 ) -> None:
     """A step of described arrays, or what rows are to make up for.  `refuse` raises what a status tells."""
-    everything = [x for x in given.values() if x is not None]
+    everything = tuple(given.values())
     device = device_array.one_device(list(parts.items()))
     made = RowsLaunch(parts, settings, t, refuse, device)
-    repeats.start_in_order(made, streams.Sources(everything), tuple(everything), stream, ())
+    repeats.start_in_order(made, streams.Sources(everything), everything, stream, ())
     validation.tell_torch(given["params"], given["vel"], given["last"])
 
 

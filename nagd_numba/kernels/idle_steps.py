@@ -7,7 +7,7 @@ A step without a gradient takes the parameter and the velocity `(p, v)` to
 A matrix is the tuple `(A, B, C, D, a, b, c, d)` of float64: each entry is the sum of a high and a low part, as in
 `power`, and errs by some 2^-104.  Rows of a table, 8 float64 each, hold the products of
 
-    capacity 0    equal steps, in row 16 i + k of them k 16^i
+    capacity 0    equal steps, in row 64 i + k of them k 64^i
     capacity N    a power of two: steps that differ.  Row `j` is step `start + j + 1`; behind these N come the products
                   of pairs, of pairs of pairs, and so on, and in the last row, 2N - 1, how many steps are recorded, and
                   `start`.  So any stretch of n steps is at most 2 log2(n) products, of which none was divided by
@@ -30,7 +30,7 @@ from .rounding import add, fma, mul
 from .template import template
 
 ENTRIES, HIGH = 8, 4
-BASE = 16  # of the numbers of equal steps
+BASE = 64  # of the numbers of equal steps
 RECORDED, START = 0, 1  # places in the last row of a table
 
 

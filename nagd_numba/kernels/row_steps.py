@@ -24,7 +24,7 @@ from .idle_steps import BASE, ENTRIES, RECORDED, START, Arithmetic, block, compo
 from .jit import in_both, inlined, kernel, plain, subroutine
 from .linking import Linked, linked
 from .parallel import BODY
-from .pointers import addresses, keep_alive, pointer, restorer, spill
+from .pointers import addresses, keep_alive, peek, pointer, poke, restorer, spill
 from .prefetch import prefetch
 from .rule import Rule
 from .template import template
@@ -32,7 +32,8 @@ from .template import template
 # What is wrong with a row, or with the number of the step; the others are those of `elementwise`.
 OUTSIDE, TWICE, DESCENDING, AHEAD, BEFORE, EARLY, UNRECORDED, FULL, DIFFERENT = range(10, 19)
 
-SOON = 8  # rows ahead are asked for
+SOON = 16  # rows ahead are asked for
+FETCHED = 4096  # rows, which find room in the second cache while they are looked at
 
 compose: Any = subroutine(composed)
 
@@ -49,24 +50,23 @@ def share_of_step(restore, update, stretch, moved, OPTIONS):
         end = min(n, (share + 1) * length)
         for k in range(min(n, share * length), end):
             if k + SOON < end:
-                soon = rows[k + SOON] * width
-                prefetch(params, soon)
-                prefetch(params, soon + width - 1)
-                prefetch(vel, soon)
-                prefetch(vel, soon + width - 1)
+                ask_for(params, vel, rows[k + SOON] * width, width)
             row = rows[k]
             at, own, done = row * width, k * width, last[row]
             if done < t - 1:
                 if done != known:
                     known, matrix = done, stretch(table, capacity, done - start, t - 1 - start)
                 for i in range(width):
-                    p, v = moved(params[at + i], vel[at + i], matrix)
-                    params[at + i], state = update(p, grads[own + i], (v,), scalars, OPTIONS)
-                    vel[at + i] = state[0]
+                    p, v = moved(peek(params, at + i, 0), peek(vel, at + i, 1), matrix)
+                    p, state = update(p, peek(grads, own + i, 2), (v,), scalars, OPTIONS)
+                    poke(params, at + i, p, 0)
+                    poke(vel, at + i, state[0], 1)
             else:
                 for i in range(width):
-                    params[at + i], state = update(params[at + i], grads[own + i], (vel[at + i],), scalars, OPTIONS)
-                    vel[at + i] = state[0]
+                    v = peek(vel, at + i, 1)
+                    p, state = update(peek(params, at + i, 0), peek(grads, own + i, 2), (v,), scalars, OPTIONS)
+                    poke(params, at + i, p, 0)
+                    poke(vel, at + i, state[0], 1)
             last[row] = t
 
     return share_of_step
@@ -86,7 +86,9 @@ def share_of_finish(restore, stretch, moved):
                 if done != known:
                     known, matrix = done, stretch(table, capacity, done - start, t - start)
                 for i in range(at, at + width):
-                    params[i], vel[i] = moved(params[i], vel[i], matrix)
+                    p, v = moved(peek(params, i, 0), peek(vel, i, 1), matrix)
+                    poke(params, i, p, 0)
+                    poke(vel, i, v, 1)
                 last[row] = t
 
     return share_of_finish
@@ -110,14 +112,15 @@ def rows_of_matrix(run, SHARES):
             if status != OK:
                 return status, 0
         before = t - 1 if steps else t
-        status, at, oldest = fit_rows(rows, last, everything, start, before)
+        width = params.shape[1]
+        status, at, oldest = fit_rows(rows, last, everything, start, before, pointer(params), pointer(vel), width)
         if status != OK:
             return status, at
         table = history if capacity > 0 else powers(matrix, before - oldest)
         if capacity > 0 and steps:
             record(history, t - start - 1, matrix)
         n = len(last) if everything else len(rows)
-        width, shares = params.shape[1], np.int64(SHARES if forms != 0 else 1)
+        shares = np.int64(SHARES if forms != 0 else 1)
         arrays = pointer(params), pointer(rows), pointer(grads), pointer(vel), pointer(last), pointer(table)
         numbers = n, width, shares, capacity, start, t, np.int64(everything)
         run(body, spill((*arrays, numbers, scalars)), shares, n * width, forms)
@@ -154,6 +157,15 @@ def checked_rows(rows_of_matrix, constants, idle, OPTIONS, LOW, BELOW):
 
 
 @inlined
+def ask_for(params, vel, at, width):
+    """Fetch the ends of a row: in between the processor sees that memory is gone through."""
+    prefetch(params, at)
+    prefetch(params, at + width - 1)
+    prefetch(vel, at)
+    prefetch(vel, at + width - 1)
+
+
+@inlined
 def overlap(arrays):
     """Does one of the first four arrays, which are written, share memory with another?  All are contiguous."""
     params, vel, last, history, grads, rows = arrays
@@ -167,16 +179,18 @@ def overlap(arrays):
 
 
 @subroutine
-def fit_rows(rows, last, everything, oldest, newest):
+def fit_rows(rows, last, everything, oldest, newest, params, vel, width):
     """A status, the place of the row that it tells of, and the least of their `last`.
 
-    Rows are distinct, and each is done up to a step from `oldest` to `newest`.
+    Rows are distinct, and each is done up to a step from `oldest` to `newest`.  Meanwhile they are fetched.
     """
     least, ascending, before = newest, True, np.int64(-1)
     for k in range(len(last) if everything else len(rows)):
         row = np.int64(k) if everything else np.int64(rows[k])
         if row < 0 or row >= len(last):
             return OUTSIDE, k, least
+        if k < FETCHED and not everything:
+            ask_for(params, vel, row * width, width)
         done = last[row]
         if done > newest:
             return AHEAD, k, least

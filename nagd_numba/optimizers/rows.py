@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba.np.numpy_support import from_dtype
+from numpy import ndarray
 
 from .. import validation
 from ..kernels import row_steps
@@ -68,7 +69,7 @@ def step_rows(
     vel : array
         The velocity: of shape and dtype of `params`, zeros before the first step; modified in place.
     last : array
-        int64, for each row the number of the step up to which it is done, zeros before the first; modified in place.
+        int64, for each row the step up to which it is done, zeros before the first; modified in place.
     t : int
         The number of this step, from 1 on.
     lr, momentum, momentum_next, convention, nesterov, weight_decay, decoupled, maximize
@@ -108,9 +109,11 @@ def step_rows(
     array([1. , 0.8, 1. , 0.8, 1. ])
     """
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
-    fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
+    fixed = convention, nesterov, decoupled, maximize
     with validation.prefixed("step_rows"):
-        given = {"params": params, "rows": rows, "grads": grads, "vel": vel, "last": last, "history": history}
+        given = {"params": params, "rows": rows, "grads": grads, "vel": vel, "last": last}
+        if history is not None:
+            given["history"] = history
         _run(given, validation.whole("t", t), hyper, fixed, True, stream)
     return params
 
@@ -168,11 +171,13 @@ def finish_rows(
     (array([ 0. ,  0. , -0.05]), array([  0,   0, 100]))
     """
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
-    fixed = {"convention": convention, "nesterov": nesterov, "decoupled": decoupled, "maximize": maximize}
+    fixed = convention, nesterov, decoupled, maximize
     with validation.prefixed("finish_rows"):
-        given = {"params": params, "rows": rows, "vel": vel, "last": last, "history": history}
-        if rows is None:
-            del given["rows"]
+        given = {"params": params, "vel": vel, "last": last}
+        if rows is not None:
+            given["rows"] = rows
+        if history is not None:
+            given["history"] = history
         _run(given, validation.whole("t", t, least=0), hyper, fixed, False, stream)
     return params
 
@@ -199,13 +204,16 @@ def row_history(steps: int, start: int = 0) -> np.ndarray:
 
 
 def _run(
-    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool, stream: Any
+    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: tuple[Any, ...], steps: bool, stream: Any
 ) -> None:
     """A step of rows, or what they are to make up for, after checking everything."""
-    if _on_device(given, stream):
+    if stream is None and steps and _usual(**given):
+        host = given
+    elif _on_device(given, stream):
         _run_on_device(given, t, hyper, fixed, steps, stream)
         return
-    host = _host_arrays(given)
+    else:
+        host = _host_arrays(given)
     params, vel, last = host["params"], host["vel"], host["last"]
     scalars, matrix, kernel, loop, forms = _ready(params.dtype, hyper, fixed, steps)
     everything = "rows" not in host
@@ -226,7 +234,7 @@ def _run(
 
 
 def _run_on_device(
-    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool, stream: Any
+    given: dict[str, Any], t: int, hyper: tuple[Any, ...], fixed: tuple[Any, ...], steps: bool, stream: Any
 ) -> None:
     from ..gpu import rows as device
 
@@ -236,9 +244,32 @@ def _run_on_device(
     device.run(given, parts, device.Settings(RULE, options, scalars, matrix, steps), t, _refuse, stream)
 
 
+def _usual(params: Any, rows: Any, grads: Any, vel: Any, last: Any, history: Any = None) -> bool:
+    """Is there nothing about the arrays of a step that has to be looked at more closely?"""
+    arrays = params, rows, grads, vel, last
+    if history is not None or not all(x.__class__ is ndarray for x in arrays):
+        return False
+    kind, shape = params.dtype, params.shape
+    return bool(
+        kind in validation.DTYPES
+        and kind == grads.dtype
+        and kind == vel.dtype
+        and rows.dtype == last.dtype == WHOLE[0]
+        and len(shape) == 2
+        and shape == vel.shape
+        and last.shape == shape[:1]
+        and rows.ndim == 1
+        and grads.shape == (len(rows), shape[1])
+        and params.flags.carray
+        and vel.flags.carray
+        and last.flags.carray
+        and grads.flags.c_contiguous
+    )
+
+
 def _on_device(given: dict[str, Any], stream: Any) -> bool:
     """Are the arrays on a device?  Raises where only some are, and for what has a meaning only there."""
-    if validation.any_on_device([(name, x) for name, x in given.items() if x is not None]) and not SIMULATOR:
+    if validation.any_on_device(list(given.items())) and not SIMULATOR:
         return True
     if stream is not None and not SIMULATOR:
         raise ValueError("stream needs CUDA arrays; got host arrays. Omit stream.")
@@ -250,12 +281,11 @@ def _host_arrays(given: dict[str, Any]) -> dict[str, np.ndarray]:
     host = {}
     dtypes = {"rows": WHOLE, "last": WHOLE[:1], "history": (np.dtype(np.float64),)}
     for name, x in given.items():
-        if x is not None or name != "history":
-            array = validation.unsimulated(x)
-            if name == "rows":
-                _whole_numbers(array)
-            written = name not in ("rows", "grads")
-            host[name] = validation.host_array(name, array, write=written, dtypes=dtypes.get(name, validation.DTYPES))
+        array = validation.unsimulated(x)
+        if name == "rows":
+            _whole_numbers(array)
+        written = name not in ("rows", "grads")
+        host[name] = validation.host_array(name, array, write=written, dtypes=dtypes.get(name, validation.DTYPES))
     check_shapes({name: x.shape for name, x in host.items()})
     for name, x in host.items():
         if name != "rows" and not x.flags.c_contiguous:
@@ -305,27 +335,27 @@ def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
             )
 
 
-def _ready(dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any], steps: bool) -> Ready:
+def _ready(dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[Any, ...], steps: bool) -> Ready:
     """What a call needs that does not depend on its arrays; after checking the settings."""
     try:
-        return _known(dtype, hyper, tuple(fixed.items()), steps)
+        return _known(dtype, hyper, fixed, steps)
     except TypeError:  # what no dictionary takes, and what is unfit
-        return _known.__wrapped__(dtype, hyper, tuple(fixed.items()), steps)
+        return _known.__wrapped__(dtype, hyper, fixed, steps)
 
 
 @functools.lru_cache(maxsize=64, typed=True)
-def _known(dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[tuple[str, Any], ...], steps: bool) -> Ready:
-    options, scalars, matrix = _constants(dtype, hyper, dict(fixed))
+def _known(dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[Any, ...], steps: bool) -> Ready:
+    options, scalars, matrix = _constants(dtype, hyper, fixed)
     kind = from_dtype(dtype)
     loop = row_steps.linked_step(RULE, options, kind) if steps else row_steps.linked_finish(RULE, kind)
     return scalars, matrix, row_steps.rows_kernel(RULE, kind), loop, _forms_of(loop)
 
 
 def _constants(
-    dtype: np.dtype, hyper: tuple[Any, ...], fixed: dict[str, Any]
+    dtype: np.dtype, hyper: tuple[Any, ...], fixed: tuple[Any, ...]
 ) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[float, ...]]:
     """The options of the rule, its constants, and the map of a step without a gradient; checked."""
-    options = OPTIMIZER.options(fixed, hyper[-1] == 0)
+    options = OPTIMIZER.options(dict(zip(OPTIMIZER.fixed, fixed, strict=True)), hyper[-1] == 0)
     values = validation.hyper_parameters(dict(zip(RULE.hyper, hyper, strict=True)), dtype, RULE.range_of)
     scalars = RULE.scalars(values, dtype, options)
     return options, scalars, row_steps.idle_kernel(idle_step, RULE, from_dtype(dtype))(scalars, options)

@@ -299,7 +299,7 @@ def test_overlap_and_places():
         step_rows(p, np.array([0, 1]), p[2:4], v, last, 1)
     with pytest.raises(ValueError, match=r"^finish_rows: params and vel are the same memory"):
         finish_rows(p, p, last, 1)
-    with pytest.raises(ValueError, match=r"^finish_rows: rows and last are the same memory"):
+    with pytest.raises(ValueError, match=r"^finish_rows: last and rows are the same memory"):
         finish_rows(p, v, last, 1, rows=last)
     with pytest.raises(ValueError, match=r"^finish_rows: vel lives on a CUDA device and params and last on the host"):
         finish_rows(p, OnDevice(v), last, 1)
@@ -315,8 +315,8 @@ def test_repeated_rows_are_found_however_they_lie():
 
 
 @jit
-@pytest.mark.ci
-def test_inside_njit():
+@pytest.mark.slow
+def test_schedules_inside_njit():
     @njit
     def user(p, rows, grads, v, last, history, steps, lr, decay):
         for t in range(1, steps + 1):
@@ -336,6 +336,12 @@ def test_inside_njit():
         user(q, rows, grads, w, done, row_history(10), 10, 0.1, decay)
         np.testing.assert_array_equal(last, done)
         np.testing.assert_allclose(q, p, rtol=1e-15)
+
+
+@jit
+@pytest.mark.ci
+def test_inside_njit():
+    rows, grads = np.array([3, 1], np.int32), np.ones((2, 2))
 
     @njit
     def alone(p, rows, grads, v, last, t):
