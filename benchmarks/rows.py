@@ -29,7 +29,8 @@ def contenders(dtype: str, settings: dict[str, float], rows: int = ROWS) -> dict
     params, vel, grads = (np.ones((rows, WIDTH), dtype) for _ in range(3))
     last, few, t = rng.integers(0, STEPS, rows), np.ones((TOUCHED, WIDTH), dtype), STEPS
     chosen = rng.permutation(rows).reshape(-1, TOUCHED)
-    half = len(chosen) // 2
+    first, second, third = np.split(chosen[: len(chosen) // 3 * 3], 3)
+    read = 0
 
     def rows_in(wanted: np.ndarray) -> Callable[[], object]:
         def run() -> object:
@@ -39,18 +40,25 @@ def contenders(dtype: str, settings: dict[str, float], rows: int = ROWS) -> dict
 
         return run
 
+    def memory() -> object:
+        nonlocal read
+        read += 1
+        wanted = third[read % len(third)]
+        return params[wanted], vel[wanted], last[wanted]
+
     def dense() -> object:
         return nagd_numba.step(params, grads, vel, lr=0.0, **settings)
 
     return {
         "all rows": dense,
-        "rows, ascending": rows_in(np.sort(chosen[:half])),
-        "rows, in any order": rows_in(chosen[half:]),
+        "rows, ascending": rows_in(np.sort(first)),
+        "rows, in any order": rows_in(second),
+        "reading the rows, NumPy": memory,
     }
 
 
 class Rows:
-    params = (DTYPES, list(SETTINGS), ["rows, ascending", "rows, in any order"])
+    params = (DTYPES, list(SETTINGS), ["rows, ascending", "rows, in any order", "reading the rows, NumPy"])
     param_names = ("dtype", "settings", "contender")
     timeout = 120
 
