@@ -4,6 +4,7 @@
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
                                             the other methods, likewise
+    nagd_numba.step_rows, finish_rows       a step of the rows that have a gradient, as if all had been stepped
     nagd_numba.StochasticRounding, int8_states      small storage: 16-bit parameters, states of 8 bits
     nagd_numba.save_states, load_states             parameters and states of any storage in a file
     nagd_numba.bind(step, params, …)        a step bound to its arrays, which are checked once
@@ -38,6 +39,7 @@ from .optimizers.nadam import nadam_constants, nadam_step, nadam_update
 from .optimizers.nesterov import step
 from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
 from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
+from .optimizers.rows import finish_rows, row_history, step_rows
 from .optimizers.state_files import load_states, save_states
 from .optimizers.storage import Int8State, StochasticRounding, int8_states
 
@@ -74,6 +76,7 @@ __all__ = [
     "c_address",
     "c_functions",
     "check_grad",
+    "finish_rows",
     "fista_step",
     "fista_t",
     "fista_update",
@@ -92,10 +95,12 @@ __all__ = [
     "rmsprop_constants",
     "rmsprop_step",
     "rmsprop_update",
+    "row_history",
     "save_states",
     "schedules",
     "scipy_method",
     "step",
+    "step_rows",
 ]
 
 

@@ -40,16 +40,16 @@ def _overload_step(optimizer: Optimizer) -> None:
     numbers = [x for x in optimizer.settings if optimizer.is_number(x)]
 
     def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
-        kinds = _bound(signature, args, keywords)
+        kinds = bound_types(signature, args, keywords)
         _check_arrays(name, {x: kinds[x] for x in optimizer.arrays})
         _check_absent(name, {x: kinds[x] for x in PYTHON_ONLY if x in kinds and x not in optimizer.settings})
         for x in numbers:
-            _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
-        fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed}
+            check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
+        fixed = {x: constant(name, x, kinds[x]) for x in optimizer.fixed}
         contiguous = all(kinds[x].layout == "C" for x in optimizer.arrays)
-        with _typing_errors(name):
-            chosen = [optimizer.options(fixed, zero) for zero in _cases(optimizer.branch, kinds)]
-            hyper = _hyper(optimizer, fixed)
+        with typing_errors(name):
+            chosen = [optimizer.options(fixed, zero) for zero in cases(optimizer.branch, kinds)]
+            hyper = hyper_of(optimizer, fixed)
         source = (
             f"def {step.__name__}{signature}:\n"
             f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
@@ -63,7 +63,7 @@ def _overload_step(optimizer: Optimizer) -> None:
             f"        fill_with_nan(params, states)\n"
             f"    return params\n"
         )
-        return _function(
+        return function_of(
             source,
             step.__name__,
             unfit=_unfit,
@@ -84,18 +84,18 @@ def _overload_constants(optimizer: Optimizer, function: Callable[..., Any]) -> N
     settings = optimizer.settings_of(function)
 
     def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
-        kinds = _bound(signature, args, keywords)
+        kinds = bound_types(signature, args, keywords)
         dtype = kinds["dtype"]
         if not isinstance(dtype, types.NumberClass) or dtype.dtype not in (types.float32, types.float64):
             raise TypingError(f"{name}: dtype is {dtype}; np.float32 or np.float64 is needed")
-        fixed = {x: _constant(name, x, kinds[x]) for x in optimizer.fixed if x in settings}
+        fixed = {x: constant(name, x, kinds[x]) for x in optimizer.fixed if x in settings}
         for x in settings:
             if optimizer.is_number(x):
-                _check_number(name, x, kinds[x], rule.range_of(x).whole, optional=False)
-        with _typing_errors(name):
+                check_number(name, x, kinds[x], rule.range_of(x).whole, optional=False)
+        with typing_errors(name):
             chosen = optimizer.options(fixed)
-            hyper = _hyper(optimizer, fixed)
-        return _function(
+            hyper = hyper_of(optimizer, fixed)
+        return function_of(
             f"def {name}{signature}:\n    return make({hyper}, dtype)\n",
             name,
             make=subroutine(
@@ -112,14 +112,14 @@ def _overload_constants(optimizer: Optimizer, function: Callable[..., Any]) -> N
     overload(function, prefer_literal=True)(typed)
 
 
-def _bound(signature: inspect.Signature, args: Any, keywords: Any) -> dict[str, Any]:
+def bound_types(signature: inspect.Signature, args: Any, keywords: Any) -> dict[str, Any]:
     """The types of all parameters, or their defaults."""
     given = signature.bind(*args, **keywords)
     given.apply_defaults()
     return dict(given.arguments)
 
 
-def _cases(branch: str | None, kinds: dict[str, Any]) -> tuple[bool, ...]:
+def cases(branch: str | None, kinds: dict[str, Any]) -> tuple[bool, ...]:
     """Whether the hyper-parameter `branch` is 0, as far as is known when compiling; else both cases."""
     if branch is None:
         return (False,)
@@ -129,7 +129,7 @@ def _cases(branch: str | None, kinds: dict[str, Any]) -> tuple[bool, ...]:
     return (kind == 0,) if isinstance(kind, float) else (True, False)
 
 
-def _hyper(optimizer: Optimizer, fixed: dict[str, Any]) -> str:
+def hyper_of(optimizer: Optimizer, fixed: dict[str, Any]) -> str:
     """An expression for the tuple of the rule's hyper-parameters, in the parameters of the step."""
 
     def expression(x: str) -> str:
@@ -142,7 +142,7 @@ def _hyper(optimizer: Optimizer, fixed: dict[str, Any]) -> str:
     return f"({''.join(f'{expression(x)}, ' for x in optimizer.rule.hyper)})"
 
 
-def _function(source: str, name: str, **namespace: Any) -> Callable[..., Any]:
+def function_of(source: str, name: str, **namespace: Any) -> Callable[..., Any]:
     """A function from its source: numba wants one with the very parameters of the step."""
     namespace["np"] = np
     exec(source, namespace)
@@ -151,7 +151,7 @@ def _function(source: str, name: str, **namespace: Any) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _typing_errors(name: str) -> Iterator[None]:
+def typing_errors(name: str) -> Iterator[None]:
     """Errors that the checks of Python raise, as numba's."""
     try:
         yield
@@ -262,14 +262,14 @@ def _check_absent(name: str, kinds: dict[str, Any]) -> None:
     of = {"stream": "CUDA arrays", "master": "arrays of small storage"}
     of |= dict.fromkeys(("rounding", "compensation"), of["master"])
     for x, kind in kinds.items():
-        if not _is_none(kind):
+        if not is_none(kind):
             what = of.get(x, "steps that are")
             raise TypingError(f"{name}: {x} is for {what}{',' if 'arrays' in what else ''} called from Python")
 
 
-def _check_number(name: str, parameter: str, kind: Any, whole: bool, optional: bool) -> None:
+def check_number(name: str, parameter: str, kind: Any, whole: bool, optional: bool) -> None:
     value = kind.value if isinstance(kind, types.Omitted) else kind
-    if optional and _is_none(value):
+    if optional and is_none(value):
         return
     if isinstance(value, types.Optional) and optional:
         value = value.type
@@ -281,11 +281,11 @@ def _check_number(name: str, parameter: str, kind: Any, whole: bool, optional: b
         raise TypingError(f"{name}: {parameter} is {kind}; a {'whole ' if whole else ''}number is needed")
 
 
-def _is_none(kind: Any) -> bool:
+def is_none(kind: Any) -> bool:
     return kind is None or isinstance(kind, types.NoneType) or (isinstance(kind, types.Omitted) and kind.value is None)
 
 
-def _constant(name: str, parameter: str, kind: Any) -> Any:
+def constant(name: str, parameter: str, kind: Any) -> Any:
     if isinstance(kind, types.Type) and not isinstance(kind, types.Literal | types.Omitted):
         raise TypingError(f"{name}: {parameter} must be a constant inside compiled code, got {kind}")
     if isinstance(kind, types.Literal):

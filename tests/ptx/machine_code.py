@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise, guard_kernels, guard_scale, hyper_kernels, stored_kernel, toolchain
+from nagd_numba.gpu import elementwise, guard_kernels, guard_scale, hyper_kernels, row_kernels, stored_kernel, toolchain
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.kernels.stored_loops import COMPENSATED, RANDOM
@@ -273,7 +273,7 @@ def network_entries() -> Iterator[Entry]:
 
 
 def other_entries() -> Iterator[Entry]:
-    """The kernels of steps with a guard, of hyper-parameters in the device's memory, and of small storage."""
+    """The kernels of steps with a guard, of hyper-parameters in the device's memory, of rows, and of small storage."""
     nesterov, adam = RULES["nesterov"], RULES["adam"]
     for storage in ("float32", "bfloat16"):
         yield _entry(guard_kernels.sums_kernel, storage, 1)
@@ -284,6 +284,11 @@ def other_entries() -> Iterator[Entry]:
     yield _entry(guard_scale.scale_kernel, "float32")
     yield _entry(hyper_kernels.prepare_kernel, adam, adam.defaults(), "float32")
     yield _entry(finite.counts_kernel, "float32")
+    yield _entry(row_kernels.look_kernel)
+    yield _entry(row_kernels.note_kernel)
+    for exact in ("float32", "float64"):
+        yield _entry(row_kernels.step_kernel, nesterov, nesterov.defaults(), exact)
+        yield _entry(row_kernels.finish_kernel, exact)
     yield _entry(stored_kernel.kernel, nesterov, nesterov.defaults(), RANDOM, "bfloat16", ("int8",))
     yield _entry(stored_kernel.kernel, nesterov, nesterov.defaults(), COMPENSATED, "float16", ("float32",))
     yield _entry(stored_kernel.kernel, adam, adam.defaults(), RANDOM, "bfloat16", ("int8", "uint8"))
