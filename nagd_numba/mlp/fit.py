@@ -218,7 +218,10 @@ class Trainable:
         seen = Progress(plan.updates(rows), rows)
 
         def reached() -> Progress:
-            return seen if rates.foreseeable else Progress(plan.updates(rows), rows, past.values("loss"))
+            if rates.foreseeable:
+                return seen
+            held_out = past.values("validation_loss") if validated else None
+            return Progress(plan.updates(rows), rows, past.values("loss"), held_out)
 
         def hyper(epoch: int) -> np.ndarray:
             return rates.of_epoch(epoch * plan.updates(rows), reached())

@@ -123,6 +123,10 @@ def fit_many(
     train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
 
+    def reached(past: History) -> Progress:
+        held_out = None if evaluate is None else past.values("validation_loss")
+        return Progress(plan.updates(rows), rows, past.values("loss"), held_out)
+
     before: list[np.ndarray] = []  # the hyper-parameters of the first epoch, if they are constant
 
     def hyper(epoch: int) -> np.ndarray:
@@ -130,10 +134,7 @@ def fit_many(
         if before:
             return rates[0].counted(before[0], epoch * updates)
         made = np.stack(
-            [
-                own.of_epoch(epoch * updates, Progress(updates, rows, past.values("loss")))
-                for own, past in zip(rates, histories, strict=True)
-            ]
+            [own.of_epoch(epoch * updates, reached(past)) for own, past in zip(rates, histories, strict=True)]
         )
         if all(own.constant for own in rates):
             made.flags.writeable = False  # so that who sees it again need not compare it

@@ -175,7 +175,7 @@ def test_a_training_that_ends_early_leaves_what_it_was_then(keywords, stopped):
         ({"callback": lambda history: None}, False),
         ({"keep": "best"}, False),
         ({"lr": lambda t: 0.1}, False),
-        ({"lr": nagd_numba.schedules.Adaptive(0.1)}, False),
+        ({"lr": nagd_numba.schedules.Plateau(0.1), "momentum": nagd_numba.schedules.OneCycle(0.8, 3)}, False),
         ({"validation": 0.2}, False),
     ],
 )
