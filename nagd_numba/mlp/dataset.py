@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import validation
 from . import arguments
+from .labels import AS_THEY_ARE, Labels
 from .losses import LOSSES
 from .spec import NetworkSpec
 
-_AS_THEY_ARE = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
+_READ_AS_GIVEN = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Split(NamedTuple):
     validation_rows: np.ndarray
 
 
-def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None) -> Data:
+def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None, labels: Labels = AS_THEY_ARE) -> Data:
     """`X`, `y` and the weights as the kernels take them."""
     for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
         if validation.is_device_array(x):
@@ -53,7 +54,7 @@ def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None) -> Data:
     arguments.input_shape(spec, x.shape)
     validation.finite("X", x, spec.dtype)
     scale = arguments.UINT8_SCALE if x.dtype == np.uint8 else 1.0
-    if x.dtype.name not in _AS_THEY_ARE or not x.dtype.isnative:
+    if x.dtype.name not in _READ_AS_GIVEN or not x.dtype.isnative:
         x = arguments.inputs(spec, x)
     x = np.asarray(x)  # of a memory map the plain array
     if not x.flags.c_contiguous:
@@ -62,14 +63,15 @@ def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None) -> Data:
     arguments.target_kind(spec, given.dtype, given.shape, len(x))
     validation.finite("y", given, spec.dtype)
     t = arguments.targets(spec, given, len(x))
-    if LOSSES[spec.loss].labels or LOSSES[spec.loss].binary:
+    if LOSSES[spec.loss].coupled or LOSSES[spec.loss].binary:
         arguments.refuse_targets(spec, t, one_hot=False, only_if_bad=True)
-    return Data(x, t, _weights(spec, weights, len(x)), scale)
+    own = labels.weighted(spec, given, _weights(spec, weights, len(x)))
+    return Data(x, labels.smoothed(spec, t), _in_dtype(spec, own), scale)
 
 
-def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray:
+def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray | None:
     if weights is None:
-        return np.zeros(0, spec.dtype)
+        return None
     w = arguments.as_array("sample_weight", weights)
     if w.dtype.kind not in "fiub":
         raise TypeError(f"sample_weight has dtype {w.dtype}; real numbers are needed")
@@ -79,14 +81,27 @@ def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray:
     if (w < 0).any():
         row = int((w < 0).argmax())
         raise ValueError(f"sample_weight is {validation.shown(w[row])} in row {row}; weights >= 0 are needed")
-    w = w.astype(spec.dtype)
-    if not w.any():
+    if not w.astype(spec.dtype).any():
         raise ValueError("sample_weight has only zero weights; one > 0 is needed")
     return w
 
 
-def split(spec: NetworkSpec, data: Data, validation: Any, seed: int) -> Split:
-    """Training and validation rows: `validation` is None, a share of the rows, or (X, y) or (X, y, weights)."""
+def _in_dtype(spec: NetworkSpec, weights: np.ndarray | None) -> np.ndarray:
+    """The weights for the kernels; none are an empty vector."""
+    if weights is None:
+        return np.zeros(0, spec.dtype)
+    with np.errstate(over="ignore"):
+        w = weights.astype(spec.dtype)
+    if not (np.isfinite(w).all() and w.any()):
+        raise ValueError(f"class_weight makes weights of the samples that are all 0, or not finite (in {spec.dtype})")
+    return w
+
+
+def split(spec: NetworkSpec, data: Data, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
+    """Training and validation rows: `validation` is None, a share of the rows, or (X, y) or (X, y, weights).
+
+    Targets of the latter are smoothed, too; their weights are those given.
+    """
     n = len(data.X)
     none = np.zeros(0, np.int64)
     if validation is None:
@@ -96,7 +111,7 @@ def split(spec: NetworkSpec, data: Data, validation: Any, seed: int) -> Split:
             raise ValueError(f"validation has {len(validation)} parts; (X, y) or (X, y, sample_weight) is needed")
         X, y, *weights = validation
         try:
-            other = samples(spec, X, y, weights[0] if weights else None)
+            other = samples(spec, X, y, weights[0] if weights else None, replace(labels, class_weight=None))
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation: {error}") from error
         return Split(data, np.arange(n), other, np.arange(len(other.X)))

@@ -118,7 +118,7 @@ def forward_part(forward_rows, restore, T, BUFFER, panels_size):
 def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS):
     """The mean loss, without dropout, with the penalty."""
 
-    def value(params, X, y, sizes, l2, functions):
+    def value(params, X, y, sizes, l2, terms, functions):
         forward_product, targets_allowed, loss_of, penalty_of = functions
         rows, layers = X.shape[0], sizes.size - 1
         outputs, dims = sizes[layers], pointer(sizes)
@@ -147,7 +147,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
             )
             for i in range(part):
                 total += sums[i]
-        loss = total / (rows if LABELS else rows * outputs)
+        loss = total / (rows * terms)
         if l2 != 0:
             loss += penalty(penalty_of, pointer(params), dims, layers, l2, pointer(sums))
         keep_alive(memory, sums)
@@ -157,12 +157,10 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
 
 
 @template
-def gradient(
-    forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS
-):
+def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size):
     """The mean loss with the penalty; its gradient goes to `grads`."""
 
-    def gradient(params, X, y, grads, sizes, l2, dropout, functions):
+    def gradient(params, X, y, grads, sizes, l2, terms, dropout, functions):
         forward_product, targets_allowed, loss_of, penalty_of, backward_product, gradient_product = functions
         rows, layers = X.shape[0], sizes.size - 1
         outputs, dims = sizes[layers], pointer(sizes)
@@ -180,7 +178,7 @@ def gradient(
         one = shifted(d, rows * (width + outputs))
         one[0] = T(1)
         forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout)
-        count = rows if LABELS else rows * outputs
+        count = rows * terms
         loss_function(
             *(loss_of, shifted(b, z), as_integer(pointer(y)), shifted(d, rows * width)),
             *(pointer(sums), 0, rows, outputs, T(1.0 / count)),
@@ -255,9 +253,9 @@ def forward_kernel(dtype: str) -> Linked:
 
 @functools.cache
 def value_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, sizes, l2, functions) -> (loss, bad)`: the mean loss with its penalty.
+    """`kernel(params, X, y, sizes, l2, terms, functions) -> (loss, bad)`: the mean loss with its penalty.
 
-    `bad` is the first row whose target is not allowed, or -1.
+    The mean is over `terms` of each row.  `bad` is the first row whose target is not allowed, or -1.
     """
     vector, matrix, _ = _array_types(dtype)
     bound = value.bind(
@@ -269,12 +267,14 @@ def value_kernel(dtype: str, labels: bool) -> Any:
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
-    return kernel(bound, _RESULT(vector, matrix, targets, SIZES, types.float64, types.UniTuple(types.int64, 4)))
+    return kernel(
+        bound, _RESULT(vector, matrix, targets, SIZES, types.float64, types.int64, types.UniTuple(types.int64, 4))
+    )
 
 
 @functools.cache
 def gradient_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, grads, sizes, l2, (seed, threshold, keep), functions) -> (loss, bad)`.
+    """`kernel(params, X, y, grads, sizes, l2, terms, (seed, threshold, keep), functions) -> (loss, bad)`.
 
     The gradient goes to `grads`.  With a bad row nothing is written.  A threshold of 0 is no dropout.
     """
@@ -286,13 +286,12 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
         loss_function=losses.interface(dtype).call,
         allowed=losses.targets_interface(dtype, labels).call,
         penalty=penalty_interface(dtype).call,
-        LABELS=labels,
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
     grads = vector.copy(readonly=False)
-    given = (vector, matrix, targets, grads, SIZES, types.float64, _DROPOUT, types.UniTuple(types.int64, 6))
-    return kernel(bound, _RESULT(*given))
+    given = (vector, matrix, targets, grads, SIZES, types.float64, types.int64, _DROPOUT)
+    return kernel(bound, _RESULT(*given, types.UniTuple(types.int64, 6)))
 
 
 # A kernel and the functions that a network needs in it, looked up at once: a call of a small network is short.

@@ -19,9 +19,8 @@ from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
 from ..constants import rule_constants
 from ..dataset import Data
-from ..losses import LOSSES
 from ..plan import Plan
-from ..spec import NetworkSpec
+from ..spec import NetworkSpec, of_targets, terms
 from ..sums import LOSS, PART, SUMS
 from . import epilogues, evaluation, losses, minibatch, train_kernels, updates
 from .gemm import panels_size_of
@@ -223,13 +222,13 @@ def samples(data: Data) -> Samples:
 
 def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Functions:
     """The functions that training and evaluation have in common."""
-    kind = spec.dtype_name
+    kind, loss = spec.dtype_name, of_targets(spec, data.y.ndim).loss
     return Functions(
         gather_inputs=minibatch.inputs_function(kind, data.X.dtype.name).address,
         gather_targets=minibatch.targets_function(data.y.dtype.name).address,
         forward=epilogues.forward(kind, spec.activation).address,
-        loss=losses.loss_function(kind, spec.loss).address,
-        measure=minibatch.measure_function(kind, spec.loss).address,
+        loss=losses.loss_function(kind, loss).address,
+        measure=minibatch.measure_function(kind, loss).address,
         backward=0,
         weights=0,
         apply=0,
@@ -256,8 +255,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
     else:
         results = _results(spec, params, data, rows)
     sums = results.sum(axis=0)
-    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums[LOSS] /= outputs
+    sums[LOSS] /= terms(spec)
     return np.asarray(sums)
 
 

@@ -77,6 +77,14 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
             {"metrics": ["accuracy", "mae"]},
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            *(TOO_LARGE, {}, "float32", {"label_smoothing": 0.1, "class_weight": "balanced", "metrics": ["accuracy"]}),
+            marks=pytest.mark.ci,
+        ),
+        pytest.param(
+            *(FITS, {}, "float32", {"label_smoothing": 0.1, "validation": 0.2, "metrics": ["accuracy"]}),
+            marks=pytest.mark.slow,
+        ),
         (TOO_LARGE, {"l2": 0.1}, "uint8", {"sample_weight": np.linspace(0, 2, 60), "keep": "best"}),
         pytest.param(
             *(TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
