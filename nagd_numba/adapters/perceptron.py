@@ -6,7 +6,6 @@ stopping, then a permutation for every epoch, each applied to the order of the e
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -27,6 +26,7 @@ from ..mlp.dataset import Data
 from ..validation import finite, prefixed
 from .coefs import packed, views
 from .descent import Descent, losses
+from .estimator_arguments import dense, hidden_sizes
 
 ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 LOSSES = {"softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "mse"}  # by output activation
@@ -115,6 +115,10 @@ class Perceptron(BaseEstimator):
     def _output_activation(self) -> str:
         raise NotImplementedError
 
+    def _weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        """The weights of the samples, or None for equal ones."""
+        return weights
+
     def _stratified(self, y: np.ndarray) -> np.ndarray | None:
         """What the split for early stopping is stratified by."""
         raise NotImplementedError
@@ -163,6 +167,7 @@ class Perceptron(BaseEstimator):
         X, y = self._checked(X, y, incremental, reset=fresh)
         X = dense(X)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = self._weights(y, weights)
         self.n_outputs_ = y.shape[1]
         sizes = (X.shape[1], *hidden, y.shape[1])
         self._random_state = check_random_state(self.random_state)
@@ -371,23 +376,3 @@ def computed(model: MLP, flat: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Probabilities, or the outputs for regression."""
     found: np.ndarray = model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
     return found
-
-
-def hidden_sizes(given: Any) -> tuple[int, ...]:
-    """The widths of the hidden layers, from a sequence or one number."""
-    widths = list(given) if hasattr(given, "__iter__") else [given]
-    if any(width <= 0 for width in widths):
-        raise ValueError(f"hidden_layer_sizes is {given!r}; every width must be > 0")
-    try:
-        return tuple(map(operator.index, widths))
-    except TypeError as error:
-        raise TypeError(f"hidden_layer_sizes is {given!r}; whole numbers are needed: (100, 50)") from error
-
-
-def dense(X: Any) -> np.ndarray:
-    """X as a plain matrix in C order.
-
-    The kernels read rows of a dense X: a sparse one needs `n_samples * n_features` elements of memory for the time of
-    the training.
-    """
-    return X.toarray(order="C") if sparse.issparse(X) else np.ascontiguousarray(X)

@@ -45,7 +45,7 @@ class HostBackend:
         if isinstance(validation, tuple | list):
             validation = [*map(unsimulated, validation)]
         given = map(unsimulated, (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given, labels), validation, seed, labels)
+        parts = split(self.spec, samples(self.spec, *given, labels=labels), validation, seed, labels)
         for name, x in ((self._name, self.params), ("vel", self.vel)):
             finite(name, x)
             for data in (parts.data, parts.validation):

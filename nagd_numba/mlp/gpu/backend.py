@@ -67,7 +67,7 @@ class DeviceBackend:
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
         given = (self._on_host(x) for x in (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given, labels), validation, seed, labels)
+        parts = split(self.spec, samples(self.spec, *given, labels=labels), validation, seed, labels)
         finite(self._name, self.values())
         finite("vel", self.states())
         shared = parts.validation is parts.data

@@ -79,7 +79,7 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
         ),
         pytest.param(
             *(TOO_LARGE, {}, "float32", {"label_smoothing": 0.1, "class_weight": "balanced", "metrics": ["accuracy"]}),
-            marks=pytest.mark.ci,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             *(FITS, {}, "float32", {"label_smoothing": 0.1, "validation": 0.2, "metrics": ["accuracy"]}),

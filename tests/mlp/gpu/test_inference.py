@@ -208,11 +208,10 @@ def test_unfit_arrays_are_refused_before_any_write(gpu, case):
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_probabilities(dtype):
-    for sizes, rows in (([3, 2], 1), ([7, 9, 5], 40)):
-        net, params, X, labels = problem(sizes, rows, dtype=dtype)
-        y = np.random.default_rng(1).random((rows, sizes[-1])).astype(dtype)
-        for targets in (y / y.sum(axis=1, keepdims=True), np.eye(sizes[-1])[labels].astype(bool)):
-            agree(net, params, X, targets, None)
+    net, params, X, labels = problem([7, 5], 40, dtype=dtype)
+    y = np.random.default_rng(1).random((40, 5)).astype(dtype)
+    for targets in (y / y.sum(axis=1, keepdims=True), np.eye(5)[labels].astype(bool)):
+        agree(net, params, X, targets, None)
 
 
 def test_unfit_targets_of_the_other_losses(gpu):
