@@ -22,13 +22,9 @@ def hidden_sizes(given: Any) -> tuple[int, ...]:
         raise TypeError(f"hidden_layer_sizes is {given!r}; whole numbers are needed: (100, 50)") from error
 
 
-def dense(X: Any) -> np.ndarray:
-    """X as a plain matrix in C order.
-
-    The kernels read rows of a dense X: a sparse one needs `n_samples * n_features` elements of memory for the time of
-    the training.
-    """
-    return X.toarray(order="C") if sparse.issparse(X) else np.ascontiguousarray(X)
+def by_rows(X: Any) -> Any:
+    """X as a plain matrix in C order, or as a sparse one in CSR format."""
+    return X.tocsr() if sparse.issparse(X) else np.ascontiguousarray(X)
 
 
 def read(estimator: BaseEstimator, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, np.ndarray]:

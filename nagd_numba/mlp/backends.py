@@ -44,13 +44,13 @@ class HostBackend:
         """The samples, checked with the parameters and states, and which of them train."""
         if isinstance(validation, tuple | list):
             validation = [*map(unsimulated, validation)]
-        given = map(unsimulated, (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given, labels=labels), validation, seed, labels)
+        X, y, weights = map(unsimulated, (X, y, weights))
+        parts = split(self.spec, samples(self.spec, X, y, weights, labels), validation, seed, labels)
         for name, x in ((self._name, self.params), ("vel", self.vel)):
             finite(name, x)
             for data in (parts.data, parts.validation):
                 if data is not None:
-                    arguments.apart(name, x, X=data.X, y=data.y, sample_weight=data.weights)
+                    arguments.apart(name, x, **data.arrays())
         return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:

@@ -11,6 +11,7 @@ from .. import validation
 from . import arguments
 from .labels import AS_THEY_ARE, Labels
 from .losses import LOSSES
+from .sparse import SparseRows, is_sparse, sparse_rows
 from .spec import NetworkSpec
 
 _READ_AS_GIVEN = ("float32", "float64", "uint8")  # other dtypes of X are converted, all at once
@@ -20,20 +21,15 @@ _READ_AS_GIVEN = ("float32", "float64", "uint8")  # other dtypes of X are conver
 class Data:
     """Samples in host memory: X as given, C-contiguous, of any real dtype; targets as the kernels take them."""
 
-    X: np.ndarray
+    X: np.ndarray | SparseRows
     y: np.ndarray
     weights: np.ndarray
     scale: float = 1.0
 
-    def views(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The arrays, read-only: one type for the kernels."""
-        return read_only(self.X), read_only(self.y), read_only(self.weights)
-
-
-def read_only(x: np.ndarray) -> np.ndarray:
-    view = x.view()
-    view.flags.writeable = False
-    return view
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of them, by the arguments that they are of."""
+        X = {"X": self.X} if isinstance(self.X, np.ndarray) else {"X.data": self.X.values, "X.indices": self.X.columns}
+        return {**X, "y": self.y, "sample_weight": self.weights}
 
 
 class Split(NamedTuple):
@@ -50,15 +46,8 @@ def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None, labels: Labe
     for what, x in (("X", X), ("y", y), ("sample_weight", weights)):
         if validation.is_device_array(x):
             raise TypeError(f"{what} is on a CUDA device; training takes arrays in host memory: {what}.get()")
-    x = X if type(X) is np.ndarray else arguments.as_array("X", X)
-    arguments.input_shape(spec, x.shape)
-    validation.finite("X", x, spec.dtype)
+    x = _inputs(spec, X)
     scale = arguments.UINT8_SCALE if x.dtype == np.uint8 else 1.0
-    if x.dtype.name not in _READ_AS_GIVEN or not x.dtype.isnative:
-        x = arguments.inputs(spec, x)
-    x = np.asarray(x)  # of a memory map the plain array
-    if not x.flags.c_contiguous:
-        x = np.ascontiguousarray(x)
     given = y if type(y) is np.ndarray else arguments.as_array("y", y)
     arguments.target_kind(spec, given.dtype, given.shape, len(x))
     validation.finite("y", given, spec.dtype)
@@ -67,6 +56,20 @@ def samples(spec: NetworkSpec, X: Any, y: Any, weights: Any = None, labels: Labe
         arguments.refuse_targets(spec, t, one_hot=False, only_if_bad=True)
     own = labels.weighted(spec, given, _weights(spec, weights, len(x)))
     return Data(x, labels.smoothed(spec, t), _in_dtype(spec, own), scale)
+
+
+def _inputs(spec: NetworkSpec, X: Any) -> np.ndarray | SparseRows:
+    """X as the kernels read it: itself, wherever that can be."""
+    if is_sparse(X):
+        arguments.input_shape(spec, X.shape)
+        return sparse_rows(X, spec.dtype, _READ_AS_GIVEN)
+    x = X if type(X) is np.ndarray else arguments.as_array("X", X)
+    arguments.input_shape(spec, x.shape)
+    validation.finite("X", x, spec.dtype)
+    if x.dtype.name not in _READ_AS_GIVEN or not x.dtype.isnative:
+        x = arguments.inputs(spec, x)
+    x = np.asarray(x)  # of a memory map the plain array
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
 def _weights(spec: NetworkSpec, weights: Any, rows: int) -> np.ndarray | None:

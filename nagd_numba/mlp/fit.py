@@ -83,7 +83,10 @@ class Trainable:
             metrics; `X`, `y` and the data for validation may then be there too, or are copied there once.
         X : array of shape (n, sizes[0])
             float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
-            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
+            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.  A sparse matrix or
+            array of SciPy is not made dense: the first layer works on its stored values (in CSR format, to which others
+            are converted), in host memory and without `comm` and `reproducible`.  The bits are those of the dense
+            X, but for the sign of a 0 where a product underflows.
         y : array
             As for `loss`.
         epochs : int

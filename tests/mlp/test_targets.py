@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from nagd_numba import MLP, fit_many
+from tests.helpers.backends import JIT_OFF
 from tests.helpers.training import assert_same, fitted, problem
+
+pytestmark = pytest.mark.skipif(JIT_OFF, reason="takes long without compilation")
 
 
 def soft(rows=50, outputs=3, seed=3):

@@ -107,7 +107,7 @@ def forward_part(forward_rows, restore, T, BUFFER, panels_size):
         x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
         forward_rows(
             *(function, params, x, sizes, layers, count, shifted(here, hidden), z, 0, count, here),
-            *(shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0)),
+            *(shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0), 0),
         )
         keep_alive(memory)
 
@@ -138,7 +138,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
             forward_rows(
                 *(forward_product, pointer(params), shifted(pointer(X), first * sizes[0]), dims, layers, part),
                 *(shifted(here, hidden), shifted(here, z), 0, part, here, shifted(here, panel)),
-                (np.uint64(0), np.uint64(0), 1.0),
+                *((np.uint64(0), np.uint64(0), 1.0), 0),
             )
             targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
             loss_function(
@@ -177,7 +177,7 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
         q, h, d = shifted(b, panel), shifted(b, hidden), shifted(b, deltas)
         one = shifted(d, rows * (width + outputs))
         one[0] = T(1)
-        forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout)
+        forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout, 0)
         count = rows * terms
         loss_function(
             *(loss_of, shifted(b, z), as_integer(pointer(y)), shifted(d, rows * width)),
@@ -192,7 +192,7 @@ def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed,
         backward_rows(backward_product, p, params.size, dims, layers, rows, width, h, d, 0, rows, b, q, dropout)
         weights_share(
             *(gradient_product, p, params.size, x, one, dims, layers, rows, h, d, 0, 1, b, q),
-            (pointer(grads), T(l2), False, one),
+            *((pointer(grads), T(l2), False, one), 0),
         )
         keep_alive(memory, sums)
         return loss, bad

@@ -15,6 +15,7 @@ from .. import arguments
 from ..dataset import Data, Split, samples, split
 from ..labels import AS_THEY_ARE, Labels
 from ..plan import Plan
+from ..sparse import is_sparse
 from ..spec import NetworkSpec, of_targets
 from . import gemm, tf32
 from .evaluation import DeviceEvaluation
@@ -63,11 +64,17 @@ class DeviceBackend:
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
         """The samples, checked on the host with the parameters and states, and which of them train."""
+        for name, x in (("X", X), ("validation", validation[0] if isinstance(validation, tuple | list) else None)):
+            if is_sparse(x):
+                raise ValueError(
+                    f"{name} is sparse, and params on a CUDA device, where networks take dense rows: X.toarray(), or "
+                    f"params in host memory"
+                )
         held: Any = validation[0] if isinstance(validation, tuple | list) and validation else None
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
-        given = (self._on_host(x) for x in (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given, labels=labels), validation, seed, labels)
+        on_host, y, weights = (self._on_host(x) for x in (X, y, weights))
+        parts = split(self.spec, samples(self.spec, on_host, y, weights, labels), validation, seed, labels)
         finite(self._name, self.values())
         finite("vel", self.states())
         shared = parts.validation is parts.data
