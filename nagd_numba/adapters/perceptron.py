@@ -292,7 +292,7 @@ class Perceptron(BaseEstimator):
         labels = model.loss_name == "cross_entropy"
         targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, flat.dtype)
         counted = np.zeros(0, flat.dtype) if weights is None else weights.astype(flat.dtype)
-        rows_of_X = sparse_rows(X, flat.dtype, ("float32", "float64")) if sparse.issparse(X) else X
+        rows_of_X = sparse_rows(X, flat.dtype) if sparse.issparse(X) else X
         epochs = losses(model, flat, descent, Data(rows_of_X, targets, counted), rows, batch, shuffled)
         try:
             self.n_iter_ = 0

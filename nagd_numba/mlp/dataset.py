@@ -62,7 +62,7 @@ def _inputs(spec: NetworkSpec, X: Any) -> np.ndarray | SparseRows:
     """X as the kernels read it: itself, wherever that can be."""
     if is_sparse(X):
         arguments.input_shape(spec, X.shape)
-        return sparse_rows(X, spec.dtype, _READ_AS_GIVEN)
+        return sparse_rows(X, spec.dtype)
     x = X if type(X) is np.ndarray else arguments.as_array("X", X)
     arguments.input_shape(spec, x.shape)
     validation.finite("X", x, spec.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from .arguments import UINT8_SCALE
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,10 @@ def is_sparse(x: Any) -> bool:
     return hasattr(x, "tocsr") and hasattr(x, "nnz")
 
 
-def sparse_rows(X: Any, dtype: np.dtype[Any], kinds: tuple[str, ...]) -> SparseRows:
-    """A matrix of SciPy as rows, of its own memory where it is CSR with sorted columns and a dtype among `kinds`.
+def sparse_rows(X: Any, dtype: np.dtype[Any]) -> SparseRows:
+    """A matrix of SciPy as rows of this dtype, in which they must be finite; uint8 is divided by 255.
 
-    Other dtypes become `dtype`, in which values must be finite.
+    They are in the memory of the matrix where it is CSR with sorted columns and has the dtype.
     """
     csr = X.tocsr()
     if not csr.has_canonical_format:
@@ -55,7 +56,9 @@ def sparse_rows(X: Any, dtype: np.dtype[Any], kinds: tuple[str, ...]) -> SparseR
         raise ValueError(
             f"X is {float(values[at])!r} in row {row}, column {csr.indices[at]}; finite numbers are needed (in {dtype})"
         )
-    values = values if values.dtype.name in kinds and values.dtype.isnative else values.astype(dtype)
+    scaled, values = values.dtype == np.uint8, values.astype(dtype, copy=False)
+    if scaled:
+        values *= dtype.type(UINT8_SCALE)
     columns = csr.indices if csr.indices.dtype in (np.int32, np.int64) else csr.indices.astype(np.int64)
     starts = csr.indptr.astype(np.int64)
     return SparseRows(np.ascontiguousarray(values), np.ascontiguousarray(columns), starts, csr.shape)

@@ -53,7 +53,7 @@ def evaluate_part(
         if sparse:
             first_layer(
                 *(functions.first_layer, functions.forward, params, samples.X, samples.columns_of_X),
-                *(samples.starts_of_X, order, samples.scale, sizes, layers, pointer(hidden), pointer(z), 0, rows),
+                *(samples.starts_of_X, order, sizes, layers, pointer(hidden), pointer(z), 0, rows),
                 *(pointer(buffer), dropout),
             )
         else:

@@ -17,13 +17,13 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ...kernels.jit import inlined
+from ...kernels.jit import inlined, subroutine
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.pointers import peek, pointer_at, poke, shifted, spill
-from ...kernels.rounding import add, fma, mul
+from ...kernels.pointers import pointer_at, shifted, spill
 from ...kernels.template import template
 from ..dropout import layer_key
 from ..sums import BLOCK
+from .chosen_rows import chosen_rows
 from .gemm import epilogue_interface
 from .microkernel import ROWS, tile
 
@@ -31,72 +31,68 @@ _n, _numbers = types.int64, types.CPointer(types.int64)
 
 
 @inlined
-def add_term(block, x, other, start, width, COLUMNS):
-    """`block[q] += x other[start + q]`, rounded once."""
-    line = shifted(other, start)
-    if width == COLUMNS:
-        for q in range(COLUMNS):
-            poke(block, q, fma(x, peek(line, q, 1), peek(block, q, 0)), 0)
-    else:
-        for q in range(width):
-            poke(block, q, fma(x, peek(line, q, 1), peek(block, q, 0)), 0)
-
-
-@inlined
-def end_block(out, block, first, T, COLUMNS):
-    """Add the sums of a block to those before it, and begin another."""
-    for q in range(COLUMNS):
-        own = peek(block, q, 0)
-        poke(out, q, own if first else add(peek(out, q, 1), own), 1)
-        poke(block, q, T(0), 0)
+def block_end(places, first, last):
+    """Where the terms of the block that term `first` is in end."""
+    end, block = first + 1, np.int64(places[first]) // BLOCK
+    while end < last and np.int64(places[end]) // BLOCK == block:
+        end += 1
+    return end
 
 
 @template
-def first_layer(epilogue, T, SOURCE, INDEX, COLUMNS, TILE):
+def row_sums(chosen_rows, T, COLUMNS):
+    """`sum_e x[e] other[places[e], ...]` for e from `first` to below `last`, in `out`."""
+
+    def row_sums(x, places, first, last, other, pitch, width, out):
+        if first == last:
+            for q in range(COLUMNS):
+                out[q] = T(0)
+        now = first
+        while now < last:
+            end = block_end(places, now, last)
+            chosen_rows(shifted(x, now), shifted(places, now), other, pitch, end - now, width, out, now > first)
+            now = end
+
+    return row_sums
+
+
+@template
+def first_layer(epilogue, row_sums, T, INDEX, COLUMNS):
     """The outputs of the first layer for rows `first` to below `last` of a batch, which are `order[i]` of X."""
 
     def first_layer(
-        function, params, X, columns, starts, order, scale, sizes, layers, hidden, z, first, last, buffer, dropout
+        function, params, X, columns, starts, order, sizes, layers, hidden, z, first, last, buffer, dropout
     ):
-        values, places, begin = pointer_at(X, SOURCE), pointer_at(columns, INDEX), pointer_at(starts, np.int64)
-        inputs, outputs, factor = sizes[0], sizes[1], T(scale)
+        values, places, begin = pointer_at(X, T), pointer_at(columns, INDEX), pointer_at(starts, np.int64)
+        inputs, outputs = sizes[0], sizes[1]
         seed, threshold, keep = dropout
         top = layers == 1
         key = layer_key(seed, 0)
         context = spill((params, inputs * outputs, z if top else hidden, 0, outputs, top, key, threshold, keep))
-        block = shifted(buffer, TILE)
         for i in range(first, last, ROWS):
             height = min(ROWS, last - i)
             for j in range(0, outputs, COLUMNS):
                 width = min(COLUMNS, outputs - j)
-                for q in range(COLUMNS):
-                    block[q] = T(0)
                 for r in range(height):
-                    row, out, now, fresh = order[i + r], shifted(buffer, r * COLUMNS), np.int64(-1), True
-                    for e in range(begin[row], begin[row + 1]):
-                        k = np.int64(places[e])
-                        if now >= 0 and k // BLOCK != now:
-                            end_block(out, block, fresh, T, COLUMNS)
-                            fresh = False
-                        now = k // BLOCK
-                        add_term(block, mul(T(values[e]), factor), params, k * outputs + j, width, COLUMNS)
-                    end_block(out, block, fresh, T, COLUMNS)
+                    low, high = begin[order[i + r]], begin[order[i + r] + 1]
+                    out = shifted(buffer, r * COLUMNS)
+                    row_sums(values, places, low, high, shifted(params, j), outputs, width, out)
                 epilogue(function, buffer, i, j, height, width, context)
 
     return first_layer
 
 
 @template
-def by_columns(T, SOURCE, INDEX):
+def by_columns(T, INDEX):
     """The values of rows `order[0]` to below `order[rows]` of X, one column after the other.
 
     Those of column k are `made[ends[k - 1] : ends[k]]`, from 0 on for the first, of rows `rows_of[...]` of the batch,
     which increase.
     """
 
-    def by_columns(X, columns, starts, order, scale, rows, inputs, ends, rows_of, made):
-        values, places, begin = pointer_at(X, SOURCE), pointer_at(columns, INDEX), pointer_at(starts, np.int64)
-        place, at, x, factor = pointer_at(ends, np.int64), pointer_at(rows_of, np.int64), pointer_at(made, T), T(scale)
+    def by_columns(X, columns, starts, order, rows, inputs, ends, rows_of, made):
+        values, places, begin = pointer_at(X, T), pointer_at(columns, INDEX), pointer_at(starts, np.int64)
+        place, at, x = pointer_at(ends, np.int64), pointer_at(rows_of, np.int64), pointer_at(made, T)
         for k in range(inputs + 1):
             place[k] = 0
         for i in range(rows):
@@ -107,14 +103,14 @@ def by_columns(T, SOURCE, INDEX):
         for i in range(rows):  # `place[k]` goes from the start of column k to its end
             for e in range(begin[order[i]], begin[order[i] + 1]):
                 k = np.int64(places[e])
-                at[place[k]], x[place[k]] = i, mul(T(values[e]), factor)
+                at[place[k]], x[place[k]] = i, values[e]
                 place[k] += 1
 
     return by_columns
 
 
 @template
-def first_weights(epilogue, T, COLUMNS, TILE):
+def first_weights(epilogue, row_sums, T, COLUMNS):
     """The gradients of the first layer's weights in one of `shares` equal parts: see `backprop.weights_share`."""
 
     def first_weights(function, params, size, ends, rows_of, made, sizes, deltas, share, shares, buffer, to):
@@ -124,24 +120,13 @@ def first_weights(epilogue, T, COLUMNS, TILE):
         part = (inputs + shares - 1) // shares
         lowest, highest = min(inputs, share * part), min(inputs, (share + 1) * part)
         context = spill((params, target, 0, outputs, l2, more, scalars, size))
-        block = shifted(buffer, TILE)
         for i in range(lowest, highest, ROWS):
             height = min(ROWS, highest - i)
             for j in range(0, outputs, COLUMNS):
                 width = min(COLUMNS, outputs - j)
-                for q in range(COLUMNS):
-                    block[q] = T(0)
                 for r in range(height):
-                    k, out, now, fresh = i + r, shifted(buffer, r * COLUMNS), np.int64(-1), True
-                    start = place[k - 1] if k > 0 else np.int64(0)
-                    for e in range(start, place[k]):
-                        row = at[e]
-                        if now >= 0 and row // BLOCK != now:
-                            end_block(out, block, fresh, T, COLUMNS)
-                            fresh = False
-                        now = row // BLOCK
-                        add_term(block, x[e], deltas, row * outputs + j, width, COLUMNS)
-                    end_block(out, block, fresh, T, COLUMNS)
+                    low, high = place[i + r - 1] if i + r > 0 else np.int64(0), place[i + r]
+                    row_sums(x, at, low, high, shifted(deltas, j), outputs, width, shifted(buffer, r * COLUMNS))
                 epilogue(function, buffer, i, j, height, width, context)
 
     return first_weights
@@ -152,11 +137,11 @@ def first_layer_interface(dtype: str) -> Interface:
     """What `first_layer` is given."""
     x = types.CPointer(from_dtype(np.dtype(dtype)))
     dropout = types.Tuple((types.uint64, types.uint64, types.float64))
-    data = (_n, _n, _n, _numbers, types.float64)
+    data = (_n, _n, _n, _numbers)
     return Interface(types.void(_n, x, *data, _numbers, _n, x, x, _n, _n, x, dropout))
 
 
-BY_COLUMNS = Interface(types.void(_n, _n, _n, _numbers, types.float64, *[_n] * 5))
+BY_COLUMNS = Interface(types.void(_n, _n, _n, _numbers, *[_n] * 5))
 
 
 @functools.cache
@@ -169,27 +154,21 @@ def first_weights_interface(dtype: str) -> Interface:
 
 
 def _slots(dtype: str) -> dict[str, Any]:
-    made = tile(dtype)
-    return {
-        "epilogue": epilogue_interface(dtype).call,
-        "T": np.dtype(dtype).type,
-        "COLUMNS": made.columns,
-        "TILE": ROWS * made.columns,
-    }
+    T, columns = np.dtype(dtype).type, tile(dtype).columns
+    sums = subroutine(row_sums.bind(chosen_rows=chosen_rows(dtype), T=T, COLUMNS=columns))
+    return {"epilogue": epilogue_interface(dtype).call, "row_sums": sums, "T": T, "COLUMNS": columns}
 
 
 @functools.cache
-def first_layer_function(dtype: str, source: str, index: str) -> Linked:
-    """`first_layer` for values and columns of these dtypes."""
-    kinds: dict[str, Any] = {"SOURCE": np.dtype(source).type, "INDEX": np.dtype(index).type}
-    return linked(first_layer.bind(**_slots(dtype), **kinds), first_layer_interface(dtype))
+def first_layer_function(dtype: str, index: str) -> Linked:
+    """`first_layer` for columns of this dtype."""
+    return linked(first_layer.bind(**_slots(dtype), INDEX=np.dtype(index).type), first_layer_interface(dtype))
 
 
 @functools.cache
-def by_columns_function(dtype: str, source: str, index: str) -> Linked:
+def by_columns_function(dtype: str, index: str) -> Linked:
     """`by_columns`, likewise."""
-    kinds: dict[str, Any] = {"SOURCE": np.dtype(source).type, "INDEX": np.dtype(index).type}
-    return linked(by_columns.bind(T=np.dtype(dtype).type, **kinds), BY_COLUMNS)
+    return linked(by_columns.bind(T=np.dtype(dtype).type, INDEX=np.dtype(index).type), BY_COLUMNS)
 
 
 @functools.cache

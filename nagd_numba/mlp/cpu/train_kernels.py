@@ -70,7 +70,6 @@ def rows_share(
                     *(
                         samples.starts_of_X,
                         order,
-                        samples.scale,
                         sizes,
                         layers,
                         hidden,
@@ -201,7 +200,7 @@ def train_steps(
             if functions.by_columns != 0:
                 by_columns(
                     *(functions.by_columns, samples.X, samples.columns_of_X, samples.starts_of_X),
-                    *(shifted(order, begin), samples.scale, rows, pointer_at(network.sizes, np.int64)[0]),
+                    *(shifted(order, begin), rows, pointer_at(network.sizes, np.int64)[0]),
                     *(memory.ends, memory.rows_of, memory.values),
                 )
             more = batches.fused == 0 and begin > group_begin

@@ -240,7 +240,7 @@ def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Function
     kind, loss = spec.dtype_name, of_targets(spec, data.y.ndim).loss
     X, first_layer, gather = data.X, 0, 0
     if isinstance(X, SparseRows):
-        first_layer = sparse_layer.first_layer_function(kind, X.dtype.name, X.columns.dtype.name).address
+        first_layer = sparse_layer.first_layer_function(kind, X.columns.dtype.name).address
     else:
         gather = minibatch.inputs_function(kind, X.dtype.name).address
     return Functions(
@@ -266,7 +266,7 @@ def _sparse_gradient(kind: str, X: Any) -> dict[str, Any]:
     if not isinstance(X, SparseRows):
         return {}
     return {
-        "by_columns": sparse_layer.by_columns_function(kind, X.dtype.name, X.columns.dtype.name).address,
+        "by_columns": sparse_layer.by_columns_function(kind, X.columns.dtype.name).address,
         "first_weights": sparse_layer.first_weights_function(kind).address,
     }
 
