@@ -297,7 +297,7 @@ def rounding(x, target, calls):
 
 REFUSED = [
     (njit(counting), "a store to what all problems have in common"),
-    (njit(fastmath=True)(reckless), "fastmath"),
+    (njit(fastmath=True)(reckless), "need not be exact"),
     (njit(longer), "arrays of different lengths"),
     (njit(rounding), "a real number as i8"),
 ]

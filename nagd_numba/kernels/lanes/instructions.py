@@ -111,7 +111,7 @@ def _instruction(line: str) -> Instruction | None:
     if assigned:
         result, text = assigned.groups()
     if _FAST.search(re.split("[@%]", text)[0]):
-        raise Unfit("fastmath, whose results need not be exact")
+        raise Unfit("arithmetic that need not be exact")
     op, _, rest = text.partition(" ")
     if op in ("tail", "notail", "musttail"):
         op, _, rest = rest.partition(" ")
