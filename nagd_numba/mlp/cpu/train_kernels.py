@@ -67,18 +67,7 @@ def rows_share(
             if sparse:
                 first_layer(
                     *(functions.first_layer, functions.forward, params, samples.X, samples.columns_of_X),
-                    *(
-                        samples.starts_of_X,
-                        order,
-                        sizes,
-                        layers,
-                        hidden,
-                        z,
-                        first,
-                        last,
-                        buffer,
-                        dropout,
-                    ),
+                    *(samples.starts_of_X, order, sizes, layers, hidden, z, first, last, buffer, dropout),
                 )
             else:
                 gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
