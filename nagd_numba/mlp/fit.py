@@ -86,7 +86,7 @@ class Trainable:
             `.npy` may be larger than memory (in C order); other real dtypes are converted at once.  A sparse matrix or
             array of SciPy is not made dense: the first layer works on its stored values (in CSR format, to which others
             are converted), in host memory and without `comm` and `reproducible`.  The bits are those of the dense
-            X, but for the sign of a 0 where a product underflows.
+            X, but for the sign of a 0 where a product underflows.  (`predict` and the others take dense rows.)
         y : array
             As for `loss`.
         epochs : int
