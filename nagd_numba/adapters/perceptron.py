@@ -6,7 +6,6 @@ stopping, then a permutation for every epoch, each applied to the order of the e
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -24,9 +23,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ..mlp import MLP, layout
 from ..mlp.arguments import apart
 from ..mlp.dataset import Data
+from ..mlp.sparse import sparse_rows
 from ..validation import finite, prefixed
 from .coefs import packed, views
 from .descent import Descent, losses
+from .estimator_arguments import by_rows, hidden_sizes
 
 ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 LOSSES = {"softmax": "cross_entropy", "logistic": "binary_cross_entropy", "identity": "mse"}  # by output activation
@@ -115,6 +116,10 @@ class Perceptron(BaseEstimator):
     def _output_activation(self) -> str:
         raise NotImplementedError
 
+    def _weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        """The weights of the samples, or None for equal ones."""
+        return weights
+
     def _stratified(self, y: np.ndarray) -> np.ndarray | None:
         """What the split for early stopping is stratified by."""
         raise NotImplementedError
@@ -132,7 +137,8 @@ class Perceptron(BaseEstimator):
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            float32 trains in float32, everything else in float64.  Sparse ones are made dense.
+            float32 trains in float32, everything else in float64.  A sparse one trains by its stored values (CSR, as
+            others are made), to the bits of the dense one.
         y : array of shape (n_samples,) or (n_samples, n_outputs)
             Classes, or an indicator matrix of 0 and 1 (multilabel); for regression real numbers.
         sample_weight : array of shape (n_samples,), optional
@@ -161,8 +167,9 @@ class Perceptron(BaseEstimator):
         hidden = hidden_sizes(self.hidden_layer_sizes)
         fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, incremental, reset=fresh)
-        X = dense(X)
+        X = by_rows(X)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = self._weights(y, weights)
         self.n_outputs_ = y.shape[1]
         sizes = (X.shape[1], *hidden, y.shape[1])
         self._random_state = check_random_state(self.random_state)
@@ -170,7 +177,7 @@ class Perceptron(BaseEstimator):
             self._initialize(sizes, X.dtype)
         flat = self._trainable(sizes)
         finite("the vector of coefs_ and intercepts_", flat)
-        apart("coefs_", flat, X=X, y=y)
+        apart("coefs_", flat, X=X.data if sparse.issparse(X) else X, y=y)
         finite("y", y, flat.dtype)
         if weights is not None:
             finite("sample_weight", weights, flat.dtype)
@@ -232,7 +239,7 @@ class Perceptron(BaseEstimator):
         self,
         flat: np.ndarray,
         sizes: tuple[int, ...],
-        X: np.ndarray,
+        X: Any,
         y: np.ndarray,
         weights: np.ndarray | None,
         incremental: bool,
@@ -248,7 +255,8 @@ class Perceptron(BaseEstimator):
         if descent.velocity.shape != flat.shape or descent.velocity.dtype != flat.dtype:
             descent.velocity = np.zeros_like(flat)  # coefs_ of another kind were assigned
         model = self._model(sizes, flat.dtype, self.alpha)
-        order: np.ndarray = np.arange(len(X))
+        samples = X.shape[0]
+        order: np.ndarray = np.arange(samples)
         score: Callable[[], float] | None = None
         if self.early_stopping:
             order, held = train_test_split(
@@ -256,7 +264,7 @@ class Perceptron(BaseEstimator):
             )
             if len(held) < 2:
                 raise ValueError(
-                    f"The validation set is too small. It has {len(held)} of {len(X)} samples and needs 2: "
+                    f"The validation set is too small. It has {len(held)} of {samples} samples and needs 2: "
                     f"a larger validation_fraction than {self.validation_fraction}, or more samples"
                 )
             score_of = self._scorer(y[held], None if weights is None else weights[held])
@@ -284,7 +292,8 @@ class Perceptron(BaseEstimator):
         labels = model.loss_name == "cross_entropy"
         targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, flat.dtype)
         counted = np.zeros(0, flat.dtype) if weights is None else weights.astype(flat.dtype)
-        epochs = losses(model, flat, descent, Data(X, targets, counted), rows, batch, shuffled)
+        rows_of_X = sparse_rows(X, flat.dtype) if sparse.issparse(X) else X
+        epochs = losses(model, flat, descent, Data(rows_of_X, targets, counted), rows, batch, shuffled)
         try:
             self.n_iter_ = 0
             while self.n_iter_ < self.max_iter:
@@ -361,33 +370,15 @@ class Perceptron(BaseEstimator):
         dtype = np.float32 if np.result_type(X.dtype, flat.dtype) == np.float32 else np.float64
         model, flat = self._model(sizes, dtype), flat.astype(dtype, copy=False)
         if not sparse.issparse(X):
-            return computed(model, flat, np.ascontiguousarray(X, dtype))
-        X, rows = X.tocsr(), max(1, SPARSE_BLOCK // X.shape[1])
+            X = np.ascontiguousarray(X, dtype)
+        return computed(model, flat, by_rows(X))
+
+
+def computed(model: MLP, flat: np.ndarray, X: Any) -> np.ndarray:
+    """Probabilities, or the outputs for regression; of a sparse X some rows at a time are made dense."""
+    if sparse.issparse(X):
+        rows = max(1, SPARSE_BLOCK // X.shape[1])
         blocks = (X[first : first + rows].toarray() for first in range(0, X.shape[0], rows))
-        return np.concatenate([computed(model, flat, block.astype(dtype)) for block in blocks])
-
-
-def computed(model: MLP, flat: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Probabilities, or the outputs for regression."""
+        return np.concatenate([computed(model, flat, block.astype(model.dtype)) for block in blocks])
     found: np.ndarray = model.forward(flat, X) if model.loss_name == "mse" else model.predict_proba(flat, X)
     return found
-
-
-def hidden_sizes(given: Any) -> tuple[int, ...]:
-    """The widths of the hidden layers, from a sequence or one number."""
-    widths = list(given) if hasattr(given, "__iter__") else [given]
-    if any(width <= 0 for width in widths):
-        raise ValueError(f"hidden_layer_sizes is {given!r}; every width must be > 0")
-    try:
-        return tuple(map(operator.index, widths))
-    except TypeError as error:
-        raise TypeError(f"hidden_layer_sizes is {given!r}; whole numbers are needed: (100, 50)") from error
-
-
-def dense(X: Any) -> np.ndarray:
-    """X as a plain matrix in C order.
-
-    The kernels read rows of a dense X: a sparse one needs `n_samples * n_features` elements of memory for the time of
-    the training.
-    """
-    return X.toarray(order="C") if sparse.issparse(X) else np.ascontiguousarray(X)

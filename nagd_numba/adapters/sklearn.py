@@ -13,17 +13,21 @@ from typing import Any, Self
 import numpy as np
 
 try:
-    from sklearn.utils.validation import column_or_1d, validate_data  # the latter since 1.6
+    from .perceptron import Perceptron  # which needs scikit-learn's validate_data, there since 1.6
 except ImportError as error:
     raise ImportError("nagd_numba.adapters.sklearn needs scikit-learn >= 1.6: pip install scikit-learn") from error
 
-from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from ..mlp.labels import class_weights
 from ..validation import finite, prefixed
 from .coefs import packed
-from .perceptron import Perceptron
+from .estimator_arguments import read
+from .sklearn_regressor import NesterovMLPRegressor
 
 __all__ = ["NesterovMLPClassifier", "NesterovMLPRegressor"]
 
@@ -83,6 +87,9 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         That share, in [0, 1).
     n_iter_no_change : int or numpy.inf
         Epochs without an improvement of `tol` after which the training ends (or the rate is lowered), >= 1.
+    class_weight : dict from classes to weights, "balanced", or None
+        The weight of a class multiplies those of its samples, with the meaning that it has in scikit-learn (whose
+        `MLPClassifier` has none); not for multilabel, and "balanced" not for `partial_fit`.
 
     Attributes
     ----------
@@ -135,6 +142,59 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
     (4, 16)
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - the name and the form are scikit-learn's
+        **Perceptron._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    class_weight: Any = None  # of estimators that were pickled before they had it
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "sgd",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: float = 10,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+        )
+        self.class_weight = class_weight
+
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch, with the velocity and the learning rate of the call before.
@@ -156,6 +216,11 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
             As `fit`; for classes that are missing or not those of the first call; and with `early_stopping`.
         """
         with prefixed(f"{type(self).__name__}.partial_fit"):
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    f"class_weight is {self.class_weight!r}, and partial_fit knows only some of the samples; a dict is "
+                    f"needed: sklearn.utils.class_weight.compute_class_weight('balanced', classes=..., y=...)"
+                )
             if not hasattr(self, "classes_"):
                 if classes is None:
                     raise ValueError("classes is missing; the first call needs all classes: np.unique(y)")
@@ -201,7 +266,7 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         return tags
 
     def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        X, y = _read(self, X, y, reset=reset)
+        X, y = read(self, X, y, reset=reset)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -215,6 +280,21 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
             if not np.isin(given, self.classes_).all():
                 raise ValueError(f"`y` has classes not in `self.classes_`: {given}, not all of them in {self.classes_}")
         return X, self._label_binarizer.transform(y).astype(bool)
+
+    def _weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        if self.class_weight is None:
+            return weights
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            raise ValueError("class_weight is given, and y is multilabel; leave it out, or give sample_weight")
+        labels = y[:, 0].astype(np.int64) if y.shape[1] == 1 else y.argmax(axis=1)
+        own = np.ones(len(y)) if weights is None else weights.astype(np.float64)
+        each: np.ndarray
+        if isinstance(self.class_weight, str):
+            each = class_weights(self.class_weight, labels, own, len(self.classes_))
+        else:
+            each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
+        weighted: np.ndarray = own * each[labels]
+        return weighted
 
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -239,153 +319,3 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
     def _labels(self, found: np.ndarray) -> np.ndarray:
         labels: np.ndarray = self._label_binarizer.inverse_transform(found.ravel() if self.n_outputs_ == 1 else found)
         return labels
-
-
-class NesterovMLPRegressor(RegressorMixin, Perceptron):
-    """A multi-layer perceptron for regression, trained by Nesterov's accelerated gradient.
-
-    With `h_0 = X`, `z_l = h_{l-1} W_l + b_l` and `h_l = activation(z_l)`, it reports the mean over a batch and the
-    outputs of `(z_L - y)^2 / 2`, and goes down the gradient of its sum over the outputs (as scikit-learn does: with
-    several outputs each keeps the learning rate that it has alone), each plus the penalty of
-    `NesterovMLPClassifier`; the updates are written there too.
-
-    Parameters
-    ----------
-    loss : {"squared_error"}
-        There for code that names it; scikit-learn's "poisson" is refused.
-    hidden_layer_sizes, activation, ..., n_iter_no_change
-        As for `NesterovMLPClassifier`, in the same order; the validation score is R^2.
-
-    Attributes
-    ----------
-    out_activation_ : {"identity"}
-    coefs_, intercepts_, ..., feature_names_in_
-        As for `NesterovMLPClassifier`, without `classes_`.
-
-    Raises
-    ------
-    ValueError, ImportError
-        As for `NesterovMLPClassifier`.
-
-    References
-    ----------
-    As for `NesterovMLPClassifier`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.linspace(-1, 1, 200)[:, None]
-    >>> y = np.hstack([X**2, np.sin(3 * X)])
-    >>> model = NesterovMLPRegressor(hidden_layer_sizes=(32,), learning_rate_init=0.1, max_iter=500, random_state=0)
-    >>> model.fit(X, y).score(X, y) > 0.95
-    True
-    """
-
-    def __init__(
-        self,
-        loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "sgd",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: Any = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: float = 10,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-        )
-        self.loss = loss
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one epoch, with the velocity and the learning rate of the call before; arguments as for `fit`."""
-        with prefixed(f"{type(self).__name__}.partial_fit"):
-            return self._fit(X, y, sample_weight, incremental=True)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The outputs for each row, (n_samples,), or (n_samples, n_outputs) for several.
-
-        `X` is an array or sparse matrix of shape (n_samples, n_features).
-        """
-        return self._values(self._outputs(self._validated(X)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
-    def _refuse(self) -> None:
-        super()._refuse()
-        if self.loss != "squared_error":
-            raise ValueError(
-                f"loss is {self.loss!r}; only 'squared_error' is allowed. "
-                "sklearn.neural_network.MLPRegressor (from 1.7 on) has 'poisson'"
-            )
-
-    def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        X, y = _read(self, X, y, reset=reset, y_numeric=True)
-        return X, y.reshape(len(y), -1)
-
-    def _output_activation(self) -> str:
-        return "identity"
-
-    def _stratified(self, y: np.ndarray) -> np.ndarray | None:
-        return None
-
-    def _scorer(self, y: np.ndarray, weights: np.ndarray | None) -> Callable[[np.ndarray], float]:
-        """R^2, the mean over the outputs; as in scikit-learn 1 or 0 for an output whose y is constant."""
-        scales = np.ones((len(y), 1)) if weights is None else weights[:, None]
-        spread = (scales * (y - np.average(y, axis=0, weights=weights)) ** 2).sum(axis=0)
-
-        def score(found: np.ndarray) -> float:
-            if not np.isfinite(found).all():
-                return float("nan")
-            with np.errstate(over="ignore"):  # of a training that diverges
-                errors = (scales * (y - found.astype(np.float64)) ** 2).sum(axis=0)
-            constant = np.where(errors == 0, 1.0, 0.0)
-            return float(np.where(spread == 0, constant, 1 - errors / np.where(spread == 0, 1, spread)).mean())
-
-        return score
-
-    def _values(self, found: np.ndarray) -> np.ndarray:
-        return found.ravel() if self.n_outputs_ == 1 else found
-
-
-def _read(estimator: Perceptron, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, np.ndarray]:
-    """X and y after scikit-learn's checks; a y of one column as a vector."""
-    formats, kinds = ["csr", "csc"], (np.float64, np.float32)
-    common = {"accept_sparse": formats, "multi_output": True, "dtype": kinds, "order": "C", "reset": reset}
-    X, y = validate_data(estimator, X, y, **common, **more)
-    return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y

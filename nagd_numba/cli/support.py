@@ -112,6 +112,15 @@ def _functions() -> dict[str, tuple[Cell, ...]]:
             *outside[:-1],
             No("not among its options"),
         ),
+        "probabilities as `y`, `label_smoothing` in them": (
+            *(YES, YES, WHOLE_PROGRAM, *outside[:-1]),
+            No("not among its options"),
+        ),
+        "`class_weight` in them": (YES, YES, WHOLE_PROGRAM, *outside[:-1], YES),
+        "sparse X in them": (
+            *("CSR", No("kernels read dense rows"), WHOLE_PROGRAM, *outside[:-1]),
+            "CSR; predictions make some rows at a time dense",
+        ),
         "`MLP.predict`, `MLP.compiled`": (YES, "`predict`", "`compiled`", *outside[:-1], YES),
         "`nagd-numba sweep`": (YES, YES, PYTHON, *outside),
         "`minimize`": (YES, solved, YES, *outside),

@@ -7,9 +7,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .. import validation
+from .losses import LOSSES, SUM_TOLERANCE
 from .spec import NetworkSpec
 
 UINT8_SCALE = 1 / 255
+_AT_ONCE = 1 << 20  # elements that are looked at together
 
 
 def host_precision(spec: NetworkSpec) -> None:
@@ -125,11 +127,12 @@ def input_shape(spec: NetworkSpec, shape: tuple[int, ...]) -> None:
 def targets(spec: NetworkSpec, y: Any, rows: int) -> np.ndarray:
     """`y` as the kernels take it: int64 labels of shape (n,) for cross entropy, else the model's dtype, (n, outputs).
 
-    The values are left to the kernels, except those of labels that are made one-hot here.
+    The latter are also the probabilities that cross entropy takes.  The values are left to the kernels, except those of
+    labels that are made one-hot here.
     """
     t = y if type(y) is np.ndarray else as_array("y", y)
     target_kind(spec, t.dtype, t.shape, rows)
-    if spec.loss == "cross_entropy":
+    if spec.loss == "cross_entropy" and t.ndim == 1:
         if t.dtype != np.int64:
             if t.dtype == np.uint64 and t.max() > np.iinfo(np.int64).max:
                 refuse_targets(spec, t, one_hot=False)
@@ -137,7 +140,7 @@ def targets(spec: NetworkSpec, y: Any, rows: int) -> np.ndarray:
     elif implies_one_hot(spec, t.dtype, t.shape):
         refuse_targets(spec, t, one_hot=True, only_if_bad=True)
         hot = np.zeros((rows, spec.sizes[-1]), spec.dtype)
-        hot[np.arange(rows), t] = 1
+        hot[np.arange(rows), t.astype(np.int64)] = 1
         return hot
     else:
         t = t.astype(spec.dtype, copy=False).reshape(rows, spec.sizes[-1])
@@ -148,17 +151,20 @@ def target_kind(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], rows
     """Raise unless targets of this dtype and shape fit the loss and the number of samples."""
     outputs = spec.sizes[-1]
     if spec.loss == "cross_entropy":
-        if dtype.kind not in "iu":
+        if dtype.kind not in ("iub" if len(shape) == 1 else "fiub"):
             raise TypeError(f"y has dtype {dtype}; cross_entropy needs integer labels in [0, {outputs}): y.astype(int)")
-        if len(shape) != 1:
-            raise ValueError(f"y has shape {tuple(shape)}; cross_entropy needs one label a sample: shape ({rows},)")
-        allowed: list[tuple[int, ...]] = [(rows,)]
-    else:
-        if dtype.kind not in "fiub":
-            raise TypeError(f"y has dtype {dtype}; real numbers are needed: y.astype({str(spec.dtype)!r})")
-        allowed = [(rows, outputs)]
-        if outputs == 1 or implies_one_hot(spec, dtype, shape):
-            allowed.append((rows,))
+        if tuple(shape) not in ((rows,), (rows, outputs)):
+            raise ValueError(
+                f"y has shape {tuple(shape)} and X {rows} row{'s' if rows != 1 else ''}; "
+                f"cross_entropy needs one label a sample: shape ({rows},), "
+                f"or a probability for each class: shape ({rows}, {outputs})"
+            )
+        return
+    if dtype.kind not in "fiub":
+        raise TypeError(f"y has dtype {dtype}; real numbers are needed: y.astype({str(spec.dtype)!r})")
+    allowed: list[tuple[int, ...]] = [(rows, outputs)]
+    if outputs == 1 or implies_one_hot(spec, dtype, shape):
+        allowed.append((rows,))
     if tuple(shape) not in allowed:
         raise ValueError(
             f"y has shape {tuple(shape)} and X {rows} row{'s' if rows != 1 else ''}; for {spec.loss} with "
@@ -168,11 +174,16 @@ def target_kind(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], rows
 
 def implies_one_hot(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Are these labels, to be compared with one output each by the mean squared error?"""
-    return spec.loss == "mse" and dtype.kind in "iu" and len(shape) == 1 and spec.sizes[-1] > 1
+    return spec.loss == "mse" and dtype.kind in "iub" and len(shape) == 1 and spec.sizes[-1] > 1
 
 
 def refuse_targets(spec: NetworkSpec, y: np.ndarray, one_hot: bool, only_if_bad: bool = False) -> None:
     """Name the first value of `y` that the loss does not allow."""
+    if LOSSES[spec.loss].coupled and y.ndim == 2:
+        _refuse_probabilities(spec, y)
+        if not only_if_bad:
+            _disagree()
+        return
     flat = y.reshape(-1)
     if spec.loss == "cross_entropy" or one_hot:
         bad = (flat < 0) | (flat >= spec.sizes[-1])
@@ -185,6 +196,25 @@ def refuse_targets(spec: NetworkSpec, y: np.ndarray, one_hot: bool, only_if_bad:
         raise ValueError(f"y is {flat[at]} in row {at * y.shape[0] // y.size}; {need}")
     if not only_if_bad:
         _disagree()
+
+
+def _refuse_probabilities(spec: NetworkSpec, y: np.ndarray) -> None:
+    """Name the first probability below 0, and the first row whose sum is not 1."""
+    need = f"cross_entropy needs labels, or a probability for each class, >= 0 and with a sum of 1 (+- {SUM_TOLERANCE})"
+    rows = max(1, _AT_ONCE // spec.sizes[-1])
+    for first in range(0, len(y), rows):
+        part = y[first : first + rows]
+        negative = part < 0
+        if negative.any():
+            row, column = np.unravel_index(negative.argmax(), part.shape)
+            raise ValueError(
+                f"y is {validation.shown(part[row, column])} in row {first + row}, column {column}; {need}"
+            )
+        sums = part.sum(axis=1, dtype=np.float64)
+        bad = ~(abs(sums - 1) <= SUM_TOLERANCE)
+        if bad.any():
+            at = int(bad.argmax())
+            raise ValueError(f"y sums to {sums[at]:g} in row {first + at}; {need}: y / y.sum(axis=1, keepdims=True)")
 
 
 def _disagree() -> NoReturn:

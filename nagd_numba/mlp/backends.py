@@ -15,6 +15,7 @@ from ..validation import any_on_device, finite, first_not_finite, host_array, no
 from . import arguments
 from .cpu.trainer import Trainer, evaluate
 from .dataset import Split, samples, split
+from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .spec import NetworkSpec
 
@@ -39,17 +40,17 @@ class HostBackend:
         """How many there are, or 0 for one in a vector."""
         return len(self.params) if self.params.ndim == 2 else 0
 
-    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
+    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
         """The samples, checked with the parameters and states, and which of them train."""
         if isinstance(validation, tuple | list):
             validation = [*map(unsimulated, validation)]
-        given = map(unsimulated, (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given), validation, seed)
+        X, y, weights = map(unsimulated, (X, y, weights))
+        parts = split(self.spec, samples(self.spec, X, y, weights, labels), validation, seed, labels)
         for name, x in ((self._name, self.params), ("vel", self.vel)):
             finite(name, x)
             for data in (parts.data, parts.validation):
                 if data is not None:
-                    arguments.apart(name, x, X=data.X, y=data.y, sample_weight=data.weights)
+                    arguments.apart(name, x, **data.arrays())
         return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:

@@ -16,6 +16,7 @@ from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
 from .epochs import Order, train_ahead, train_epochs
+from .labels import Labels
 from .metrics import checked_metrics, columns, measured
 from .plan import Plan
 from .progress import ProgressBar, telling
@@ -61,6 +62,8 @@ class Trainable:
         comm: Any = None,
         reproducible: bool = False,
         micro_batches: int = 8,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
     ) -> History:
         """Train `params` in place, compiled, and return the course of the training.
 
@@ -80,7 +83,10 @@ class Trainable:
             metrics; `X`, `y` and the data for validation may then be there too, or are copied there once.
         X : array of shape (n, sizes[0])
             float32, float64 or uint8 (divided by 255) are read as they are, a batch at a time, so a memory-mapped
-            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.
+            `.npy` may be larger than memory (in C order); other real dtypes are converted at once.  A sparse matrix or
+            array of SciPy is not made dense: the first layer works on its stored values (in CSR format, to which others
+            are converted), in host memory and without `comm` and `reproducible`.  The bits are those of the dense
+            X, but for the sign of a 0 where a product underflows.  (`predict` and the others take dense rows.)
         y : array
             As for `loss`.
         epochs : int
@@ -138,6 +144,14 @@ class Trainable:
             With `reproducible`: the parts of a batch that are added up in that order, at most the rows of a batch.  The
             bits depend on it; ranks beyond it have no part in the gradients.
 
+        label_smoothing : float
+            For cross_entropy, in [0, 1): targets become `(1 - label_smoothing) y + label_smoothing / outputs`, those of
+            the validation too; labels then take the memory of probabilities.
+        class_weight : {"balanced"} or dict from classes to weights, optional
+            Where y has a class for each sample: its weight multiplies `sample_weight`, also in a share for validation.
+            Finite, >= 0, 1 for classes not in the dict.  "balanced": the weight of all samples, divided by that of the
+            class and by the number of classes in y, as in scikit-learn.
+
         Returns
         -------
         History
@@ -189,7 +203,8 @@ class Trainable:
             rates = Rates(lr, momentum, optimizer, spec.dtype)
             largest = clipping.limit(clip, spec.dtype)
             limits = Limits(patience, min_gain, target_loss, time_budget)
-            parts = backend.split(X, y, sample_weight, validation, seed)
+            labels = Labels.checked(spec, label_smoothing, class_weight)
+            parts = backend.split(X, y, sample_weight, validation, seed, labels)
             past = History() if history is None else history
             if not isinstance(past, History):
                 raise TypeError(f"history is {history!r}; the History of a training is needed")
@@ -218,7 +233,10 @@ class Trainable:
         seen = Progress(plan.updates(rows), rows)
 
         def reached() -> Progress:
-            return seen if rates.foreseeable else Progress(plan.updates(rows), rows, past.values("loss"))
+            if rates.foreseeable:
+                return seen
+            held_out = past.values("validation_loss") if validated else None
+            return Progress(plan.updates(rows), rows, past.values("loss"), held_out)
 
         def hyper(epoch: int) -> np.ndarray:
             return rates.of_epoch(epoch * plan.updates(rows), reached())

@@ -14,7 +14,7 @@ from . import arguments
 from .cpu import inference as kernels
 from .cpu.classes import classes_of
 from .cpu.losses import probability_kernel
-from .spec import NetworkSpec
+from .spec import NetworkSpec, of_targets, terms
 
 PARALLEL_FLOP = 2e7  # of `forward`, from which on two threads beat one
 
@@ -61,8 +61,9 @@ def loss(spec: NetworkSpec, params: Any, X: Any, y: Any) -> float:
         return float(_device().loss(spec, params, X, y))
     params, X = arguments.parameters(spec, params), arguments.inputs(spec, X)
     y = arguments.targets(spec, y, X.shape[0])
+    spec = of_targets(spec, y.ndim)
     kernel, functions = kernels.value_of(spec.dtype_name, spec.activation, spec.loss, spec.l2 != 0)
-    value, bad = kernel(params, X, y, spec.dims, spec.l2, functions)
+    value, bad = kernel(params, X, y, spec.dims, spec.l2, terms(spec), functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
     return float(value)
@@ -86,8 +87,9 @@ def value_and_grad(
         grads = arguments.parameters(spec, out, "out", write=True)
         arguments.apart("out", grads, params=params, X=X, y=y)
     dropout = _NO_DROPOUT if seed is None else (seed, spec.threshold, 1.0 - spec.dropout)
+    spec = of_targets(spec, y.ndim)
     kernel, functions = kernels.gradient_of(spec.dtype_name, spec.activation, spec.loss, spec.l2 != 0)
-    value, bad = kernel(params, X, y, grads, spec.dims, spec.l2, dropout, functions)
+    value, bad = kernel(params, X, y, grads, spec.dims, spec.l2, terms(spec), dropout, functions)
     if bad >= 0:
         arguments.refuse_targets(spec, y, one_hot=False)
     validation.tell_torch(out)

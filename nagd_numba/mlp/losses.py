@@ -1,7 +1,7 @@
 """Losses, as scalar functions for the CPU and the CUDA kernels.
 
 A loss of elements is `value(z, t)` and `derivative(z, t)`, with respect to `z`, for an output `z` and its target `t`;
-cross entropy, which couples the outputs of a sample, is in three pieces.  Roundings are pinned.
+cross entropy, which couples the outputs of a sample, is in pieces.  Roundings are pinned.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from ..kernels.rounding import add, fma, mul
 class Loss:
     """A loss: what its targets are, and `value(z, t)`, `derivative(z, t)` where it is a sum over elements.
 
-    labels   the targets are class indices, one a sample; the outputs of a sample are coupled by softmax
+    coupled  the outputs of a sample are coupled by softmax; the mean is over the samples
+    labels   the targets are class indices, one a sample
     binary   the targets must be 0 or 1
     """
 
     name: str
+    coupled: bool
     labels: bool
     binary: bool
     value: Callable
@@ -69,17 +71,28 @@ def softmax_loss(z, largest, total):
 
 
 @inlined
+def soft_loss(z, t, log_terms):
+    """An output's part of the cross entropy with a target of probability `t`; `z` has the largest subtracted."""
+    return mul(t, add(log_terms, -z))
+
+
+@inlined
 def softmax_derivative(term, inverse_total, target, factor):
-    """`factor (softmax - target)`, where `target` is 1 for the label and 0 elsewhere."""
+    """`factor (softmax - target)`, where `target` is 1 for the label and 0 elsewhere, or a probability."""
     return mul(add(mul(term, inverse_total), -target), factor)
 
+
+SOFT = "soft_cross_entropy"  # cross_entropy, where the targets are a probability for each class
+NAMES = "cross_entropy", "mse", "binary_cross_entropy"  # what networks are made with
+SUM_TOLERANCE = 1e-5  # how far from 1 the probabilities of a sample may sum to
 
 LOSSES = {
     loss.name: loss
     for loss in (
         # The pieces of cross entropy are above; its element functions are never called.
-        Loss("cross_entropy", True, False, softmax_term, softmax_term),
-        Loss("mse", False, False, squared_error, squared_error_derivative),
-        Loss("binary_cross_entropy", False, True, binary_cross_entropy, binary_cross_entropy_derivative),
+        Loss("cross_entropy", True, True, False, softmax_term, softmax_term),
+        Loss(SOFT, True, False, False, softmax_term, softmax_term),
+        Loss("mse", False, False, False, squared_error, squared_error_derivative),
+        Loss("binary_cross_entropy", False, False, True, binary_cross_entropy, binary_cross_entropy_derivative),
     )
 }

@@ -17,6 +17,7 @@ from . import clipping
 from .arguments import bad_element
 from .backends import backend_of
 from .epochs import Order, train_ahead, train_epochs
+from .labels import Labels
 from .metrics import checked_metrics, measured
 from .model import MLP
 from .plan import Plan
@@ -47,6 +48,8 @@ def fit_many(
     clip: float | None = None,
     accumulate: int = 1,
     callback: Callable[[list[History]], Any] | None = None,
+    label_smoothing: float = 0.0,
+    class_weight: Any = None,
 ) -> list[History]:
     """Train many networks of one shape at once, in place, each as `MLP.fit` would alone, to the last bit.
 
@@ -69,6 +72,8 @@ def fit_many(
     callback : function of the list of histories, optional
         Called after every epoch; returns True to stop the training, else False or None.
     X, y, epochs, batch_size, optimizer, shuffle, sample_weight, validation, metrics, clip, accumulate, progress
+        As for `MLP.fit`, the same for all networks.
+    label_smoothing, class_weight
         As for `MLP.fit`, the same for all networks.
 
     Returns
@@ -110,7 +115,8 @@ def fit_many(
     largest = clipping.limit(clip, spec.dtype)
     if not isinstance(validation, tuple | list | None) and len(set(seeds)) > 1:
         raise ValueError("validation is a share of the rows, which depends on the seed, and seed differs; give (X, y)")
-    parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0)
+    labels = Labels.checked(spec, label_smoothing, class_weight)
+    parts = backend.split(X, y, sample_weight, validation, seeds[0] if seeds else 0, labels)
     if networks == 0:
         return []
 
@@ -123,6 +129,10 @@ def fit_many(
     train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
 
+    def reached(past: History) -> Progress:
+        held_out = None if evaluate is None else past.values("validation_loss")
+        return Progress(plan.updates(rows), rows, past.values("loss"), held_out)
+
     before: list[np.ndarray] = []  # the hyper-parameters of the first epoch, if they are constant
 
     def hyper(epoch: int) -> np.ndarray:
@@ -130,10 +140,7 @@ def fit_many(
         if before:
             return rates[0].counted(before[0], epoch * updates)
         made = np.stack(
-            [
-                own.of_epoch(epoch * updates, Progress(updates, rows, past.values("loss")))
-                for own, past in zip(rates, histories, strict=True)
-            ]
+            [own.of_epoch(epoch * updates, reached(past)) for own, past in zip(rates, histories, strict=True)]
         )
         if all(own.constant for own in rates):
             made.flags.writeable = False  # so that who sees it again need not compare it

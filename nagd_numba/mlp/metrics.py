@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .. import validation
 from .dataset import Split
 from .losses import LOSSES
-from .spec import NetworkSpec
+from .spec import NetworkSpec, terms
 from .sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
 
 METRICS = ("accuracy", "mae", "mse")
@@ -20,7 +20,7 @@ def checked_metrics(spec: NetworkSpec, metrics: Sequence[str]) -> tuple[str, ...
         raise TypeError(f"metrics is {metrics!r}; a sequence of {', '.join(METRICS)} is needed") from error
     for name in names:
         validation.choice("metrics", name, METRICS)
-        if name != "accuracy" and LOSSES[spec.loss].labels:
+        if name != "accuracy" and LOSSES[spec.loss].coupled:
             raise ValueError(f"metrics has {name!r}, and the targets of {spec.loss} are labels: take 'accuracy'")
     if "accuracy" in names and spec.loss == "mse" and spec.sizes[-1] == 1:
         raise ValueError("metrics has 'accuracy', and mse with one output has no classes: take 'mae' or 'mse'")
@@ -29,7 +29,7 @@ def checked_metrics(spec: NetworkSpec, metrics: Sequence[str]) -> tuple[str, ...
 
 def described(sums: Sequence[float], metrics: Sequence[str], spec: NetworkSpec) -> dict[str, float]:
     """Loss and metrics, weighted means both, from what the kernels sum up."""
-    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
+    outputs = terms(spec)
     mass = sums[WEIGHT] or 1.0  # every weight is 0, and so is every sum
     hits = mass * outputs if LOSSES[spec.loss].binary else mass
     values = {"loss": (sums[LOSS] + sums[PENALTY]) / mass}

@@ -31,12 +31,15 @@ class MLP(Trainable):
     ======================  =============================================  ==================================
     loss                    mean over                                      y
     ======================  =============================================  ==================================
-    `cross_entropy`         samples, of `-log softmax(z)[y]`               integer labels, (n,)
+    `cross_entropy`         samples, of `-log softmax(z)[y]`, or           integers or booleans, (n,); or
+                            `-sum_j y_j log softmax(z)_j`                  probabilities, (n, outputs)
     `mse`                   samples and outputs, of `(z - y)^2`            (n, outputs); (n,) for one output;
-                                                                           or integer labels (n,), one-hot
+                                                                           or labels (n,), one-hot
     `binary_cross_entropy`  samples and outputs, of `-y log s(z)           0 or 1, (n, outputs);
                             - (1-y) log s(-z)`, `s` the sigmoid            (n,) for one output
     ======================  =============================================  ==================================
+
+    Probabilities are >= 0, and those of a sample sum to 1 (within 1e-5): one-hot labels, or soft ones.
 
     Parameters
     ----------

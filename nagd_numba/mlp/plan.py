@@ -8,8 +8,7 @@ from typing import Any
 
 from ..kernels.rule import Rule
 from ..optimizers.registry import RULES
-from .losses import LOSSES
-from .spec import NetworkSpec
+from .spec import NetworkSpec, terms
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Normalization:
 
     @classmethod
     def mean(cls, spec: NetworkSpec) -> Normalization:
-        """That of `MLP.loss`: the mean over the samples and, but for labels, over the outputs."""
-        outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
+        """That of `MLP.loss`: the mean over the samples and, where these are not coupled, over the outputs."""
+        outputs = terms(spec)
         return cls(1.0, outputs, 1.0 / outputs)
 
 

@@ -21,8 +21,10 @@ from . import arguments
 from .backends import HostBackend, backend_of
 from .cpu.portion_trainer import PortionTrainer, Sharing
 from .dataset import Data, Split
+from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .rates import rule_of
+from .sparse import SparseRows
 from .spec import NetworkSpec
 
 TIMEOUT = 600.0  # seconds that a rank waits for the others
@@ -138,6 +140,12 @@ class RanksBackend(HostBackend):
         super().__init__(spec, params, vel, False, len(rule_of(method)[0].states))
         self._method, self._sharing, self._wanted = method, sharing, vel is not None
 
+    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
+        parts = super().split(X, y, weights, validation, seed, labels)
+        if isinstance(parts.data.X, SparseRows):
+            raise ValueError("X is sparse, and training with comm or reproducible is for a dense one: X.toarray()")
+        return parts
+
     def trainer(self, parts: Split, plan: Plan) -> PortionTrainer:
         self._trainer = PortionTrainer(self.spec, self.params, self.vel, parts.data, plan, self._method, self._sharing)
         return self._trainer
@@ -168,7 +176,7 @@ def ranks_of(comm: Any, reproducible: Any, micro_batches: Any, what: str = "MLP.
 
 
 def _digest_of(data: Data) -> str:
-    return _digest(data.X, data.y, data.weights)
+    return _digest(*data.arrays().values())
 
 
 def _digest(*arrays: np.ndarray) -> str:

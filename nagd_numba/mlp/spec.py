@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import validation
 from . import layout
 from .activations import ACTIVATIONS
 from .dropout import drop_threshold
-from .losses import LOSSES
+from .losses import LOSSES, NAMES, SOFT
 
 PRECISIONS = ("float32", "tf32")
 
@@ -36,7 +36,7 @@ class NetworkSpec:
         """The network of these arguments of `MLP`; raises TypeError or ValueError for unfit ones."""
         widths = layout.checked_sizes(sizes)
         validation.choice("activation", activation, tuple(ACTIVATIONS))
-        validation.choice("loss", loss, tuple(LOSSES))
+        validation.choice("loss", loss, NAMES)
         rate = validation.number("dropout", dropout, high=1.0, high_open=True)
         kind = _float_type(dtype)
         arithmetic = _precision(precision, kind)
@@ -68,6 +68,21 @@ class NetworkSpec:
     def threshold(self) -> np.uint64:
         """Where the random word of a hidden unit is below this, the unit is dropped."""
         return drop_threshold(self.dropout)
+
+
+def of_targets(spec: NetworkSpec, dimensions: int) -> NetworkSpec:
+    """The network with the loss of targets of so many dimensions: cross entropy takes labels, or probabilities."""
+    return _with_soft_targets(spec) if dimensions == 2 and spec.loss == "cross_entropy" else spec
+
+
+@functools.lru_cache(maxsize=64)
+def _with_soft_targets(spec: NetworkSpec) -> NetworkSpec:
+    return replace(spec, loss=SOFT)
+
+
+def terms(spec: NetworkSpec) -> int:
+    """How many terms of each sample the loss is the mean of: the outputs, where softmax does not couple them."""
+    return 1 if LOSSES[spec.loss].coupled else spec.sizes[-1]
 
 
 def _float_type(dtype: Any) -> np.dtype[Any]:

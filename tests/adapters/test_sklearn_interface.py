@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.estimator_checks import check_estimator
 
 from nagd_numba.adapters import perceptron
@@ -51,6 +52,7 @@ def test_selection_in_a_pipeline():
 def test_parameters_are_scikit_learns(kind):
     ours, theirs = kind().get_params(), THEIRS[kind](solver="sgd").get_params()
     other_solvers = {"beta_1", "beta_2", "epsilon", "max_fun"}
+    assert ours.pop("class_weight", None) is None  # which scikit-learn's other classifiers have
     assert ours.items() == {name: value for name, value in theirs.items() if name not in other_solvers}.items()
     assert clone(kind(alpha=0.5)).alpha == 0.5
 
@@ -204,6 +206,42 @@ def test_sparse(form, monkeypatch):
     assert dense.loss_curve_ == other.loss_curve_
     monkeypatch.setattr(perceptron, "SPARSE_BLOCK", 64 * 7)
     assert np.array_equal(dense.predict_proba(X), other.predict_proba(form(X)))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"b": 3}, {"a": 0.5, "b": 2, "c": 0}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_class_weights_are_weights_of_samples(class_weight, weighted):
+    """With scikit-learn's meaning of them, and labels that are text; the same course as with `sample_weight`."""
+    _, X, y = dataset("iris")
+    y = np.array(["a", "b", "c"])[np.where(y == 0, 0, np.arange(150) % 7 == 0) + (y == 2)]
+    own = np.random.default_rng(0).random(150) if weighted else None
+    classes = np.unique(y)
+    each = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=own)
+    weights = each[np.searchsorted(classes, y)] * (1 if own is None else own)
+    settings = SETTINGS | {"max_iter": 3}
+    got = quietly(NesterovMLPClassifier(**settings, class_weight=class_weight).fit, X, y, own)
+    expected = quietly(NesterovMLPClassifier(**settings).fit, X, y, weights)
+    np.testing.assert_allclose(got.loss_curve_, expected.loss_curve_, rtol=1e-13)
+    assert got.loss_curve_ != quietly(NesterovMLPClassifier(**settings).fit, X, y, own).loss_curve_
+
+
+def test_class_weights_that_are_refused():
+    _, X, y = dataset("iris")
+    with pytest.raises(ValueError, match="class_weight is 'balanced', and partial_fit knows only some of the samples"):
+        NesterovMLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="class_weight is given, and y is multilabel"):
+        NesterovMLPClassifier(class_weight={1: 2}).fit(X, np.eye(3, dtype=int)[y] | np.eye(3, dtype=int)[0])
+    with pytest.raises(ValueError, match="The 'class_weight' parameter"):
+        NesterovMLPClassifier(class_weight="even").fit(X, y)
+
+
+def test_boolean_labels():
+    _, X, y = dataset("iris")
+    got, expected = (
+        quietly(NesterovMLPClassifier(**SETTINGS | {"max_iter": 2}).fit, X, t) for t in (y > 0, y.clip(0, 1))
+    )
+    assert got.loss_curve_ == expected.loss_curve_
+    assert got.classes_.dtype == got.predict(X).dtype == bool
 
 
 def test_bytes_are_numbers():

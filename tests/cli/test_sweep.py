@@ -128,7 +128,7 @@ def test_one_seed_has_no_deviation(capsys, clusters):
     assert "1 network in " in out
 
 
-@pytest.mark.parametrize("optimizer", ["nag", "momentum"])
+@pytest.mark.parametrize("optimizer", ["nag", "adam"])
 def test_the_results_as_json(capsys, clusters, tmp_path, optimizer):
     path = tmp_path / "results.json"
     options = ["--lr", "0.1,1e30", "--momentum", "0.5", "--seeds", "2", "--optimizer", optimizer, "--seed", "7"]

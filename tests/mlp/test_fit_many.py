@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nagd_numba import MLP
 from nagd_numba.mlp import fit_many
 from nagd_numba.mlp.cpu import trainer
-from nagd_numba.schedules import Constant, Cosine, Fista, StepDecay
+from nagd_numba.schedules import Constant, Cosine, Fista, OneCycle, Plateau, StepDecay
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.training import assert_same, changed, fitted, problem, read_only
 
@@ -63,6 +63,7 @@ def check(net, params, X, y, epochs=3, batch_size=16, lr=0.05, momentum=0.9, see
         (3, {"dropout": 0.4}, {"seed": [5, 6, 7], "batch_size": 9}),
         (3, {"l2": 0.1}, {"shuffle": False, "sample_weight": np.linspace(0, 1, 50)}),
         (3, {}, {"validation": 0.3, "metrics": ["accuracy"], "seed": 4}),
+        (2, {}, {"validation": 0.3, "lr": [Plateau(0.3, patience=0, threshold=0.2), OneCycle(0.1, 3).times(2)]}),
         (3, {}, {"clip": 0.2, "accumulate": 3}),
         (3, {"sizes": (33, 70, 10), "rows": 70}, {"batch_size": 33, "seed": [1, 2, 3]}),
         (3, {"sizes": (5, 3)}, {"batch_size": 1}),

@@ -237,11 +237,11 @@ def test_targets_that_are_not_finite():
         net.fit(params, X, changed(y[:, 0].astype(float), 2, 1e39))
 
 
-def test_scipys_sparse_matrices():
+def test_scipys_sparse_matrices_are_for_fit():
     sparse = pytest.importorskip("scipy.sparse")
     net, params, X, y = problem()
     for made in (sparse.csr_matrix, sparse.coo_array):
-        for call in (net.fit, net.value_and_grad, net.loss):
+        for call in (net.value_and_grad, net.loss):
             with pytest.raises(TypeError, match=r"X is a scipy\.sparse\..*; a dense array is needed: X\.toarray\(\)"):
                 call(params, made(X), y)
         for call in (net.forward, net.predict, net.predict_proba):

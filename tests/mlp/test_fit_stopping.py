@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nagd_numba import MLP, fit_many
 from nagd_numba.history import History
 from nagd_numba.mlp.stopping import Limits
-from nagd_numba.schedules import Adaptive, Cosine, Fista
+from nagd_numba.schedules import Adaptive, Cosine, Fista, Linear, OneCycle, Plateau, Progress, WarmRestarts
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.training import TANH, assert_same, fitted, problem
 
@@ -140,6 +140,9 @@ def test_an_exception_of_a_callback():
         ({}, {"lr": Cosine(0.1, 7, warmup=1), "momentum": Fista(), "accumulate": 3, "clip": 0.3}),
         ({}, {"sample_weight": np.linspace(0, 1, 50)}),
         ({"dropout": 0.4}, {"lr": Adaptive(0.1, patience=1, tolerance=0.2), "seed": 9}),
+        ({}, {"lr": OneCycle(0.3, 7), "momentum": OneCycle(0.85, 7, initial=0.95, final=0.95)}),
+        ({}, {"lr": Linear(0.01, 0.1, 1).then(Plateau(0.1, patience=0, threshold=0.1), 1), "validation": 0.3}),
+        ({}, {"lr": WarmRestarts(0.1, 1.5).clamp(0.01), "momentum": lambda t: 0.9 - t % 2 / 10}),
     ],
     ids=lambda options: ",".join(options) or "plain",
 )
@@ -154,6 +157,18 @@ def test_a_training_continues_to_the_same_bits(about, options):
         assert history.seconds >= before
     assert_same((params, vel, history), whole)
     assert history.epochs == 7
+
+
+def test_a_plateau_follows_the_validation_loss():
+    """And without validation data the training loss; the rate of each epoch is made of the losses before it."""
+    net, params, X, y = problem()
+    schedule = Plateau(0.4, factor=0.5, patience=0, threshold=0.05)
+    for options in ({}, {"validation": 0.3}):
+        history = fitted(net, params, X, y, 12, lr=schedule, **options)[2]
+        watched = history["validation_loss" if options else "loss"].tolist()
+        expected = [schedule.values(np.zeros(1), Progress(1, 1, watched[:k]))[0] for k in range(12)]
+        assert history["lr"].tolist() == expected
+        assert 1 < len(set(expected)) < 12
 
 
 def test_a_continued_training_counts_the_epochs_before():

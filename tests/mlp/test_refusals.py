@@ -73,7 +73,11 @@ def _read_only(x):
         (lambda a: {"X": np.ma.masked_array(a["X"])}, TypeError, "X is a masked array"),
         (lambda a: {"X": [[1, 2, 3], [1, 2]]}, TypeError, "X cannot be read as an array"),
         (lambda a: {"y": a["y"][:4]}, ValueError, r"y has shape \(4,\) and X 5 rows"),
-        (lambda a: {"y": a["y"][:, None]}, ValueError, r"y has shape \(5, 1\); cross_entropy needs one label a sample"),
+        (
+            lambda a: {"y": a["y"][:, None]},
+            ValueError,
+            r"y has shape \(5, 1\) and X 5 rows; cross_entropy needs one label a",
+        ),
         (lambda a: {"y": a["y"].astype(float)}, TypeError, r"y has dtype float64; .*integer labels in \[0, 2\)"),
         (lambda a: {"y": np.array([0, 1, 2, 1, 9])}, ValueError, r"y is 2 in row 2; labels must be in \[0, 2\)"),
         (lambda a: {"y": np.array([0, 1, 1, -3, 9])}, ValueError, "y is -3 in row 3"),

@@ -252,13 +252,14 @@ def network_entries() -> Iterator[Entry]:
     yield _entry(split.sum_kernel, "hidden", Kind("float32", "relu"))
     yield _entry(split.sum_kernel, "update", Kind("float64", **default))
 
-    for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy")):
+    for at, loss in enumerate(("cross_entropy", "mse", "binary_cross_entropy", "soft_cross_entropy")):
         yield _entry(losses.losses_kernel, "float32", loss, False, at == 1, everywhere=at == 0)
         yield _entry(losses.losses_kernel, "float64", loss, True, at != 1)
     yield _entry(losses.targets_kernel, "float32", "int64", losses.LABELS)
     yield _entry(losses.targets_kernel, "float32", "int32", losses.ONE_HOT)
     yield _entry(losses.targets_kernel, "float64", "bool", losses.BINARY)
     yield _entry(losses.targets_kernel, "float64", "float64", losses.REAL)
+    yield _entry(losses.targets_kernel, "float32", "float32", losses.PROBABILITIES)
     for dtype in ("float32", "float64"):
         for flag in (False, True):
             yield _entry(losses.probabilities_kernel, dtype, flag)

@@ -28,9 +28,12 @@ from . import gemm
 
 @template
 def forward_rows(product):
-    """The activations and the outputs `z` of rows `first` to `last`, of `rows` in all."""
+    """The activations and the outputs `z` of rows `first` to `last`, of `rows` in all.
 
-    def forward_rows(function, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout):
+    Those of the first `done` layers, at most one, are there.
+    """
+
+    def forward_rows(function, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout, done):
         seed, threshold, keep = dropout
         below, below_start = x, 0
         start, place = 0, 0
@@ -39,11 +42,12 @@ def forward_rows(product):
             biases = start + inputs * outputs
             top = layer == layers - 1
             out, out_start = (z, 0) if top else (hidden, place)
-            product(
-                *(shifted(below, below_start), inputs, 1, shifted(params, start), outputs, 1),
-                *(first, last, outputs, inputs, buffer, panels, function),
-                spill((params, biases, out, out_start, outputs, top, layer_key(seed, layer), threshold, keep)),
-            )
+            if layer >= done:
+                product(
+                    *(shifted(below, below_start), inputs, 1, shifted(params, start), outputs, 1),
+                    *(first, last, outputs, inputs, buffer, panels, function),
+                    spill((params, biases, out, out_start, outputs, top, layer_key(seed, layer), threshold, keep)),
+                )
             below, below_start = hidden, place
             place += rows * outputs
             start = biases + outputs
@@ -80,11 +84,12 @@ def backward_rows(product):
 def weights_share(product, T):
     """The gradients of the weights in one of `shares` equal parts of every layer; the first has the biases too.
 
-    `target` is where they go, or the first state of the rule that is given them: see `epilogues`.  `one` points at a 1.
+    Those of the weights of the first `done` layers, at most one, are there, but not those of their biases.  `target` is
+    where they go, or the first state of the rule that is given them: see `epilogues`.  `one` points at a 1.
     """
 
     def weights_share(
-        function, params, size, x, one, sizes, layers, rows, hidden, deltas, share, shares, buffer, panels, to
+        function, params, size, x, one, sizes, layers, rows, hidden, deltas, share, shares, buffer, panels, to, done
     ):
         target, l2, more, scalars = to
         below, below_start = x, 0
@@ -93,7 +98,7 @@ def weights_share(product, T):
             inputs, outputs = sizes[layer], sizes[layer + 1]
             part = (inputs + shares - 1) // shares
             lowest, highest = min(inputs, share * part), min(inputs, (share + 1) * part)
-            if lowest < highest:
+            if lowest < highest and layer >= done:
                 product(
                     *(shifted(below, below_start), 1, inputs, shifted(deltas, delta), outputs, 1),
                     *(lowest, highest, outputs, rows, buffer, panels, function),
@@ -125,7 +130,7 @@ def forward(dtype: str) -> Linked:
     """`forward_rows`."""
     _, x, sizes, dropout = _types(dtype)
     n = types.int64
-    given = (n, x, x, sizes, n, n, x, x, n, n, x, x, dropout)
+    given = (n, x, x, sizes, n, n, x, x, n, n, x, x, dropout, n)
     return linked(forward_rows.bind(product=gemm.product_of(dtype).call), Interface(types.void(*given)))
 
 
@@ -143,6 +148,6 @@ def weights(dtype: str) -> Linked:
     """`weights_share`."""
     kind, x, sizes, _ = _types(dtype)
     n, to = types.int64, types.Tuple((x, kind, types.boolean, x))
-    given = (n, x, n, x, x, sizes, n, n, x, x, n, n, x, x, to)
+    given = (n, x, n, x, x, sizes, n, n, x, x, n, n, x, x, to, n)
     bound = weights_share.bind(product=gemm.product_of(dtype).call, T=np.dtype(dtype).type)
     return linked(bound, Interface(types.void(*given)))

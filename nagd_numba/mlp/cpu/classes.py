@@ -54,7 +54,7 @@ def classes_part(forward_rows, classify, restore, T, BUFFER, panels_size):
         z = shifted(here, outs)
         forward_rows(
             *(function, params, shifted(X, first * sizes[0]), sizes, layers, count, shifted(here, hidden), z, 0, count),
-            *(here, shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0)),
+            *(here, shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0), 0),
         )
         if not classify(z, labels, first, count, outputs):
             missing[0] = 1

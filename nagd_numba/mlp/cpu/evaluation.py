@@ -22,7 +22,7 @@ from ...kernels.pointers import (
 )
 from ...kernels.template import template
 from ..sums import ABSOLUTE, HIT, LOSS, PART, SQUARE, SUMS, WEIGHT
-from . import backprop, losses, minibatch
+from . import backprop, losses, minibatch, sparse_layer
 from .inference import aligned, scratch, widths
 from .kernel_arguments import EVALUATION, FUNCTIONS, SAMPLES
 
@@ -30,7 +30,9 @@ _n = types.int64
 
 
 @template
-def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure, loss, T, BUFFER, panels_size):
+def evaluate_part(
+    restore, gather_inputs, gather_targets, first_layer, forward_rows, measure, loss, T, BUFFER, panels_size
+):
     """Without dropout and penalty: row `part` of `results` becomes what `train_steps` sums up, of that part."""
 
     def evaluate_part(context, part):
@@ -41,17 +43,25 @@ def evaluate_part(restore, gather_inputs, gather_targets, forward_rows, measure,
         outputs = sizes[layers]
         order = shifted(pointer_at(evaluation.order, np.int64), begin)
         width, widest = widths(sizes, layers)
-        x, hidden = aligned(rows * sizes[0], T), aligned(rows * width, T)
+        sparse = functions.first_layer != 0
+        x, hidden = aligned(0 if sparse else rows * sizes[0], T), aligned(rows * width, T)
         z, deltas = aligned(rows * outputs, T), aligned(rows * outputs, T)
         buffer, panels = aligned(BUFFER, T), aligned(panels_size(rows, widest), T)
         sums, measures = np.empty(rows), np.zeros(3 * rows)
         wanted = row(evaluation.targets, part, evaluation.stride)
-        gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
+        params, dropout = pointer_at(evaluation.params, T), (np.uint64(0), np.uint64(0), 1.0)
+        if sparse:
+            first_layer(
+                *(functions.first_layer, functions.forward, params, samples.X, samples.columns_of_X),
+                *(samples.starts_of_X, order, sizes, layers, pointer(hidden), pointer(z), 0, rows),
+                *(pointer(buffer), dropout),
+            )
+        else:
+            gather_inputs(functions.gather_inputs, samples.X, order, 0, rows, sizes[0], pointer(x), samples.scale)
         gather_targets(functions.gather_targets, samples.y, order, 0, rows, samples.columns, wanted)
         forward_rows(
-            *(functions.forward, pointer_at(evaluation.params, T), pointer(x), sizes, layers, rows),
-            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panels)),
-            (np.uint64(0), np.uint64(0), 1.0),
+            *(functions.forward, params, pointer(x), sizes, layers, rows),
+            *(pointer(hidden), pointer(z), 0, rows, pointer(buffer), pointer(panels), dropout, np.int64(sparse)),
         )
         measure(functions.measure, pointer(z), wanted, pointer(measures), 0, rows, outputs)
         loss(functions.loss, pointer(z), wanted, pointer(deltas), pointer(sums), 0, rows, outputs, T(1))
@@ -92,6 +102,7 @@ def evaluation_kernel(dtype: str) -> Any:
             restore=restorer(context),
             gather_inputs=minibatch.inputs_interface(dtype).call,
             gather_targets=minibatch.GATHER_TARGETS.call,
+            first_layer=sparse_layer.first_layer_interface(dtype).call,
             forward_rows=backprop.forward(dtype).call,
             measure=minibatch.measure_interface(dtype).call,
             loss=losses.interface(dtype).call,

@@ -107,7 +107,7 @@ def forward_part(forward_rows, restore, T, BUFFER, panels_size):
         x, z = shifted(X, first * sizes[0]), shifted(out, first * sizes[layers])
         forward_rows(
             *(function, params, x, sizes, layers, count, shifted(here, hidden), z, 0, count, here),
-            *(shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0)),
+            *(shifted(here, panel), (np.uint64(0), np.uint64(0), 1.0), 0),
         )
         keep_alive(memory)
 
@@ -118,7 +118,7 @@ def forward_part(forward_rows, restore, T, BUFFER, panels_size):
 def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS):
     """The mean loss, without dropout, with the penalty."""
 
-    def value(params, X, y, sizes, l2, functions):
+    def value(params, X, y, sizes, l2, terms, functions):
         forward_product, targets_allowed, loss_of, penalty_of = functions
         rows, layers = X.shape[0], sizes.size - 1
         outputs, dims = sizes[layers], pointer(sizes)
@@ -138,7 +138,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
             forward_rows(
                 *(forward_product, pointer(params), shifted(pointer(X), first * sizes[0]), dims, layers, part),
                 *(shifted(here, hidden), shifted(here, z), 0, part, here, shifted(here, panel)),
-                (np.uint64(0), np.uint64(0), 1.0),
+                *((np.uint64(0), np.uint64(0), 1.0), 0),
             )
             targets = as_integer(shifted(pointer(y), first if LABELS else first * outputs))
             loss_function(
@@ -147,7 +147,7 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
             )
             for i in range(part):
                 total += sums[i]
-        loss = total / (rows if LABELS else rows * outputs)
+        loss = total / (rows * terms)
         if l2 != 0:
             loss += penalty(penalty_of, pointer(params), dims, layers, l2, pointer(sums))
         keep_alive(memory, sums)
@@ -157,12 +157,10 @@ def value(forward_rows, loss_function, allowed, penalty, T, BUFFER, panels_size,
 
 
 @template
-def gradient(
-    forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size, LABELS
-):
+def gradient(forward_rows, backward_rows, weights_share, loss_function, allowed, penalty, T, BUFFER, panels_size):
     """The mean loss with the penalty; its gradient goes to `grads`."""
 
-    def gradient(params, X, y, grads, sizes, l2, dropout, functions):
+    def gradient(params, X, y, grads, sizes, l2, terms, dropout, functions):
         forward_product, targets_allowed, loss_of, penalty_of, backward_product, gradient_product = functions
         rows, layers = X.shape[0], sizes.size - 1
         outputs, dims = sizes[layers], pointer(sizes)
@@ -179,8 +177,8 @@ def gradient(
         q, h, d = shifted(b, panel), shifted(b, hidden), shifted(b, deltas)
         one = shifted(d, rows * (width + outputs))
         one[0] = T(1)
-        forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout)
-        count = rows if LABELS else rows * outputs
+        forward_rows(forward_product, p, x, dims, layers, rows, h, shifted(b, z), 0, rows, b, q, dropout, 0)
+        count = rows * terms
         loss_function(
             *(loss_of, shifted(b, z), as_integer(pointer(y)), shifted(d, rows * width)),
             *(pointer(sums), 0, rows, outputs, T(1.0 / count)),
@@ -194,7 +192,7 @@ def gradient(
         backward_rows(backward_product, p, params.size, dims, layers, rows, width, h, d, 0, rows, b, q, dropout)
         weights_share(
             *(gradient_product, p, params.size, x, one, dims, layers, rows, h, d, 0, 1, b, q),
-            (pointer(grads), T(l2), False, one),
+            *((pointer(grads), T(l2), False, one), 0),
         )
         keep_alive(memory, sums)
         return loss, bad
@@ -255,9 +253,9 @@ def forward_kernel(dtype: str) -> Linked:
 
 @functools.cache
 def value_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, sizes, l2, functions) -> (loss, bad)`: the mean loss with its penalty.
+    """`kernel(params, X, y, sizes, l2, terms, functions) -> (loss, bad)`: the mean loss with its penalty.
 
-    `bad` is the first row whose target is not allowed, or -1.
+    The mean is over `terms` of each row.  `bad` is the first row whose target is not allowed, or -1.
     """
     vector, matrix, _ = _array_types(dtype)
     bound = value.bind(
@@ -269,12 +267,14 @@ def value_kernel(dtype: str, labels: bool) -> Any:
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
-    return kernel(bound, _RESULT(vector, matrix, targets, SIZES, types.float64, types.UniTuple(types.int64, 4)))
+    return kernel(
+        bound, _RESULT(vector, matrix, targets, SIZES, types.float64, types.int64, types.UniTuple(types.int64, 4))
+    )
 
 
 @functools.cache
 def gradient_kernel(dtype: str, labels: bool) -> Any:
-    """`kernel(params, X, y, grads, sizes, l2, (seed, threshold, keep), functions) -> (loss, bad)`.
+    """`kernel(params, X, y, grads, sizes, l2, terms, (seed, threshold, keep), functions) -> (loss, bad)`.
 
     The gradient goes to `grads`.  With a bad row nothing is written.  A threshold of 0 is no dropout.
     """
@@ -286,13 +286,12 @@ def gradient_kernel(dtype: str, labels: bool) -> Any:
         loss_function=losses.interface(dtype).call,
         allowed=losses.targets_interface(dtype, labels).call,
         penalty=penalty_interface(dtype).call,
-        LABELS=labels,
         **scratch(dtype),
     )
     targets = types.Array(types.int64, 1, "C", readonly=True) if labels else matrix
     grads = vector.copy(readonly=False)
-    given = (vector, matrix, targets, grads, SIZES, types.float64, _DROPOUT, types.UniTuple(types.int64, 6))
-    return kernel(bound, _RESULT(*given))
+    given = (vector, matrix, targets, grads, SIZES, types.float64, types.int64, _DROPOUT)
+    return kernel(bound, _RESULT(*given, types.UniTuple(types.int64, 6)))
 
 
 # A kernel and the functions that a network needs in it, looked up at once: a call of a small network is short.

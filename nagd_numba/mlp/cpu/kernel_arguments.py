@@ -27,9 +27,11 @@ class Network(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """The data: addresses, but for the last three."""
+    """The data: addresses, but for the last three.  Of a sparse X its values, their columns, and where rows start."""
 
     X: Any
+    columns_of_X: Any  # 0 where X is dense
+    starts_of_X: Any
     y: Any
     weights: Any
     weighted: int
@@ -71,6 +73,9 @@ class Memory(NamedTuple):
     panels: Any
     grads: Any
     lanes: Any
+    ends: Any  # of the columns of a batch of a sparse X, the rows and the values in them
+    rows_of: Any
+    values: Any
     one: Any
     buffer: int
     panel: int
@@ -90,6 +95,9 @@ class Functions(NamedTuple):
     penalty: Any  # 0 without
     squares: Any  # for clipping, 0 without
     parallel_for: Any
+    first_layer: Any  # for a sparse X: of its rows, or 0
+    by_columns: Any
+    first_weights: Any
 
 
 class Evaluation(NamedTuple):
@@ -107,7 +115,7 @@ class Evaluation(NamedTuple):
 
 # Their types in compiled code.
 NETWORK = typeof(Network(*[0] * len(Network._fields)))
-SAMPLES = typeof(Samples(0, 0, 0, 0, 0, 1.0))
+SAMPLES = typeof(Samples(0, 0, 0, 0, 0, 0, 0, 1.0))
 BATCHES = typeof(
     Batches(0, 0, 0, 0, 0, 0.0, 0, 0.0, 0.0, 0, 0.0, 0.0, np.uint64(0), np.uint64(0)),
 )

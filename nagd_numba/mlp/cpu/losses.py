@@ -14,11 +14,11 @@ from numba.np.numpy_support import from_dtype
 
 from ...kernels.jit import inlined
 from ...kernels.linking import Interface, Linked, linked
-from ...kernels.mathfuncs import sigmoid
+from ...kernels.mathfuncs import log, sigmoid
 from ...kernels.pointers import pointer, pointer_at
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
-from ..losses import LOSSES, softmax_derivative, softmax_loss, softmax_term
+from ..losses import LOSSES, SUM_TOLERANCE, soft_loss, softmax_derivative, softmax_loss, softmax_term
 
 
 @inlined
@@ -65,6 +65,33 @@ def cross_entropy(T):
             delta[label] = at_label
 
     return cross_entropy
+
+
+@template
+def soft_cross_entropy(T):
+    """The same with a probability for each class: `-sum_j y_j log softmax(z)_j`, `factor (softmax(z) - y)`.
+
+    With probabilities of 0 and 1 it has the bits of labels.
+    """
+
+    def soft_cross_entropy(z, targets, delta, losses, first, last, outputs, factor):
+        t = pointer_at(targets, T)
+        shift_rows(z, first, last, outputs)
+        exponentials(z, delta, first * outputs, last * outputs)
+        for i in range(first, last):
+            row = i * outputs
+            terms = T(0)
+            for j in range(outputs):
+                terms = add(terms, delta[row + j])
+            inverse, log_terms = div(T(1), terms), log(terms)
+            total = 0.0
+            for j in range(outputs):
+                total += np.float64(soft_loss(z[row + j], t[row + j], log_terms))
+            losses[i] = total
+            for j in range(outputs):
+                delta[row + j] = softmax_derivative(delta[row + j], inverse, t[row + j], factor)
+
+    return soft_cross_entropy
 
 
 @template
@@ -135,6 +162,23 @@ def labels_allowed():
 
 
 @template
+def probabilities_allowed():
+    """The first row with a probability below 0, or whose sum is not 1, or -1."""
+
+    def probabilities_allowed(y, rows, outputs):
+        for i in range(rows):
+            total, negative = 0.0, False
+            for j in range(i * outputs, (i + 1) * outputs):
+                total += np.float64(y[j])
+                negative = negative or y[j] < 0
+            if negative or not abs(total - 1.0) <= SUM_TOLERANCE:
+                return i
+        return -1
+
+    return probabilities_allowed
+
+
+@template
 def elements_allowed(BINARY):
     """The first row with a target other than 0 and 1, where only these are allowed, or -1."""
 
@@ -163,6 +207,8 @@ def loss_function(dtype: str, loss: str) -> Linked:
     chosen, T = LOSSES[loss], np.dtype(dtype).type
     if chosen.labels:
         return linked(cross_entropy.bind(T=T), interface(dtype))
+    if chosen.coupled:
+        return linked(soft_cross_entropy.bind(T=T), interface(dtype))
     return linked(element_loss.bind(value=chosen.value, derivative=chosen.derivative, T=T), interface(dtype))
 
 
@@ -177,8 +223,10 @@ def targets_interface(dtype: str, labels: bool) -> Interface:
 def targets_function(dtype: str, loss: str) -> Linked:
     """What tells whether targets are allowed."""
     chosen = LOSSES[loss]
-    bound = labels_allowed.bind() if chosen.labels else elements_allowed.bind(BINARY=chosen.binary)
-    return linked(bound, targets_interface(dtype, chosen.labels))
+    interface = targets_interface(dtype, chosen.labels)
+    if chosen.coupled:
+        return linked((labels_allowed if chosen.labels else probabilities_allowed).bind(), interface)
+    return linked(elements_allowed.bind(BINARY=chosen.binary), interface)
 
 
 @functools.cache

@@ -64,6 +64,22 @@ def measure_labels():
 
 
 @template
+def measure_probabilities(T):
+    """Is the largest output that of the most probable class?  For rows `first` to below `last`."""
+
+    def measure_probabilities(z, targets, measures, first, last, outputs):
+        t = pointer_at(targets, T)
+        for i in range(first, last):
+            row, best, label = i * outputs, 0, 0
+            for j in range(1, outputs):
+                best = j if z[row + j] > z[row + best] else best
+                label = j if t[row + j] > t[row + label] else label
+            measures[MEASURES * i] = 1.0 if best == label else 0.0
+
+    return measure_probabilities
+
+
+@template
 def measure_elements(BINARY, T):
     """Right ones (logits with the right sign, else the largest output where the largest target is); errors."""
 
@@ -121,6 +137,8 @@ def measure_function(dtype: str, loss: str) -> Linked:
     chosen: Any = LOSSES[loss]
     if chosen.labels:
         return linked(measure_labels.bind(), measure_interface(dtype))
+    if chosen.coupled:
+        return linked(measure_probabilities.bind(T=np.dtype(dtype).type), measure_interface(dtype))
     return linked(measure_elements.bind(BINARY=chosen.binary, T=np.dtype(dtype).type), measure_interface(dtype))
 
 

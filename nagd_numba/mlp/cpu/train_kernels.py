@@ -36,7 +36,7 @@ from ...optimizers.scaled import limits
 from ..clipping import DOWN
 from ..dropout import splitmix
 from ..sums import ABSOLUTE, HIT, LOSS, PENALTY, SQUARE, WEIGHT
-from . import backprop, losses, minibatch, updates
+from . import backprop, losses, minibatch, sparse_layer, updates
 from .inference import penalty_interface, widths
 from .kernel_arguments import BATCHES, FUNCTIONS, MEMORY, NETWORK, SAMPLES, Functions, Memory, Network
 
@@ -45,7 +45,9 @@ STEPS = (NETWORK, SAMPLES, BATCHES, MEMORY, FUNCTIONS)  # what steps are given
 
 
 @template
-def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_rows, measure, loss, backward_rows, T):
+def rows_share(
+    restore, restore_step, gather_inputs, gather_targets, first_layer, forward_rows, measure, loss, backward_rows, T
+):
     """Everything up to the deltas for one of `shares` equal portions of rows `low` to below `high` of a batch."""
 
     def rows_share(context, share):
@@ -61,11 +63,18 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
             z, deltas = pointer_at(memory.z, T), pointer_at(memory.deltas, T)
             buffer = shifted(pointer_at(memory.buffers, T), share * memory.buffer)
             panels = shifted(pointer_at(memory.panels, T), share * memory.panel)
-            gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
+            dropout, sparse = (key, batches.threshold, batches.keep), functions.first_layer != 0
+            if sparse:
+                first_layer(
+                    *(functions.first_layer, functions.forward, params, samples.X, samples.columns_of_X),
+                    *(samples.starts_of_X, order, sizes, layers, hidden, z, first, last, buffer, dropout),
+                )
+            else:
+                gather_inputs(functions.gather_inputs, samples.X, order, first, last, sizes[0], x, samples.scale)
             gather_targets(functions.gather_targets, samples.y, order, first, last, samples.columns, memory.targets)
-            dropout = key, batches.threshold, batches.keep
             forward_rows(
-                functions.forward, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout
+                *(functions.forward, params, x, sizes, layers, rows, hidden, z, first, last, buffer, panels, dropout),
+                np.int64(sparse),
             )
             if batches.measure != 0:
                 measures = pointer_at(memory.measures, np.float64)
@@ -89,20 +98,28 @@ def rows_share(restore, restore_step, gather_inputs, gather_targets, forward_row
 
 
 @template
-def weights_share(restore, restore_step, weights_share, T):
+def weights_share(restore, restore_step, first_weights, weights_share, T):
     """The gradients of one of `shares` portions of the weights, or their update."""
 
     def share_of_weights(context, share):
         base, rows, shares, l2, more, first_scalar = restore_step(context)
         network, _, batches, memory, functions = restore(base)
         target = pointer_at(network.states if batches.fused != 0 else memory.grads, T)
+        to = (target, l2, more, shifted(pointer_at(network.scalars, T), first_scalar))
+        sparse = functions.first_weights != 0
+        if sparse:
+            first_weights(
+                *(functions.first_weights, functions.weights, pointer_at(network.params, T), network.size),
+                *(memory.ends, memory.rows_of, memory.values, pointer_at(network.sizes, np.int64)),
+                *(pointer_at(memory.deltas, T), share, shares),
+                *(shifted(pointer_at(memory.buffers, T), share * memory.buffer), to),
+            )
         weights_share(
             *(functions.weights, pointer_at(network.params, T), network.size, pointer_at(memory.x, T)),
             *(pointer_at(memory.one, T), pointer_at(network.sizes, np.int64), network.layers, rows),
             *(pointer_at(memory.hidden, T), pointer_at(memory.deltas, T), share, shares),
             shifted(pointer_at(memory.buffers, T), share * memory.buffer),
-            shifted(pointer_at(memory.panels, T), share * memory.panel),
-            (target, l2, more, shifted(pointer_at(network.scalars, T), first_scalar)),
+            *(shifted(pointer_at(memory.panels, T), share * memory.panel), to, np.int64(sparse)),
         )
 
     return share_of_weights
@@ -110,7 +127,18 @@ def weights_share(restore, restore_step, weights_share, T):
 
 @template
 def train_steps(
-    rows_share, rows_locate, weights_share, weights_locate, parallel_for, apply, penalty, squares, T, DOWN, SMALLEST
+    rows_share,
+    rows_locate,
+    by_columns,
+    weights_share,
+    weights_locate,
+    parallel_for,
+    apply,
+    penalty,
+    squares,
+    T,
+    DOWN,
+    SMALLEST,
 ):
     """Steps `first` to below `last` of an epoch of one network; `sums` grows by what they find."""
 
@@ -157,6 +185,12 @@ def train_steps(
             if l2 != 0:
                 sums[PENALTY] += mass * penalty(
                     functions.penalty, params, pointer_at(network.sizes, np.int64), network.layers, l2, lanes
+                )
+            if functions.by_columns != 0:
+                by_columns(
+                    *(functions.by_columns, samples.X, samples.columns_of_X, samples.starts_of_X),
+                    *(shifted(order, begin), rows, pointer_at(network.sizes, np.int64)[0]),
+                    *(memory.ends, memory.rows_of, memory.values),
                 )
             more = batches.fused == 0 and begin > group_begin
             step = spill((base, rows, shares, T(0) if more else T(l2), more, update * batches.scalars))
@@ -223,6 +257,9 @@ def networks_share(restore, train_steps):
             row(memory.panels, share, part.panels),
             row(memory.grads, share, part.grads),
             row(memory.lanes, share, part.lanes),
+            row(memory.ends, share, part.ends),
+            row(memory.rows_of, share, part.rows_of),
+            row(memory.values, share, part.values),
             memory.one,
             memory.buffer,
             memory.panel,
@@ -276,6 +313,9 @@ def serial(functions):
         functions.penalty,
         functions.squares,
         0,
+        functions.first_layer,
+        functions.by_columns,
+        functions.first_weights,
     )
 
 
@@ -289,6 +329,7 @@ def rows_of_batch(dtype: str) -> Linked:
             restore_step=restorer(types.Tuple((*[_n] * 6, types.uint64, kind))),
             gather_inputs=minibatch.inputs_interface(dtype).call,
             gather_targets=minibatch.GATHER_TARGETS.call,
+            first_layer=sparse_layer.first_layer_interface(dtype).call,
             forward_rows=backprop.forward(dtype).call,
             measure=minibatch.measure_interface(dtype).call,
             loss=losses.interface(dtype).call,
@@ -310,6 +351,7 @@ def steps_kernel(dtype: str) -> Linked:
         weights_share.bind(
             restore=restore,
             restore_step=restorer(types.Tuple((_n, _n, _n, kind, types.boolean, _n))),
+            first_weights=sparse_layer.first_weights_interface(dtype).call,
             weights_share=backprop.weights(dtype).call,
             T=T,
         ),
@@ -318,6 +360,7 @@ def steps_kernel(dtype: str) -> Linked:
     bound = train_steps.bind(
         rows_share=rows.call,
         rows_locate=rows.locate,
+        by_columns=sparse_layer.BY_COLUMNS.call,
         weights_share=weights.call,
         weights_locate=weights.locate,
         parallel_for=PARALLEL_FOR.call,

@@ -6,6 +6,7 @@ and the rates of its updates.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +20,11 @@ from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
 from ..constants import rule_constants
 from ..dataset import Data
-from ..losses import LOSSES
 from ..plan import Plan
-from ..spec import NetworkSpec
+from ..sparse import SparseRows
+from ..spec import NetworkSpec, of_targets, terms
 from ..sums import LOSS, PART, SUMS
-from . import epilogues, evaluation, losses, minibatch, train_kernels, updates
+from . import epilogues, evaluation, losses, minibatch, sparse_layer, train_kernels, updates
 from .gemm import panels_size_of
 from .inference import penalty_function
 from .kernel_arguments import Batches, Evaluation, Functions, Memory, Network, Samples
@@ -62,7 +63,7 @@ class Trainer:
             forms = (True, False) if parallel and flop >= PARALLEL_FLOP else (False,)
             self.shares = numba.get_num_threads() if len(forms) > 1 else 1
         self._fused = plan.accumulate == 1 and plan.clip == np.inf
-        self._memory = Workspace(spec, rows, data.y, self.shares, self.networks > 0, tiles)
+        self._memory = Workspace(spec, rows, data, self.shares, self.networks > 0, tiles)
         self._autotuner = Autotuner(forms, flop * max(self.networks, 1) / self.shares / 2e10)
         self._samples = samples(data)
 
@@ -152,6 +153,7 @@ class Trainer:
         spec, plan, kind = self.spec, self.plan, self.spec.dtype_name
         made = network_functions(spec, self.data, parallel)._replace(
             backward=epilogues.backward(kind, spec.activation).address,
+            **_sparse_gradient(kind, self.data.X),
             penalty=penalty_function(kind).address if spec.l2 else 0,
         )
         if self._fused:
@@ -170,14 +172,17 @@ class Workspace:
     """
 
     def __init__(
-        self, spec: NetworkSpec, rows: int, targets: np.ndarray, shares: int, many: bool, tiles: int = epilogues.TILES
+        self, spec: NetworkSpec, rows: int, data: Data, shares: int, many: bool, tiles: int = epilogues.TILES
     ) -> None:
+        targets, sparse = data.y, isinstance(data.X, SparseRows)
+        values = data.X.most(rows) if isinstance(data.X, SparseRows) else 0
         hidden, outputs = sum(spec.sizes[1:-1]), spec.sizes[-1]
         buffer = tiles * ROWS * tile(spec.dtype_name).columns
         panel = panels_size_of(spec.dtype_name)(rows, max(spec.sizes))
         kinds = {"losses": np.float64, "measures": np.float64, "lanes": np.float64, "targets": targets.dtype}
+        kinds |= {"ends": np.int64, "rows_of": np.int64}
         sizes = {
-            "x": rows * spec.sizes[0],
+            "x": 0 if sparse else rows * spec.sizes[0],
             "targets": rows * targets[:1].size,
             "weights": rows,
             "hidden": rows * hidden,
@@ -187,6 +192,9 @@ class Workspace:
             "measures": rows * minibatch.MEASURES,
             "grads": spec.size,
             "lanes": reductions.LANES,
+            "ends": spec.sizes[0] + 1 if sparse else 0,
+            "rows_of": values,
+            "values": values,
         }
         lead = (shares,) if many else ()
         self.arrays = {name: aligned((*lead, size), kinds.get(name, spec.dtype)) for name, size in sizes.items()}
@@ -206,37 +214,61 @@ class Workspace:
 def address(x: np.ndarray, rows: bool = False) -> Any:
     """Where an array begins; with the JIT off the array, flat or (with `rows`) with flat rows."""
     if JIT_OFF:
-        return x.reshape(len(x), -1) if rows else x.reshape(-1)
+        return x.reshape(len(x), math.prod(x.shape[1:])) if rows else x.reshape(-1)
     return x.ctypes.data
 
 
 def samples(data: Data) -> Samples:
     """The data for the kernels; it must outlive their use."""
-    columns = data.y[:1].size
+    X = data.X
+    arrays = (X.values, X.columns, X.starts) if isinstance(X, SparseRows) else (X,)
+    values, columns, starts, *_ = (*map(address, arrays), 0, 0)
     return Samples(
-        *(address(data.X), address(data.y), address(data.weights)),
-        int(len(data.weights) > 0),
-        columns,
-        float(data.scale),
+        X=values,
+        columns_of_X=columns,
+        starts_of_X=starts,
+        y=address(data.y),
+        weights=address(data.weights),
+        weighted=int(len(data.weights) > 0),
+        columns=data.y[:1].size,
+        scale=float(data.scale),
     )
 
 
 def network_functions(spec: NetworkSpec, data: Data, parallel: bool) -> Functions:
     """The functions that training and evaluation have in common."""
-    kind = spec.dtype_name
+    kind, loss = spec.dtype_name, of_targets(spec, data.y.ndim).loss
+    X, first_layer, gather = data.X, 0, 0
+    if isinstance(X, SparseRows):
+        first_layer = sparse_layer.first_layer_function(kind, X.columns.dtype.name).address
+    else:
+        gather = minibatch.inputs_function(kind, X.dtype.name).address
     return Functions(
-        gather_inputs=minibatch.inputs_function(kind, data.X.dtype.name).address,
+        gather_inputs=gather,
         gather_targets=minibatch.targets_function(data.y.dtype.name).address,
         forward=epilogues.forward(kind, spec.activation).address,
-        loss=losses.loss_function(kind, spec.loss).address,
-        measure=minibatch.measure_function(kind, spec.loss).address,
+        loss=losses.loss_function(kind, loss).address,
+        measure=minibatch.measure_function(kind, loss).address,
         backward=0,
         weights=0,
         apply=0,
         penalty=0,
         squares=0,
         parallel_for=parallel_for().address if parallel else 0,
+        first_layer=first_layer,
+        by_columns=0,
+        first_weights=0,
     )
+
+
+def _sparse_gradient(kind: str, X: Any) -> dict[str, Any]:
+    """The functions for the gradient of the first layer where X is sparse."""
+    if not isinstance(X, SparseRows):
+        return {}
+    return {
+        "by_columns": sparse_layer.by_columns_function(kind, X.columns.dtype.name).address,
+        "first_weights": sparse_layer.first_weights_function(kind).address,
+    }
 
 
 def shuffled(orders: np.ndarray, rows: np.ndarray, seeds: np.ndarray, epoch: int) -> None:
@@ -256,8 +288,7 @@ def evaluate(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
     else:
         results = _results(spec, params, data, rows)
     sums = results.sum(axis=0)
-    outputs = 1 if LOSSES[spec.loss].labels else spec.sizes[-1]
-    sums[LOSS] /= outputs
+    sums[LOSS] /= terms(spec)
     return np.asarray(sums)
 
 

@@ -13,8 +13,10 @@ from ...gpu.device_array import EXACT, DeviceMemory, describe
 from ...validation import finite, is_device_array, plain_tensor
 from .. import arguments
 from ..dataset import Data, Split, samples, split
+from ..labels import AS_THEY_ARE, Labels
 from ..plan import Plan
-from ..spec import NetworkSpec
+from ..sparse import is_sparse
+from ..spec import NetworkSpec, of_targets
 from . import gemm, tf32
 from .evaluation import DeviceEvaluation
 from .finite import FiniteCheck
@@ -60,13 +62,19 @@ class DeviceBackend:
         self._best: Any = None
         self._finite: FiniteCheck | None = None
 
-    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int) -> Split:
+    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
         """The samples, checked on the host with the parameters and states, and which of them train."""
+        for name, x in (("X", X), ("validation", validation[0] if isinstance(validation, tuple | list) else None)):
+            if is_sparse(x):
+                raise ValueError(
+                    f"{name} is sparse, and params on a CUDA device, where networks take dense rows: X.toarray(), or "
+                    f"params in host memory"
+                )
         held: Any = validation[0] if isinstance(validation, tuple | list) and validation else None
         if isinstance(validation, tuple | list):
             validation = [self._on_host(x) for x in validation]
-        given = (self._on_host(x) for x in (X, y, weights))
-        parts = split(self.spec, samples(self.spec, *given), validation, seed)
+        on_host, y, weights = (self._on_host(x) for x in (X, y, weights))
+        parts = split(self.spec, samples(self.spec, on_host, y, weights, labels), validation, seed, labels)
         finite(self._name, self.values())
         finite("vel", self.states())
         shared = parts.validation is parts.data
@@ -88,7 +96,8 @@ class DeviceBackend:
         for name, x in ((self._name, self.params), ("vel", self.vel)):
             device_array.no_overlap([(name, x), ("X", there.X)])  # y and weights are copies
         device_array.one_device([("params", self.params), ("X", there.X), ("y", there.y)])
-        return DeviceTrainer(self.spec, self.params, self.vel, there, plan, self.networks, self._stream)
+        spec = of_targets(self.spec, len(there.y.shape))
+        return DeviceTrainer(spec, self.params, self.vel, there, plan, self.networks, self._stream)
 
     def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
         """As `HostBackend.evaluation`."""
@@ -96,7 +105,13 @@ class DeviceBackend:
         there, networks = self._data(parts.validation), max(self.networks, 1)
         device_array.one_device([("params", self.params), ("validation", there.X)])
         made = DeviceEvaluation(
-            self.spec, plan, self.params.pointer, networks, there, parts.validation_rows, self._stream
+            of_targets(self.spec, len(there.y.shape)),
+            plan,
+            self.params.pointer,
+            networks,
+            there,
+            parts.validation_rows,
+            self._stream,
         )
         return made if self.networks else lambda: made()[0]
 

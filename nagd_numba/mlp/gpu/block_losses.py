@@ -10,9 +10,10 @@ from numba.np.numpy_support import from_dtype
 
 from ...gpu.compiler import device_function
 from ...gpu.pointers import load, quotient, store
+from ...kernels.mathfuncs import log
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
-from ..losses import LOSSES, softmax_derivative, softmax_loss, softmax_term
+from ..losses import LOSSES, soft_loss, softmax_derivative, softmax_loss, softmax_term
 
 
 @functools.cache
@@ -21,6 +22,8 @@ def loss_pass(dtype: str, loss: str, measure: bool, weighted: bool) -> Callable:
     chosen, scalar = LOSSES[loss], from_dtype(np.dtype(dtype))
     if chosen.labels:
         return device_function(cross_entropy.bind(SCALAR=scalar, MEASURE=measure, WEIGHTED=weighted))
+    if chosen.coupled:
+        return device_function(soft_cross_entropy.bind(SCALAR=scalar, MEASURE=measure, WEIGHTED=weighted))
     return device_function(
         element_losses.bind(
             SCALAR=scalar,
@@ -104,6 +107,81 @@ def cross_entropy(SCALAR, MEASURE, WEIGHTED):
             e += threads
 
     return cross_entropy
+
+
+@template
+def soft_cross_entropy(SCALAR, MEASURE, WEIGHTED):
+    from ...gpu.target import cuda
+
+    def soft_cross_entropy(
+        space,
+        z,
+        delta,
+        scratch,
+        pitch,
+        y,
+        weights,
+        order,
+        begin,
+        rows,
+        outputs,
+        factor,
+        losses,
+        measures,
+        thread,
+        threads,
+    ):
+        """The same with a probability for each class."""
+        i = thread
+        while i < rows:
+            largest, best, label = load(space, z + i * pitch), 0, 0
+            first = load(order, begin + i) * outputs
+            for j in range(1, outputs):
+                value = load(space, z + i * pitch + j)
+                if value > load(space, z + i * pitch + best):
+                    best = j
+                largest = value if value > largest else largest
+                label = j if load(y, first + j) > load(y, first + label) else label
+            store(space, scratch + 3 * i, largest)
+            if MEASURE:
+                store(measures, 3 * (begin + i), 1.0 if best == label else 0.0)
+            i += threads
+        cuda.syncthreads()
+        e = thread
+        while e < rows * outputs:
+            i = quotient(e, outputs)
+            j = e - i * outputs
+            at = i * pitch + j
+            shifted = add(load(space, z + at), -load(space, scratch + 3 * i))
+            store(space, z + at, shifted)
+            store(space, delta + at, softmax_term(shifted, SCALAR(0)))
+            e += threads
+        cuda.syncthreads()
+        i = thread
+        while i < rows:
+            terms = SCALAR(0)
+            for j in range(outputs):
+                terms = add(terms, load(space, delta + i * pitch + j))
+            store(space, scratch + 3 * i + 1, div(SCALAR(1), terms))
+            total, log_terms, first = 0.0, log(terms), load(order, begin + i) * outputs
+            for j in range(outputs):
+                total += np.float64(soft_loss(load(space, z + i * pitch + j), load(y, first + j), log_terms))
+            store(losses, begin + i, total)
+            i += threads
+        cuda.syncthreads()
+        e = thread
+        while e < rows * outputs:
+            i = quotient(e, outputs)
+            j = e - i * outputs
+            at, row = i * pitch + j, load(order, begin + i)
+            target = load(y, row * outputs + j)
+            derivative = softmax_derivative(load(space, delta + at), load(space, scratch + 3 * i + 1), target, factor)
+            if WEIGHTED:
+                derivative = mul(derivative, load(weights, row))
+            store(space, delta + at, derivative)
+            e += threads
+
+    return soft_cross_entropy
 
 
 @template

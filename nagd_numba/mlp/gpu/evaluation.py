@@ -10,7 +10,7 @@ import numpy as np
 from ...gpu import driver
 from ..losses import LOSSES
 from ..plan import Plan
-from ..spec import NetworkSpec
+from ..spec import NetworkSpec, terms
 from ..sums import ABSOLUTE, HIT, LOSS, PART, SQUARE, SUMS, WEIGHT
 from .host_sums import chains, group_weights
 from .passes import Network, Source, Space
@@ -81,14 +81,14 @@ class DeviceEvaluation:
         return self._sums(losses, measures)
 
     def _sums(self, losses: np.ndarray, measures: np.ndarray | None) -> np.ndarray:
-        labels, weights = LOSSES[self._spec.loss].labels, self._weights
+        coupled, weights = LOSSES[self._spec.loss].coupled, self._weights
         each: Any = 1.0 if weights is None else np.asarray(weights, np.float64)
         results = np.zeros((-(-self._rows // PART), self._networks, SUMS))  # of each part, as on the CPU
         results[..., LOSS] = chains(each * losses, PART).T
         results[..., WEIGHT] = group_weights(weights, self._rows, PART).T
         if measures is not None:
-            for column, slot in enumerate((HIT, ABSOLUTE, SQUARE)[: 1 if labels else 3]):
+            for column, slot in enumerate((HIT, ABSOLUTE, SQUARE)[: 1 if coupled else 3]):
                 results[..., slot] = chains(each * measures[..., column], PART).T
         sums = np.asarray(results.sum(axis=0))
-        sums[:, LOSS] /= 1 if labels else self._spec.sizes[-1]
+        sums[:, LOSS] /= terms(self._spec)
         return sums

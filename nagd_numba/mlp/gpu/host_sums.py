@@ -40,7 +40,7 @@ def host_sums(
     batch: int,
     loss_factor: float,
     decays: np.ndarray,
-    labels: bool,
+    coupled: bool,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """The sums (`..sums`) of an epoch of n rows, with the bits of the CPU, for each network.
@@ -51,7 +51,7 @@ def host_sums(
     measures = _NONE if records.measures is None else records.measures
     squares = _NONE[0] if records.squares is None else records.squares
     given = _NONE[0] if weights is None else np.ascontiguousarray(weights, np.float64)
-    sums_kernel()(records.losses, measures, squares, given, decays, batch, loss_factor, 1 if labels else 3, out)
+    sums_kernel()(records.losses, measures, squares, given, decays, batch, loss_factor, 1 if coupled else 3, out)
     return out
 
 

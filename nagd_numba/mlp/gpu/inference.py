@@ -13,7 +13,7 @@ from ...gpu import device_array, driver, streams
 from ...gpu.device_array import DeviceMemory
 from .. import arguments
 from ..losses import LOSSES
-from ..spec import NetworkSpec
+from ..spec import NetworkSpec, of_targets, terms
 from . import gemm, losses, tf32
 from .ordering import in_order
 from .passes import Network, Source, Space, Starter
@@ -115,6 +115,7 @@ def _checked(spec: NetworkSpec, params: Any, X: Any, y: Any = None, out: Any = N
         arguments.target_kind(spec, kind, targets.shape, inputs.shape[0])
         if kind.kind == "f":
             _same_dtype(spec, "y", targets)
+        spec = of_targets(spec, len(targets.shape))
         named.append(("y", targets))
     if out is not None:
         written = device_array.describe("out", out, write=True)
@@ -215,14 +216,14 @@ class _Work:
         sizes = np.int64(rows), np.int64(spec.sizes[-1])
         call.by_row(given, call.y.pointer, targets, order, results + 8 * rows, *sizes)
         network.forward(start, Source(call.X), rows, network.at(network.space.z), seed)
-        count = rows if LOSSES[spec.loss].labels else rows * spec.sizes[-1]
+        count = rows * terms(spec)
         network.losses(start, rows, targets, order, spec.dtype.type(1.0 / count), results)
         if spec.l2 != 0:
             network.squares(start, ranges, results + 16 * rows)
         found = driver.current().download(self.vectors[1], call.stream)
         if found[rows : 2 * rows].any():
             host = driver.current().download(call.y.owner, call.stream)
-            arguments.refuse_targets(spec, host.reshape(rows, -1), kind == losses.ONE_HOT)
+            arguments.refuse_targets(spec, host, kind == losses.ONE_HOT)
         value = float(np.add.accumulate(np.concatenate(([0.0], found[:rows])))[-1]) / count
         if spec.l2 != 0:
             value += 0.5 * spec.l2 * float(found[2 * rows])
@@ -238,8 +239,8 @@ class _Work:
 
 
 def _target_kind(spec: NetworkSpec, y: DeviceMemory) -> int:
-    if LOSSES[spec.loss].labels:
-        return losses.LABELS
+    if LOSSES[spec.loss].coupled:
+        return losses.LABELS if LOSSES[spec.loss].labels else losses.PROBABILITIES
     if arguments.implies_one_hot(spec, np.dtype(y.dtype), y.shape):
         return losses.ONE_HOT
     return losses.BINARY if LOSSES[spec.loss].binary else losses.REAL

@@ -14,12 +14,12 @@ from ...gpu.target import intrinsic
 from ...kernels.mathfuncs import sigmoid
 from ...kernels.rounding import add, div, mul
 from ...kernels.template import template
-from ..losses import LOSSES, softmax_term
+from ..losses import LOSSES, SUM_TOLERANCE, softmax_term
 from . import block_losses
 
 THREADS = 128
 ROWS = 32  # of a batch, that one block works on
-LABELS, ONE_HOT, BINARY, REAL = range(4)  # what targets are
+LABELS, ONE_HOT, BINARY, REAL, PROBABILITIES = range(5)  # what targets are
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def targets_kernel(dtype: str, given: str, kind: int) -> Kernel:
     stored = types.uint8 if given == "bool" else from_dtype(np.dtype(given))
     made = long if kind == LABELS else scalar
     signature = (pointer(stored), pointer(made), pointer(long), pointer(types.float64), long, long)
-    name = f"mlp_targets_{('labels', 'one_hot', 'binary', 'real')[kind]}_{given}_{dtype}"
+    name = f"mlp_targets_{('labels', 'one_hot', 'binary', 'real', 'probabilities')[kind]}_{given}_{dtype}"
     return Kernel(targets.bind(SCALAR=scalar, KIND=kind), name, signature, threads=THREADS)
 
 
@@ -86,11 +86,17 @@ def targets(SCALAR, KIND):
                     for j in range(outputs):
                         store(made, i * outputs + j, SCALAR(1) if j == label else SCALAR(0))
             else:
+                total = 0.0
                 for j in range(outputs):
                     target = SCALAR(raw(y, i * outputs + j))
                     if KIND == BINARY and target != SCALAR(0) and target != SCALAR(1):
                         invalid = True
+                    if KIND == PROBABILITIES:
+                        total += np.float64(target)
+                        invalid = invalid or target < SCALAR(0)
                     store(made, i * outputs + j, target)
+                if KIND == PROBABILITIES and not abs(total - 1.0) <= SUM_TOLERANCE:
+                    invalid = True
             store(order, i, i)
             store(bad, i, 1.0 if invalid else 0.0)
 

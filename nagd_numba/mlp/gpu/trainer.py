@@ -211,6 +211,6 @@ class StartedEpoch:
         spec, plan = trainer.spec, trainer.plan
         if self._on_call is not None:
             self._on_call(plan.steps(self._n))
-        factor, labels = plan.normalization.loss_factor, LOSSES[spec.loss].labels
-        sums = host_sums(self._records, self._n, plan.batch, factor, self._table.decays, labels, self._weights)
+        factor, coupled = plan.normalization.loss_factor, LOSSES[spec.loss].coupled
+        sums = host_sums(self._records, self._n, plan.batch, factor, self._table.decays, coupled, self._weights)
         return sums if trainer.networks else sums[0]

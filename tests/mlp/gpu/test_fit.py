@@ -80,6 +80,14 @@ def test_drawn_networks(limit, sizes, rows, batch, seed, order):
             {"metrics": ["accuracy", "mae"]},
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            *(TOO_LARGE, {}, "float32", {"label_smoothing": 0.1, "class_weight": "balanced", "metrics": ["accuracy"]}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(FITS, {}, "float32", {"label_smoothing": 0.1, "validation": 0.2, "metrics": ["accuracy"]}),
+            marks=pytest.mark.slow,
+        ),
         (TOO_LARGE, {"l2": 0.1}, "uint8", {"sample_weight": np.linspace(0, 2, 60), "keep": "best"}),
         pytest.param(
             *(TOO_LARGE, {}, "float64", {"optimizer": "gd", "lr": nagd_numba.schedules.Cosine(0.2, epochs=3)}),
@@ -178,7 +186,7 @@ def test_a_training_that_ends_early_leaves_what_it_was_then(keywords, stopped):
         ({"callback": lambda history: None}, False),
         ({"keep": "best"}, False),
         ({"lr": lambda t: 0.1}, False),
-        ({"lr": nagd_numba.schedules.Adaptive(0.1)}, False),
+        ({"lr": nagd_numba.schedules.Plateau(0.1), "momentum": nagd_numba.schedules.OneCycle(0.8, 3)}, False),
         ({"validation": 0.2}, False),
     ],
 )

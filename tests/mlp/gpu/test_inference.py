@@ -9,7 +9,7 @@ from nagd_numba import MLP
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.mlp.activations import ACTIVATIONS
-from nagd_numba.mlp.losses import LOSSES
+from nagd_numba.mlp.losses import NAMES
 from tests.helpers import driverless
 from tests.helpers.backends import JIT_OFF
 
@@ -205,6 +205,16 @@ def test_unfit_arrays_are_refused_before_any_write(gpu, case):
     same_bits(gpu.download(p), params)
 
 
+@pytest.mark.ci
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_probabilities(dtype):
+    net, params, X, labels = problem([7, 5], 40, dtype=dtype)
+    y = np.random.default_rng(1).random((40, 5)).astype(dtype)
+    for targets in (y / y.sum(axis=1, keepdims=True), np.eye(5)[labels].astype(bool)):
+        agree(net, params, X, targets, None)
+
+
 def test_unfit_targets_of_the_other_losses(gpu):
     X = gpu.array(np.ones((3, 2), np.float32))
     for loss, y, message in (
@@ -212,6 +222,8 @@ def test_unfit_targets_of_the_other_losses(gpu):
         ("binary_cross_entropy", np.array([[0, 1], [0, 0.5], [1, 1]], np.float32), "y is 0.5 in row 1"),
         ("binary_cross_entropy", np.array([[0, 1], [0, 1], [1, np.nan]], np.float32), "y is nan in row 2"),
         ("mse", np.zeros((3, 2)), "y has dtype float64 and the model float32"),
+        ("cross_entropy", np.array([[0.5, 0.5], [1, 0], [1, 0.5]], np.float32), "y sums to 1.5 in row 2"),
+        ("cross_entropy", np.array([[0.5, 0.5], [2, -1], [1, 0]], np.float32), "y is -1.0 in row 1, column 1"),
     ):
         net = MLP((2, 2), loss=loss)
         with pytest.raises((TypeError, ValueError), match=message):
@@ -259,7 +271,7 @@ in_simulator = pytest.mark.skipif(not SIMULATOR, reason="runs with NUMBA_ENABLE_
 
 
 @in_simulator
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_the_simulators_arrays_are_worked_on_by_the_cpu(loss):
     from numba import cuda
 

@@ -14,18 +14,27 @@ from nagd_numba.schedules import (
     Adaptive,
     Constant,
     Cosine,
+    Exponential,
     Fista,
     InverseScaling,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Plateau,
     Progress,
     Schedule,
     StepDecay,
     Sutskever,
+    WarmRestarts,
     as_schedule,
 )
 
 EPS = np.finfo(float).eps
 ALL = (
     *(Constant(0.1), StepDecay(0.1, 2), Cosine(0.1, 5, 1), InverseScaling(0.1), Adaptive(0.1), Sutskever(), Fista()),
+    *(MultiStep(0.1, [2, 2, 5]), Exponential(0.1, 0.9), Linear(0.1, 0.2, 3.5), WarmRestarts(0.1, 2.5, 2, 0.01)),
+    *(OneCycle(0.1, 7), OneCycle(0.85, 7, 0.4, 0.95, 0.95, "linear", True), Plateau(0.1)),
+    Linear(0.1, 0.2, 3).then(WarmRestarts(0.2, 4).times(0.5), 3).clamp(0.05, 0.15),
     as_schedule("lr", lambda t: 1 / (t + 1)),
 )
 
@@ -281,6 +290,27 @@ def test_the_base_has_no_values():
             {"initial": "number", "patience": "whole", "tolerance": "number", "least": "number"},
         ),
         (Sutskever, {}, {"most": "number"}),
+        (MultiStep, {"initial": 0.1, "milestones": [1, 3]}, {"initial": "number", "factor": "positive"}),
+        (Exponential, {"initial": 0.1, "factor": 0.9}, {"initial": "number", "factor": "positive"}),
+        (
+            Linear,
+            {"initial": 0.1, "final": 0.2, "epochs": 0.5},
+            {"initial": "number", "final": "number", "epochs": "positive"},
+        ),
+        (
+            WarmRestarts,
+            {"peak": 0.1, "epochs": 2.5},
+            {"peak": "number", "epochs": "positive", "growth": "count", "final": "number"},
+        ),
+        (OneCycle, {"peak": 0.1, "epochs": 2.5}, {"peak": "number", "epochs": "positive", "share": "number"}),
+        (
+            Plateau,
+            {"initial": 0.1},
+            {
+                **{"initial": "number", "factor": "positive", "patience": "whole", "threshold": "number"},
+                **{"cooldown": "whole", "least": "number", "least_change": "number"},
+            },
+        ),
         (Progress, {"updates": 10, "samples": 100}, {"updates": "count", "samples": "count"}),
     ],
 )
@@ -305,6 +335,14 @@ def test_every_parameter_is_checked_by_the_constructor(kind, good, ranges):
         (lambda: Cosine(0.1, epochs=-3), "Cosine: epochs is -3; a finite number > 0 is needed"),
         (lambda: Cosine(0.1, 3, warmup=4), "Cosine: warmup is 4; a finite number >= 0 and <= 3 is needed"),
         (lambda: Sutskever(1.5), "Sutskever: most is 1.5; a finite number >= 0 and <= 1 is needed"),
+        (lambda: MultiStep(0.1, [3, 2]), r"MultiStep: milestones is \[3, 2\]; epochs in order are needed"),
+        (lambda: MultiStep(0.1, [1, 0]), r"MultiStep: milestones\[1\] is 0; a whole number from 1 on is needed"),
+        (lambda: OneCycle(0.1, 3, 1.5), "OneCycle: share is 1.5; a finite number >= 0 and <= 1 is needed"),
+        (lambda: OneCycle(0.1, 3, 0.7, three_phases=True), "OneCycle: share is 0.7; a finite number >= 0 and <= 0.5"),
+        (lambda: OneCycle(0.1, 3, initial=-1), "OneCycle: initial is -1; a finite number >= 0 is needed"),
+        (lambda: OneCycle(0.1, 3, final=math.nan), "OneCycle: final is nan; a finite number >= 0 is needed"),
+        (lambda: OneCycle(0.1, 3, anneal="cos"), "OneCycle: anneal is 'cos'; one of 'cosine', 'linear' is needed"),
+        (lambda: Plateau(0.1, factor=1), "Plateau: factor is 1; a finite number > 0 and < 1 is needed"),
         (lambda: Adaptive(2.0**60, patience=-(2**60)), "Adaptive: patience is -1152921504606846976; a whole"),
     ],
 )
@@ -318,4 +356,9 @@ def test_edges_of_the_ranges():
     assert values(Cosine(np.float32(0.5), 0.5), [0])[0] == 0.5
     assert values(Adaptive(0.1, patience=0, least=0.0), [0])[0] == 0.1
     assert values(StepDecay(0, np.int64(1), factor=2), [0, 10]).tolist() == [0, 0]
+    assert values(OneCycle(0.1, 1), [0], updates=1).tolist() == [0.1 / 25 / 1e4]  # the last update
+    assert values(OneCycle(0.1, 4, share=0.25), [0, 3, 9], updates=1).tolist() == [0.1, 0.1 / 25 / 1e4, 0.1 / 25 / 1e4]
+    assert values(OneCycle(0.1, 4, share=1.0), [3, 4], updates=1).tolist() == [0.1, 0.1 / 25 / 1e4]
+    assert values(WarmRestarts(0.1, 0.3), [0, 3, 6], updates=10).tolist() == [0.1, 0.1, 0.1]
+    assert values(MultiStep(0.1, []), [0, 10**6]).tolist() == [0.1, 0.1]
     assert values(Sutskever(1), [10**6])[0] == pytest.approx(1 - 1 / 8002)

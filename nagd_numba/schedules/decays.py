@@ -1,0 +1,144 @@
+"""Values that change with the epoch or the update, by a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..validation import number, prefixed, whole
+from .base import Progress, Schedule
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """`initial factor^floor(epoch / every)`, with epochs counted from 0.
+
+    `initial` is >= 0, `every` a whole number of epochs from 1 on, `factor` > 0.
+
+    >>> StepDecay(0.1, every=2, factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
+    array([0.1  , 0.1  , 0.05 , 0.05 , 0.025])
+    """
+
+    foreseeable = True
+    initial: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        with prefixed("StepDecay"):
+            number("initial", self.initial)
+            whole("every", self.every)
+            number("factor", self.factor, low_open=True)
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
+
+
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """`initial factor^k` after `k` of the milestones: epochs, counted from 0, at whose start the value changes.
+
+    `initial` is >= 0; `milestones` are whole numbers from 1 on, in order, of which one that is there twice counts
+    twice; `factor` > 0.  PyTorch's `MultiStepLR`.
+
+    >>> MultiStep(0.1, [2, 3], factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
+    array([0.1  , 0.1  , 0.05 , 0.025, 0.025])
+    """
+
+    foreseeable = True
+    initial: float
+    milestones: Sequence[int]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        with prefixed("MultiStep"):
+            number("initial", self.initial)
+            try:
+                given = tuple(self.milestones)
+            except TypeError as error:
+                raise TypeError(f"milestones is {self.milestones!r}; a sequence of epochs is needed") from error
+            epochs = tuple(whole(f"milestones[{k}]", epoch) for k, epoch in enumerate(given))
+            if sorted(epochs) != list(epochs):
+                raise ValueError(f"milestones is {self.milestones!r}; epochs in order are needed")
+            number("factor", self.factor, low_open=True)
+        object.__setattr__(self, "milestones", epochs)
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        passed = np.searchsorted(np.array(self.milestones, np.int64), t // progress.updates, side="right")
+        return self.initial * self.factor ** passed.astype(float)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """`initial factor^(t / updates)` at update `t`, with so many updates in an epoch: each epoch falls by `factor`.
+
+    `initial` is >= 0, `factor` > 0.  PyTorch's `ExponentialLR` with a step at every update, and `factor` its `gamma` to
+    the power of the updates of an epoch; with a step at every epoch it is `StepDecay(initial, 1, gamma)`.
+
+    >>> Exponential(1.0, 0.25).values(np.array([0, 5, 10, 20]), Progress(10, 100))
+    array([1.    , 0.5   , 0.25  , 0.0625])
+    """
+
+    foreseeable = True
+    initial: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        with prefixed("Exponential"):
+            number("initial", self.initial)
+            number("factor", self.factor, low_open=True)
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return self.initial * self.factor ** (t / progress.updates)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From `initial` in a line to `final` after `epochs`, and `final` from there: a warm-up, or a decay.
+
+    `initial` and `final` are >= 0; `epochs`, > 0, need not be whole.  PyTorch's `LinearLR`.
+
+    >>> Linear(0.1, 0.5, epochs=2).values(np.array([0, 5, 10, 20, 30]), Progress(10, 100))
+    array([0.1, 0.2, 0.3, 0.5, 0.5])
+    """
+
+    foreseeable = True
+    initial: float
+    final: float
+    epochs: float
+
+    def __post_init__(self) -> None:
+        with prefixed("Linear"):
+            number("initial", self.initial)
+            number("final", self.final)
+            number("epochs", self.epochs, low_open=True)
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        end = self.epochs * progress.updates
+        passed = np.minimum(t, end)
+        return (self.initial * (end - passed) + self.final * passed) / end
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """scikit-learn's `invscaling`: `initial / (s + 1)^power` after `s` samples, changed at the end of an epoch.
+
+    Both are >= 0.
+
+    >>> InverseScaling(1.0).values(np.array([0, 9, 10]), Progress(10, 99))
+    array([1. , 1. , 0.1])
+    """
+
+    foreseeable = True
+    initial: float
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        with prefixed("InverseScaling"):
+            number("initial", self.initial)
+            number("power", self.power)
+
+    def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
