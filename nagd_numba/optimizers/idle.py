@@ -16,7 +16,8 @@ from ..kernels.jit import inlined
 from ..kernels.power import product
 from ..kernels.rounding import add, mul
 from .arrays import Constants
-from .nesterov import BENGIO, CAFFE, DECOUPLED, KERAS, L2, TORCH
+from .conventions import BENGIO, CAFFE, KERAS, TORCH
+from .nesterov import DECOUPLED, L2
 
 
 @inlined
