@@ -243,7 +243,7 @@ def _run_on_device(
     parts = device.described(given)
     check_shapes({name: x.shape for name, x in parts.items()})
     options, scalars, matrix = _constants(np.dtype(parts["params"].dtype), hyper, fixed)
-    device.run(given, parts, device.Settings(RULE, options, scalars, matrix, steps), t, _refuse, stream)
+    device.run(given, parts, device.Settings(RULE, options, scalars, matrix, steps), t, refuse, stream)
 
 
 def _usual(params: Any, rows: Any, grads: Any, vel: Any, last: Any, history: Any = None) -> bool:
