@@ -84,6 +84,9 @@ def _options() -> dict[str, tuple[Cell, ...]]:
         "states of 8 bits (`Int8State`)": (
             *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
+        "masks, bounds, `prox=`, averages, groups, rates as arrays": (
+            *(YES, No("their kernels are the host's"), compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+        ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),
         "hyper-parameters and `t` in device memory": (
@@ -131,6 +134,7 @@ def _functions() -> dict[str, tuple[Cell, ...]]:
             *(YES, "without `guard` and `reproducible`", PYTHON, WHOLE_PROGRAM, WHOLE_PROGRAM),
             *("tensors, over `torch.distributed`", LOOP, LOOP, LOOP),
         ),
+        "`step_rows`, `finish_rows`": (YES, YES, YES, *outside),
         "`FlatParams`": (YES, No("views are of NumPy arrays"), PYTHON, *outside),
     }
 

@@ -135,7 +135,7 @@ def test_bits_of_the_public_step(c, name):
 def test_every_rule_and_every_option_is_there():
     assert {made.rule.name for made, _ in FUNCTIONS.values()} == set(RULES)
     for made, _ in FUNCTIONS.values():
-        public = set(inspect.signature(made.step).parameters) - set(PYTHON_ONLY)
+        public = set(inspect.signature(made.step).parameters) - (set(PYTHON_ONLY) - set(made.choices))
         assert set(made.parameters) - {"n"} == public
         for x, allowed in made.choices.items():
             used = {keywords.get(x, allowed[0]) for keywords in KEYWORDS[made.name]}

@@ -177,7 +177,7 @@ def test_choices_are_those_of_the_network():
     from nagd_numba.mlp import activations, losses, spec
 
     assert tuple(activations.ACTIVATIONS) == ACTIVATIONS
-    assert tuple(losses.LOSSES) == LOSSES
+    assert losses.NAMES == LOSSES
     assert spec.PRECISIONS == PRECISIONS
 
 

@@ -11,7 +11,7 @@ from numba.core.errors import TypingError
 
 from nagd_numba import finish_rows, row_history, step, step_rows
 from nagd_numba.kernels.jit import plain
-from nagd_numba.optimizers import nesterov
+from nagd_numba.optimizers import conventions, nesterov
 from nagd_numba.optimizers.idle import idle_step
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.device_arrays import OnDevice
@@ -66,7 +66,8 @@ def test_a_step_without_a_gradient_is_this_map(options, monkeypatch):
         "add": lambda a, b: a + b,
         "fma": lambda a, b, c: a * b + c,
     }.items():
-        monkeypatch.setattr(nesterov, name, function)  # the rule itself, in rationals
+        for module in (nesterov, conventions):
+            monkeypatch.setattr(module, name, function, raising=False)  # the rule, in rationals
     for name in ("nesterov_update", "keras_update", "caffe_update", "bengio_update", "_decayed"):
         monkeypatch.setattr(nesterov, name, plain(getattr(nesterov, name)))
     constants = 0.25, 0.75, 0.875, 0.96875 if options[2] == nesterov.DECOUPLED else 0.125

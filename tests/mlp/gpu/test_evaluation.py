@@ -84,7 +84,7 @@ def test_sums_of_many_networks_are_those_of_each():
     weights = random.uniform(size=(networks, n)).astype(np.float32)
     decays[1, 2] = 0.0
     found = host_sums.host_sums(
-        host_sums.Records(losses, measures, squares), n, batch, 0.5, decays, labels=False, weights=weights
+        host_sums.Records(losses, measures, squares), n, batch, 0.5, decays, coupled=False, weights=weights
     )
     for m in range(networks):
         expected = np.zeros(6)
