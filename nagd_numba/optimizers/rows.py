@@ -96,7 +96,7 @@ def step_rows(
     -----
     A gradient belongs to parameters that are up to date: `finish_rows(..., t - 1, rows=rows)` before it is evaluated.
     Where every row has a gradient in each step the bits are those of `nagd_numba.step`.  Else a row makes up for any
-    number of steps with one rounding of `p` and one of `v`; `docs/sparse_rows.md` has the bounds.
+    number of steps with one rounding of `p` and one of `v`; `docs/howto/sparse_rows.md` has the bounds.
 
     Inside an `@njit` function the same call compiles to a serial loop in the caller, under the conditions of `step`.
 
