@@ -1,7 +1,7 @@
 """The documentation, built with no network by `python -m sphinx -W docs docs/_build/html`.
 
-`pip install '.[docs]'` brings what it needs; frameworks that are not installed are mocked where the reference is made of
-their adapters' docstrings.
+`pip install '.[docs]'` brings what it needs; frameworks that are not installed are mocked where the reference is made
+of their adapters' docstrings.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "ext
 
 os.environ["KERAS_BACKEND"] = "numpy"  # the adapter's docstrings are the same under each
 
-import nagd_numba
+import nagd_numba  # noqa: E402
 
 project = "nagd_numba"
 author = copyright = "The nagd_numba developers"

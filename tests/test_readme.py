@@ -12,6 +12,7 @@ DESIGN = ROOT / "docs" / "explanation" / "design.md"
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="needs the source tree")
 
+
 def test_commands_are_marked_for_ci():
     text = README.read_text()
     for marker in ("run", "test"):

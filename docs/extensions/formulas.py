@@ -1,6 +1,6 @@
 """The formulas of docstrings, typeset: they are written to be read in a terminal, and become LaTeX here.
 
-An indented block between paragraphs is a formula where `latex` understands it, and code otherwise.  What it understands:
+An indented block between paragraphs is a formula where `latex` understands it, and code otherwise.  It understands:
 
     v <- momentum v + g             assignments and relations; names side by side are a product
     lr/(1 - beta1^t) m / sqrt(v)    a fraction of the factors on its two sides
@@ -31,6 +31,9 @@ OPERATORS = {
 CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|"}
 
 
+INDEXED = ("mu_", "beta_", "lambda_")  # mu_next: the index is a word
+
+
 class NotAFormula(Exception):
     pass
 
@@ -49,6 +52,7 @@ def tokens(text):
 def is_word(name):
     return (
         len(name) > 1
+        and not name.startswith(INDEXED)
         and not re.fullmatch(r"[A-Za-z]\d+", name)
         and name.rstrip("0123456789") not in GREEK
         and name not in QUANTITIES | FUNCTIONS | {"sqrt"}
@@ -56,6 +60,9 @@ def is_word(name):
 
 
 def name_latex(name):
+    if name.startswith(INDEXED):
+        base, index = name.split("_", 1)
+        return rf"\{base}_{{\mathit{{{index}}}}}"
     base = name.rstrip("0123456789")
     index = name[len(base) :]
     if base in GREEK:
@@ -104,7 +111,7 @@ class Parser:
                 self.next()
                 flush()
                 parts.append(r"\qquad")
-            elif kind == "name" and (is_word(text) and self.peek(1)[1] != "(" or (text == "a" and words)):
+            elif kind == "name" and ((is_word(text) and self.peek(1)[1] != "(") or (text == "a" and words)):
                 words.append(self.next()[1])
             elif text in OPERATORS:
                 self.next()

@@ -2,19 +2,20 @@
 
 import re
 
-import nagd_numba
 from docutils import nodes
-from nagd_numba import distributed, schedules
 from sphinx import addnodes
+
+import nagd_numba
+from nagd_numba import distributed, schedules
+from nagd_numba.optimizers.registry import OPTIMIZERS
 
 PUBLIC = {name: f"nagd_numba.{name}" for name in nagd_numba.__all__ if name not in ("__version__", "schedules")}
 PUBLIC |= {f"schedules.{name}": f"nagd_numba.schedules.{name}" for name in schedules.__all__}
 PUBLIC |= {f"distributed.{name}": f"nagd_numba.distributed.{name}" for name in distributed.__all__}
 PUBLIC |= {name.rpartition(".")[2]: full for name, full in PUBLIC.items() if name.startswith("distributed.")}
-METHODS = {
-    f"MLP.{name}": f"nagd_numba.MLP.{name}" for name in vars(nagd_numba.MLP) if not name.startswith("_")
-}
-LINKED = PUBLIC | METHODS
+METHODS = {f"MLP.{name}": f"nagd_numba.MLP.{name}" for name in vars(nagd_numba.MLP) if not name.startswith("_")}
+MODULES = {f"optimizers.{name}": f"nagd_numba.optimizers.{name}" for name in OPTIMIZERS}
+LINKED = PUBLIC | METHODS | MODULES
 
 
 def target_of(text):

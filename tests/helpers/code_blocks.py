@@ -7,8 +7,9 @@ What stands in a comment of Markdown on the line before a block says what else i
     <!-- not run: REASON -->   it is not run
     <!-- run -->, <!-- test --> one of the two commands that `.ci/run` runs
 
-A line `# needs NAME` in a block names a module or a command, or CUDA (Numba's simulator is enough): without it the block is left out, and the whole
-page where it is its first block.  Run as a program this leaves the pictures that a page draws in FOLDER.
+A line `# needs NAME` in a block names a module or a command, or CUDA (Numba's simulator is enough): without it the
+block is left out, and the whole page where it is its first block.  Run as a program this leaves the pictures that a
+page draws in FOLDER.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers import code_blocks
 from tests.helpers.backends import JIT_OFF
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
