@@ -170,7 +170,7 @@ def finish_rows(
     >>> table, vel, last = np.zeros((3, 1)), np.ones((3, 1)), np.zeros(3, np.int64)
     >>> _ = nagd_numba.finish_rows(table, vel, last, t=100, lr=0.1, momentum=0.5, rows=np.array([2]))
     >>> table.ravel().round(6), last
-    (array([ 0. ,  0. , -0.05]), array([  0,   0, 100]))
+    (array([ 0.  ,  0.  , -0.05]), array([  0,   0, 100]))
     """
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
     fixed = convention, nesterov, decoupled, maximize
