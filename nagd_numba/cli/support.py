@@ -1,4 +1,6 @@
-"""Where each optimizer, option and function works: the table of the README and of `nagd-numba info --support`.
+"""Where each optimizer, option and function works: the table of `nagd-numba info --support`.
+
+`docs/reference/support.md` shows it.
 
 The rows of the optimizers come from the registry and from what the adapters declare; those of everything else say what
 the code asks before it refuses.  Each cell that is a no has its reason.

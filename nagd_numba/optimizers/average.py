@@ -27,7 +27,11 @@ from .. import validation
 class Average:
     """An average of the parameters: `average=` of a step.
 
-        a <- a + w (p - a)      w = 1/k for the mean, (1 - decay)/(1 - decay^k) with a decay, in the k-th step
+        a <- a + w (p - a)
+
+    in the `k`-th step that counts, with the weight `w = 1/k` for the mean, and with a decay
+
+        w = (1 - decay)/(1 - decay^k)
 
     Parameters
     ----------

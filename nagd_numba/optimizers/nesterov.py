@@ -9,15 +9,14 @@ step `mu_next` (equal to `mu` unless a schedule says otherwise), every form belo
 in other variables.  `p` is the look-ahead point; Nesterov's iterate is `p - mu_next v`.  With two momenta this is
 exactly Sutskever's method under his momentum schedule and exactly FISTA under its `t_k`.
 
-======== ============================== ============================= ==========================================
-name     state                          parameters                    used by
-======== ============================== ============================= ==========================================
-torch    b = mu b + g                   p -= lr (g + mu_next b)       PyTorch, optax, Apex, TensorFlow 1
-keras    m = mu m - lr g                p += mu_next m - lr g         Keras, TensorFlow 2, scikit-learn, Lasagne
-caffe    h' = mu h + lr g               p -= (1+mu_next) h' - mu h    Caffe, Deeplearning4j
-bengio   v' = mu v - lr g               p += mu_next mu v             Optimisers.jl, MXNet
-                                             - (1+mu_next) lr g
-======== ============================== ============================= ==========================================
+======== ======================== ========================================== =========================================
+name     state                    parameters                                 used by
+======== ======================== ========================================== =========================================
+torch    `b = mu b + g`           `p -= lr (g + mu_next b)`                  PyTorch, optax, Apex, TensorFlow 1
+keras    `m = mu m - lr g`        `p += mu_next m - lr g`                    Keras, TensorFlow 2, scikit-learn, Lasagne
+caffe    `h' = mu h + lr g`       `p -= (1+mu_next) h' - mu h`               Caffe, Deeplearning4j
+bengio   `v' = mu v - lr g`       `p += mu_next mu v - (1+mu_next) lr g`     Optimisers.jl, MXNet
+======== ======================== ========================================== =========================================
 
 At constant `lr` the parameters agree (`b = -m/lr = h/lr`).  After a change of `lr` they do not: `keras`, `caffe` and
 `bengio` carry the old rate in the state, which must be scaled by `lr_new/lr_old` to follow `torch`.
