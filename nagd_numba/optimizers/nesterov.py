@@ -52,7 +52,7 @@ from ._dispatch import Ready, python_step
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .conventions import (
     BENGIO,
     CAFFE,
