@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import validation
 from ..flat import FlatParams
@@ -17,9 +17,12 @@ from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
 from .bounds import is_array
 from .composed_arguments import Composition
-from .composition import composed_step
+from .composition import Composed, composed_step
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from .composed_on_device import ComposedOnDevice
 
 Hyper = tuple[float, ...]
 
@@ -127,7 +130,7 @@ class Bound:
         self._branch = hyper.index(optimizer.branch) if branched else None  # type: ignore[arg-type]
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
         self._host: _Host | None = None
-        self._made_of: Any = None  # a composed step
+        self._made_of: Composed | ComposedOnDevice | None = None
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
         self._prepared(self._hyper)

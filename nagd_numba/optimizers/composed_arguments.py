@@ -58,7 +58,7 @@ class Arguments:
         base = optimizer.rule
         if given.average is not None and not isinstance(given.average, Average):
             raise TypeError(f"average is {validation.type_of(given.average)}; a nagd_numba.Average is needed")
-        self.layout = params.layout if isinstance(params, FlatParams) else None
+        self.layout: Any = params.layout if isinstance(params, FlatParams) else None
         self.lists = isinstance(params, LISTS)
         self.count = len(params) if self.lists else 1
         self.rates = rates_of(base, hyper)

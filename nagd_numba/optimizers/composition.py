@@ -7,7 +7,7 @@ over memory, whatever was asked for.  `composed_on_device` does so on a device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .composed_arguments import Arguments, Composition, flat
 from .composed_rows import Row, Together, starts_of
 from .masks import mask_of, masks_of, part_of
 from .optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from .composed_on_device import ComposedOnDevice
 
 NOTHING = Composition()
 ALONE = ("stream", "master", "guard", "rounding", "compensation")  # what does not go with it
@@ -36,8 +39,7 @@ def step_composed(
     given: Composition | None,
 ) -> None:
     """One step; `beside` are the arguments of a step that do not go with these."""
-    made = composed_step(optimizer, arrays, hyper, options, beside, given)
-    made.start(hyper)
+    composed_step(optimizer, arrays, hyper, options, beside, given).start(hyper)
 
 
 def composed_step(
@@ -47,7 +49,7 @@ def composed_step(
     options: tuple[Any, ...],
     beside: Sequence[Any],
     given: Composition | None,
-) -> Any:
+) -> Composed | ComposedOnDevice:
     """A step with everything that it was given, checked: `start(hyper)` runs it.
 
     `beside` are other arguments of a step, in the order of `ALONE`.
