@@ -171,7 +171,8 @@ class Times(Schedule):
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return self.first.values(t, progress) * self.second.values(t, progress)
+        both: np.ndarray = self.first.values(t, progress) * self.second.values(t, progress)
+        return both
 
     def ended(self, progress: Progress) -> bool:
         return self.first.ended(progress) or self.second.ended(progress)
@@ -200,7 +201,8 @@ class Clamp(Schedule):
         return self.schedule.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.clip(self.schedule.values(t, progress), self.low, self.high)
+        clipped: np.ndarray = np.clip(self.schedule.values(t, progress), self.low, self.high)
+        return clipped
 
     def ended(self, progress: Progress) -> bool:
         return self.schedule.ended(progress)

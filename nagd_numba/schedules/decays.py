@@ -118,7 +118,8 @@ class Linear(Schedule):
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         end = self.epochs * progress.updates
         passed = np.minimum(t, end)
-        return (self.initial * (end - passed) + self.final * passed) / end
+        values: np.ndarray = (self.initial * (end - passed) + self.final * passed) / end
+        return values
 
 
 @dataclass(frozen=True)
