@@ -54,7 +54,7 @@ class Schedule:
         return False
 
     def then(self, other: Any, epochs: float) -> Schedule:
-        """This schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
+        """The schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
 
         `other` is a number, a schedule or a function of the number of the update; `epochs` is > 0, and whole where one
         of the two may look at losses (all but those of this package that follow a formula).  PyTorch's `SequentialLR`.
@@ -77,7 +77,7 @@ class Schedule:
             return Times(self, as_schedule("other", other))
 
     def clamp(self, low: float = 0.0, high: float = math.inf) -> Schedule:
-        """This schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
+        """The schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
 
         >>> Constant(0.5).times(lambda t: t).clamp(0.25, 1).values(np.arange(4), Progress(10, 100))
         array([0.25, 0.5 , 1.  , 1.  ])
@@ -102,6 +102,7 @@ class Constant(Schedule):
             number("value", self.value)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.full(t.shape, float(self.value))
 
 
@@ -127,9 +128,11 @@ class Then(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         switch = math.ceil(self.epochs * progress.updates)
         before, made = t < switch, np.empty(t.shape)
         if before.any():
@@ -139,6 +142,7 @@ class Then(Schedule):
         return made
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         if len(list(progress.losses)) <= self.epochs:
             return self.first.ended(progress)
         return self.second.ended(self._since(progress))
@@ -168,13 +172,16 @@ class Times(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         both: np.ndarray = self.first.values(t, progress) * self.second.values(t, progress)
         return both
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.first.ended(progress) or self.second.ended(progress)
 
 
@@ -198,13 +205,16 @@ class Clamp(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether the schedule within is."""
         return self.schedule.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         clipped: np.ndarray = np.clip(self.schedule.values(t, progress), self.low, self.high)
         return clipped
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.schedule.ended(progress)
 
 

@@ -33,6 +33,7 @@ class StepDecay(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
 
 
@@ -66,6 +67,7 @@ class MultiStep(Schedule):
         object.__setattr__(self, "milestones", epochs)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         passed = np.searchsorted(np.array(self.milestones, np.int64), t // progress.updates, side="right")
         return self.initial * self.factor ** passed.astype(float)
 
@@ -91,6 +93,7 @@ class Exponential(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t / progress.updates)
 
 
@@ -116,6 +119,7 @@ class Linear(Schedule):
             number("epochs", self.epochs, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         end = self.epochs * progress.updates
         passed = np.minimum(t, end)
         values: np.ndarray = (self.initial * (end - passed) + self.final * passed) / end
@@ -142,4 +146,5 @@ class InverseScaling(Schedule):
             number("power", self.power)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
