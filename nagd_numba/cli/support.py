@@ -57,7 +57,8 @@ def _optimizer(optimizer: Optimizer) -> tuple[Cell, ...]:
     names = [form.name for form in torch_forms.FORMS.values() if form.optimizer is optimizer]
     c = sorted({f"`{x}`" for x, (step, _) in FUNCTIONS.items() if step.optimizer is optimizer})
     made = "" if optimizer.constants is None else f", `{optimizer.constants.__name__}`"
-    transformation = f" and {', '.join(f'`{x.name}`' for x in optimizer.methods[-1:])}" if optimizer.methods else ""
+    names_of = optimizer.methods[-1:] if optimizer.rule.interpolated is None else ()  # that an update is a change of
+    transformation = "".join(f" and `{x.name}`" for x in names_of)
     keras = _keras(optimizer)
     return (
         YES,

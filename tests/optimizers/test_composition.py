@@ -245,7 +245,7 @@ def test_every_rule_comes_to_the_solution_of_a_box_problem(box_problem, name):
     optimizer = OPTIMIZERS[name]
     p = np.zeros(12)
     states = [np.zeros(12) for _ in optimizer.rule.states]
-    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}
+    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}  # the schedule-free ones: test_schedule_free
     for k in range(1, 6001):
         own = {"t": k} if name in counted else {}
         own |= {"weight_decay": 0.0} if name in ("adamw", "lion") else {}
