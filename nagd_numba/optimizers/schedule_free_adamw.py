@@ -34,7 +34,7 @@ from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, weights
