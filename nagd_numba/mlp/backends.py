@@ -15,6 +15,7 @@ from ..validation import any_on_device, finite, first_not_finite, host_array, no
 from . import arguments
 from .cpu.trainer import Trainer, evaluate
 from .dataset import Split, samples, split
+from .interpolated import evaluated
 from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .spec import NetworkSpec
@@ -54,7 +55,7 @@ class HostBackend:
         return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
-        return Trainer(self.spec, self.params, self.vel, parts.data, plan)
+        return evaluated(Trainer(self.spec, self.params, self.vel, parts.data, plan), self.params, self.vel)
 
     def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
         """What evaluates the parameters on the rows for validation: the sums of `metrics.described`, of each network.

@@ -97,8 +97,12 @@ class Trainable:
             Finite, >= 0.
         progress : bool
             Show a bar.
-        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad"}
-            All but the first three want another `lr`: 0.001 is usual, for "lion" a tenth of it.
+        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad",
+                     "schedule_free_sgd", "schedule_free_adamw"}
+            All but the first three and "schedule_free_sgd" want another `lr`: 0.001 is usual, for "lion" a tenth of it.
+            With a schedule-free one the parameters are its `x` between epochs, for the validation, `keep`, the callback
+            and in the end, and its `y` in them (`schedule_free_eval`, `schedule_free_train`); a schedule of `lr` does
+            not change the weights of its average, and `momentum` is one number.
         vel : array of shape (states * size,), optional
             The states of the optimizer, one after the other, modified in place; zeros by default.  That is the
             velocity, with "adam", "adamw", "nadam" `m`, then `v`.
@@ -227,6 +231,7 @@ class Trainable:
         best = math.inf
         # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
         ahead = backend.asynchronous and callback is None and not validated and keep == "last" and rates.foreseeable
+        ahead = ahead and rule.interpolated is None
         train = train_ahead if ahead else train_epochs
         before = past.seconds
 

@@ -126,6 +126,7 @@ def fit_many(
     evaluate = None if parts.validation is None else backend.evaluation(parts, plan)
     # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
     ahead = backend.asynchronous and callback is None and evaluate is None and all(own.foreseeable for own in rates)
+    ahead = ahead and rule.interpolated is None
     train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
 

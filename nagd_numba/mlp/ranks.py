@@ -21,6 +21,7 @@ from . import arguments
 from .backends import HostBackend, backend_of
 from .cpu.portion_trainer import PortionTrainer, Sharing
 from .dataset import Data, Split
+from .interpolated import evaluated
 from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .rates import rule_of
@@ -146,9 +147,9 @@ class RanksBackend(HostBackend):
             raise ValueError("X is sparse, and training with comm or reproducible is for a dense one: X.toarray()")
         return parts
 
-    def trainer(self, parts: Split, plan: Plan) -> PortionTrainer:
+    def trainer(self, parts: Split, plan: Plan) -> Any:
         self._trainer = PortionTrainer(self.spec, self.params, self.vel, parts.data, plan, self._method, self._sharing)
-        return self._trainer
+        return evaluated(self._trainer, self.params, self.vel, collect=self.states)
 
     def states(self) -> np.ndarray:
         """The states of all ranks, collected; called by all of them."""

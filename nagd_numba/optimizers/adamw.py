@@ -21,7 +21,7 @@ from ._overload import in_compiled_code
 from .adam import RANGES, descend, moments, once, scale
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding

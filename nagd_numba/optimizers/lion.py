@@ -26,7 +26,7 @@ from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding

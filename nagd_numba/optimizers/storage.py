@@ -148,7 +148,7 @@ def int8_states(step: Callable[..., Any], params: Any) -> tuple[Any, ...]:
     Raises
     ------
     TypeError, ValueError
-        For what is no such step (FISTA's state begins with the parameters), or no array.
+        For what is no such step (FISTA's state and schedule-free `z` begin with the parameters), or no array.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def int8_states(step: Callable[..., Any], params: Any) -> tuple[Any, ...]:
         optimizer: Optimizer | None = next((x for x in OPTIMIZERS.values() if x.step is step), None)
         if optimizer is None:
             raise TypeError(f"step is {step!r}; one of nagd_numba's is needed: {', '.join(x for x in OPTIMIZERS)}")
-        if not optimizer.methods:
+        if optimizer.points:
             raise ValueError(f"step is {optimizer.name}, whose state does not begin with zeros; keep that in float32")
         rule = optimizer.rule
         if isinstance(params, list | tuple):

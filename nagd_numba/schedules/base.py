@@ -84,7 +84,7 @@ class Schedule:
         return False
 
     def then(self, other: Any, epochs: float) -> Schedule:
-        """This schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
+        """The schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
 
         `other` is a number, a schedule or a function of the number of the update; `epochs` is > 0, and whole where one
         of the two may look at losses (all but those of this package that follow a formula).  PyTorch's `SequentialLR`.
@@ -107,7 +107,7 @@ class Schedule:
             return Times(self, as_schedule("other", other))
 
     def clamp(self, low: float = 0.0, high: float = math.inf) -> Schedule:
-        """This schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
+        """The schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
 
         >>> Constant(0.5).times(lambda t: t).clamp(0.25, 1).values(np.arange(4), Progress(10, 100))
         array([0.25, 0.5 , 1.  , 1.  ])
@@ -144,6 +144,7 @@ class Constant(Schedule):
             number("value", self.value)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.full(t.shape, float(self.value))
 
 
@@ -169,9 +170,11 @@ class Then(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         switch = math.ceil(self.epochs * progress.updates)
         before, made = t < switch, np.empty(t.shape)
         if before.any():
@@ -181,6 +184,7 @@ class Then(Schedule):
         return made
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         if len(list(progress.losses)) <= self.epochs:
             return self.first.ended(progress)
         return self.second.ended(self._since(progress))
@@ -210,12 +214,16 @@ class Times(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return self.first.values(t, progress) * self.second.values(t, progress)
+        """The values of the updates `t`, an array of the same shape."""
+        both: np.ndarray = self.first.values(t, progress) * self.second.values(t, progress)
+        return both
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.first.ended(progress) or self.second.ended(progress)
 
 
@@ -239,12 +247,16 @@ class Clamp(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether the schedule within is."""
         return self.schedule.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.clip(self.schedule.values(t, progress), self.low, self.high)
+        """The values of the updates `t`, an array of the same shape."""
+        clipped: np.ndarray = np.clip(self.schedule.values(t, progress), self.low, self.high)
+        return clipped
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.schedule.ended(progress)
 
 

@@ -58,6 +58,7 @@ class Cosine(Schedule):
             number("final", self.final)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         warmup, end = self.warmup * progress.updates, self.epochs * progress.updates
         share = np.clip((t - warmup) / max(end - warmup, 1), 0.0, 1.0)
         falling = self.final + (self.peak - self.final) * (1 + np.cos(math.pi * share)) / 2
@@ -119,6 +120,7 @@ class WarmRestarts(Schedule):
             number("final", self.final)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         first = self.epochs * progress.updates
         if self.growth == 1:
             since, length = t % first, np.full(t.shape, first)
@@ -192,6 +194,7 @@ class OneCycle(Schedule):
             choice("anneal", self.anneal, ("cosine", "linear"))
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         total = self.epochs * progress.updates
         rise = self.share * total
         initial = self.peak / 25.0 if self.initial is None else self.initial

@@ -51,6 +51,7 @@ class StepDecay(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
 
 
@@ -105,6 +106,7 @@ class MultiStep(Schedule):
         object.__setattr__(self, "milestones", epochs)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         passed = np.searchsorted(np.array(self.milestones, np.int64), t // progress.updates, side="right")
         return self.initial * self.factor ** passed.astype(float)
 
@@ -150,6 +152,7 @@ class Exponential(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t / progress.updates)
 
 
@@ -195,9 +198,11 @@ class Linear(Schedule):
             number("epochs", self.epochs, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         end = self.epochs * progress.updates
         passed = np.minimum(t, end)
-        return (self.initial * (end - passed) + self.final * passed) / end
+        values: np.ndarray = (self.initial * (end - passed) + self.final * passed) / end
+        return values
 
 
 @dataclass(frozen=True)
@@ -234,4 +239,5 @@ class InverseScaling(Schedule):
             number("power", self.power)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power

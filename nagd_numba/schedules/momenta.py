@@ -46,6 +46,7 @@ class Sutskever(Schedule):
             number("most", self.most, high=1.0)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.asarray(np.minimum(1 - 2.0 ** (-1 - np.log2(t // 250 + 1)), self.most))
 
 
@@ -68,6 +69,7 @@ class Fista(Schedule):
     foreseeable = True
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         values: np.ndarray = _fista(1 << int(t.max(initial=0) + 1).bit_length())[t]
         return values
 

@@ -65,9 +65,11 @@ class Adaptive(Schedule):
         return rate, False
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.full(t.shape, self._follow(progress.losses)[0])
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self._follow(progress.losses)[1]
 
 
@@ -129,6 +131,7 @@ class Plateau(Schedule):
             number("least_change", self.least_change)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         rate, best, count, cooling = float(self.initial), math.inf, 0, 0
         for loss in progress.watched:
             needed = best * (1.0 - self.threshold) if self.relative else best - self.threshold
