@@ -85,7 +85,7 @@ def _options() -> dict[str, tuple[Cell, ...]]:
             *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
         "masks, bounds, `prox=`, averages, groups, rates as arrays": (
-            *(YES, No("their kernels are the host's"), compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+            *(YES, No("their kernels are the host's"), "all but groups", SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),

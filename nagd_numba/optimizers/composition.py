@@ -17,7 +17,7 @@ from ..kernels.array_call import BoundCall
 from ..kernels.composed import Parts, composed
 from ..kernels.elementwise import HYPER
 from . import _host
-from .average import Average
+from .average import average_of
 from .bounds import bounds_of, check_arrays, is_array, kind_of, prox_of, rates_of
 from .composed_rows import Row, Together, starts_of
 from .groups import Numbers, settings_of
@@ -33,7 +33,7 @@ class Composition(NamedTuple):
     upper: Any = None
     prox: Any = None
     prox_weight: float | None = None
-    average: Average | None = None
+    average: Any = None
     groups: Any = None
 
 
@@ -77,10 +77,9 @@ class Composed:
         options: tuple[Any, ...],
         given: Composition,
     ) -> None:
+        given = given._replace(average=average_of(given.average))
         self._optimizer, self._options, self._given = optimizer, options, given
         base = optimizer.rule
-        if given.average is not None and not isinstance(given.average, Average):
-            raise TypeError(f"average is {validation.type_of(given.average)}; a nagd_numba.Average is needed")
         _on_host([params, grads, states, given.mask, given.lower, given.upper, *hyper.values()])
         layout = params.layout if isinstance(params, FlatParams) else None
         self._lists = isinstance(params, LISTS)
