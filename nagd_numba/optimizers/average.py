@@ -88,7 +88,14 @@ class Average:
     @property
     def weight(self) -> float:
         """The weight of the parameters in the next step."""
-        k = self.steps + 1 - self.start
+        return self._weight(self.steps + 1)
+
+    def weights(self, count: int) -> np.ndarray:
+        """Those in the next steps, so many."""
+        return np.array([self._weight(self.steps + k) for k in range(1, count + 1)])
+
+    def _weight(self, step: int) -> float:
+        k = step - self.start
         if k <= 1:
             return 1.0
         if self.decay is None:
