@@ -165,6 +165,10 @@ class Average:
         """The weight of the parameters in the next step."""
         return average_weight(self.steps + 1 - self.start, self.decay)
 
+    def weights(self, count: int) -> np.ndarray:
+        """Those in the next steps, so many."""
+        return np.array([average_weight(self.steps + k - self.start, self.decay) for k in range(1, count + 1)])
+
     @contextlib.contextmanager
     def swapped(self, params: Any) -> Iterator[Any]:
         """In the block the parameters are the average, and the average the parameters."""
