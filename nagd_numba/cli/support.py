@@ -88,7 +88,17 @@ def _options() -> dict[str, tuple[Cell, ...]]:
             *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
         "masks, bounds, `prox=`, averages, groups, rates as arrays": (
-            *(YES, "contiguous, masks as bytes, groups of lists", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
+            *(
+                YES,
+                "contiguous, masks as bytes, groups of lists",
+                "all but groups",
+                SCALAR,
+                PLAIN_C,
+                HERE,
+                HERE,
+                HERE,
+                HERE,
+            ),
         ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),

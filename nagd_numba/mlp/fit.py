@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..optimizers.average import Average
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
+from .averages import AveragedBackend, averaged_rule
 from .epochs import Order, train_ahead, train_epochs
 from .labels import Labels
 from .metrics import checked_metrics, columns, measured
@@ -64,6 +66,7 @@ class Trainable:
         micro_batches: int = 8,
         label_smoothing: float = 0.0,
         class_weight: Any = None,
+        average: Average | None = None,
     ) -> History:
         """Train `params` in place, compiled, and return the course of the training.
 
@@ -156,6 +159,12 @@ class Trainable:
             Where y has a class for each sample: its weight multiplies `sample_weight`, also in a share for validation.
             Finite, >= 0, 1 for classes not in the dict.  "balanced": the weight of all samples, divided by that of the
             class and by the number of classes in y, as in scikit-learn.
+        average : nagd_numba.Average, optional
+            An average of the parameters, made by `nagd_numba.Average(params)`, which every update takes into account,
+            as `average=` of a step does (but that numbers below the smallest normal one become 0).  The validation is
+            that of the average, and with `keep="best"` the average is the one with the lowest watched loss in the end;
+            `params` are the last ones.  In host memory, without `comm` and `reproducible`, and not with an optimizer
+            that is schedule-free.
 
         Returns
         -------
@@ -198,7 +207,12 @@ class Trainable:
         with ranks.checked() as said:
             choice("optimizer", optimizer, OPTIMIZERS)
             rule, options = rule_of(optimizer)
-            backend = ranks.backend(spec, params, vel, optimizer)
+            if average is None:
+                backend, trained = ranks.backend(spec, params, vel, optimizer), rule
+            else:
+                ranks.check_average()
+                trained = averaged_rule(rule)
+                backend = AveragedBackend(spec, params, vel, False, len(rule.states), average)
             epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
             batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
             choice("keep", keep, ("last", "best"))
@@ -217,7 +231,7 @@ class Trainable:
                 _continues(past, columns(wanted, parts), vel, optimizer, keep)
             shown = flag("progress", progress)
             rows = len(parts.rows)
-            plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
+            plan = Plan.of(spec, rows, batch_size, accumulate, trained, options, clip=largest, measure=bool(wanted))
             ranks.check_batch(plan.batch)
             said |= {
                 **{"network": self, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "seed": seed},

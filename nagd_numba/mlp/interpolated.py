@@ -70,7 +70,7 @@ def evaluated(
         return trainer
     size, at = params.shape[-1], rule.states.index(rule.interpolated[0])
     networks, row = (params.shape[0], states.shape[-1]) if len(params.shape) == 2 else (1, 0)
-    points = []
+    points: list[tuple[Any, Any]] = []
     for m in range(networks):
         if isinstance(params, np.ndarray):
             states_of = states.reshape(-1)[m * row :]

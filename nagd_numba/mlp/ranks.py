@@ -49,6 +49,9 @@ class Alone:
     def check_batch(self, rows: int) -> None:
         """Raise where so many rows cannot be shared."""
 
+    def check_average(self) -> None:
+        """Raise where no average of the parameters is formed."""
+
     def digests(self, parts: Split, vel: Any) -> dict[str, str]:
         """What tells the data of ranks apart."""
         return {}
@@ -96,6 +99,12 @@ class Ranks(Alone):
     def check_batch(self, rows: int) -> None:
         if self.micro_batches is not None and self.micro_batches > rows:
             raise ValueError(f"micro_batches is {self.micro_batches}, and a batch has {rows} rows; at most as many fit")
+
+    def check_average(self) -> None:
+        raise ValueError(
+            "average is for the training of one process without reproducible: ranks step slices by the plain rule; "
+            "leave it out"
+        )
 
     def digests(self, parts: Split, vel: Any) -> dict[str, str]:
         if self.comm.size == 1:

@@ -141,7 +141,7 @@ def adagrad_step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of Adagrad, in place: scaled by the sum of the squares of all gradients so far.

@@ -124,7 +124,7 @@ def adamw_step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of AdamW, in place: Adam with a weight decay that does not pass through the averages.

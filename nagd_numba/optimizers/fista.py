@@ -169,7 +169,7 @@ def fista_step(
     mask: Any = None,
     lower: Any = None,
     upper: Any = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of FISTA, in place.

@@ -116,7 +116,7 @@ def lion_step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of Lion, in place: by `lr`, in the direction of the sign of an average of gradients.

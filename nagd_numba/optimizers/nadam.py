@@ -240,7 +240,7 @@ def nadam_step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of Nadam, Adam with Nesterov's momentum, in place.

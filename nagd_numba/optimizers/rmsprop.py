@@ -131,7 +131,7 @@ def rmsprop_step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of RMSProp, in place: scaled by an average of the square of the gradient.

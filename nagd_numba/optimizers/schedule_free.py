@@ -227,7 +227,8 @@ def schedule_free_eval(params: Params, z: Arrays, momentum: float = 0.9, stream:
     >>> nagd_numba.schedule_free_train(y, z, momentum=0.5)
     array([1.])
     """
-    return _interpolated("schedule_free_eval", params, z, momentum, evaluation_weight, stream)
+    _interpolated("schedule_free_eval", params, z, momentum, evaluation_weight, stream)
+    return params
 
 
 def schedule_free_train(params: Params, z: Arrays, momentum: float = 0.9, stream: Any = None) -> Params:
@@ -265,16 +266,17 @@ def schedule_free_train(params: Params, z: Arrays, momentum: float = 0.9, stream
     >>> nagd_numba.schedule_free_train(x, z, momentum=0.5)
     array([1.])
     """
-    return _interpolated("schedule_free_train", params, z, momentum, training_weight, stream)
+    _interpolated("schedule_free_train", params, z, momentum, training_weight, stream)
+    return params
 
 
-def _interpolated(name: str, params: Any, z: Any, momentum: Any, weight: Callable[[float], float], stream: Any) -> Any:
+def _interpolated(name: str, params: Any, z: Any, momentum: Any, weight: Callable[[float], float], stream: Any) -> None:
     with validation.prefixed(name):
         beta = validation.real("momentum", momentum)
         if not MOMENTUM.holds(beta):
             raise ValueError(f"momentum is {validation.shown(momentum)}; {MOMENTUM} is needed")
         try:
-            interpolate(*(x.flat if isinstance(x, FlatParams) else x for x in (params, z)), weight(beta), stream)
+            flat, to = (x.flat if isinstance(x, FlatParams) else x for x in (params, z))
+            interpolate(flat, to, weight(beta), stream)
         except (TypeError, ValueError) as error:  # the rule has z in the place of a gradient
             raise type(error)(str(error).replace("grads", "z")) from error
-    return params

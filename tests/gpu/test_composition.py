@@ -12,12 +12,16 @@ from numba import njit
 import nagd_numba
 from nagd_numba import adam_step, bind, step
 from nagd_numba.gpu import device_array, elementwise, repeats
+from nagd_numba.kernels.composed import Parts, composed
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers import fake_driver
 from tests.helpers.bits import same_bits
 from tests.helpers.half import Half, round_to, widen
 
 pytestmark = pytest.mark.usefixtures("compiler")
+
+
+DEFAULTS = {"convention": "torch", "nesterov": True, "decoupled": False, "maximize": False}
 
 
 def arrays(n, states=1, dtype=np.float32, seed=0):
@@ -70,6 +74,26 @@ def test_masked_elements_have_no_part_in_the_step(n, offsets, part, seed, multip
             step(*host, lr=0.1, weight_decay=0.01, mask=mask)
         same(gpu, host, device)
         assert all(same_bits(gpu.download(y)[~mask], x[~mask]) for x, y in zip(before, device, strict=True))
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_masked_elements_are_not_written(gpu, offset):
+    """Not even with what was there, which others may change; in groups, and in arrays that are nothing but rest."""
+    n, mask = 500, masks(500, 0, 0.6)
+    host = arrays(n)
+    device = [gpu.array(x, offset=4 * (offset if k == 1 else 0)) for k, x in enumerate(host)]
+    bytes_ = gpu.array(mask)
+    optimizer = OPTIMIZERS["nesterov"]
+    rule, options = composed(optimizer.rule, Parts(mask="bytes")), optimizer.options(DEFAULTS)
+    kernel = gpu.load(elementwise.kernel(rule, options, "float32", False, False), 0)
+    numbers = rule.scalars(tuple(rule.hyper.values()), np.dtype(np.float32), options)
+    addresses = [int(x.pointer) for x in (*device, bytes_)]
+    found = kernel((2, 1, 1), (32, 1, 1), *addresses, 0, n, offset * n, *numbers, footprint=True)
+    written = {place for start, stop in found.written for place in range(start, stop)}
+    wanted = 4 * np.flatnonzero(mask)
+    assert written == {x + k + b for x in (addresses[0], addresses[2]) for k in wanted for b in range(4)}
+    step(*host, mask=mask)
+    same(gpu, host, device)
 
 
 def settings_of(n, dtype=np.float32, seed=0, scaled=False):
@@ -238,7 +262,7 @@ def test_only_arrays_that_are_read_may_share_memory(places):
 
 def test_refusals(gpu):
     host = arrays(10)
-    p, g, v = device = [gpu.array(x) for x in host]
+    device = [gpu.array(x) for x in host]
     one, mask = gpu.array(np.ones(1, np.float32)), gpu.array(np.ones(10, np.bool_))
     lists, short, places = [[x] for x in device], gpu.array(np.ones(9, bool)), gpu.array(np.arange(3))
     for call, error, message in [
@@ -251,7 +275,7 @@ def test_refusals(gpu):
         (lambda: step(*device, lower=one), ValueError, r"lower has shape \(1,\)"),
         (lambda: step(*device, lower=gpu.array(np.zeros(10))), TypeError, "lower has dtype float64"),
         (lambda: step(*device, lower=1.0, upper=0.0), ValueError, "lower is 1.0, above upper"),
-        (lambda: step(*device, upper=p), ValueError, "params and upper overlap"),
+        (lambda: step(*device, upper=device[0]), ValueError, "params and upper overlap"),
         (lambda: step(*device, lr=gpu.array(np.ones(9, np.float32))), ValueError, r"lr has shape \(9,\)"),
         (lambda: step(*device, lr=np.ones(10, np.float32)), ValueError, "and lr on the host"),
         (lambda: step(*device, lr=[gpu.array(host[0])]), TypeError, "lr is a list of 1; an array is needed"),
@@ -263,8 +287,8 @@ def test_refusals(gpu):
         (lambda: bind(step, *device, mask=mask, lr=one), TypeError, "a bound step takes numbers"),
         (lambda: step(*device, average=nagd_numba.Average(host[0])), ValueError, "and average on the host"),
         (lambda: step(*device, groups={"W": {}}), TypeError, "groups needs params that are a FlatParams"),
-        (lambda: step(p, g, v, prox=abs), TypeError, r"numba.njit\(prox\), or cuda.jit\(prox, device=True\)"),
-        (lambda: step(p, g, v, prox=makes_an_array), TypeError, "prox cannot be compiled for a CUDA device"),
+        (lambda: step(*device, prox=abs), TypeError, r"numba.njit\(prox\), or cuda.jit\(prox, device=True\)"),
+        (lambda: step(*device, prox=makes_an_array), TypeError, "prox cannot be compiled for a CUDA device"),
         (lambda: step(*device, mask=gpu.array(np.ones(10, bool), device=1)), ValueError, "different devices"),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):

@@ -30,8 +30,8 @@ def stepping(name, lr, momentum):
     if method.momentum is not None:
         keywords[method.momentum] = momentum
 
-    def step(p, g, states, t):
-        optimizer.step(p, g, *states, lr=lr, **keywords, **({"t": t} if "t" in names else {}))
+    def step(p, g, states, t, **more):
+        optimizer.step(p, g, *states, lr=lr, **keywords, **({"t": t} if "t" in names else {}), **more)
 
     return step
 
@@ -108,6 +108,74 @@ def test_a_schedule_free_training_is_evaluated_at_x():
     with pytest.raises(ValueError, match=r"momentum is 0.0; with schedule_free_adamw it is beta1, which is at least"):
         net.fit(params, X, y, **{**options, "momentum": 0.0})
     np.testing.assert_array_equal(params, seen[best][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "options"),
+    [
+        ("nag", 0.9, {}),
+        pytest.param("adam", None, {"accumulate": 2, "clip": 0.5}, marks=pytest.mark.ci),
+        pytest.param("gd", None, {"start": 3}, marks=pytest.mark.ci),
+    ],
+)
+def test_an_average_is_that_of_a_loop_of_steps(name, decay, options):
+    """Of whole epochs, and of the same in two parts; many networks have what each has alone."""
+    X, y = data(11 if JIT_OFF else 50)
+    start, options = options.pop("start", 0), {**options}
+    keywords = {"batch_size": 8, "lr": 0.05, "momentum": 0.8, "optimizer": name, "validation": (X, y), "shuffle": False}
+    params, vel, seen = NET.init(1), states_of(name), []
+    average = nagd_numba.Average(params, decay, start)
+
+    def callback(history):
+        without = MLP((5, 7, 3))  # the loss of the validation has no penalty
+        seen.append((without.loss(average.value, X, y), history.last("validation_loss"), average.value.copy()))
+
+    NET.fit(params, X, y, 3, vel=vel, average=average, callback=callback, **keywords, **options)
+    assert all(held_out == pytest.approx(loss, rel=1e-5) for loss, held_out, _ in seen)
+    assert average.steps == 3 * -(-len(range(0, len(X), 8)) // options.get("accumulate", 1))
+    if not options:
+        p, own = NET.init(1), states_of(name).reshape(-1, NET.size)
+        alone, batches = nagd_numba.Average(p, decay, start), -(-len(X) // 8)
+        step = stepping(name, 0.05, 0.8)
+        for number in range(3 * batches):
+            rows = slice(number % batches * 8, number % batches * 8 + 8)
+            _, g = NET.value_and_grad(p, X[rows], y[rows], dropout_seed=int(splitmix(np.uint64(0), np.uint64(number))))
+            step(p, g, own, number + 1, average=alone)
+        np.testing.assert_array_equal(params, p)
+        np.testing.assert_array_equal(average.value, alone.value)
+    parted, again, states = NET.init(1), nagd_numba.Average(params, decay, start), states_of(name)
+    history = NET.fit(parted, X, y, 1, vel=states, average=again, **keywords, **options)
+    NET.fit(parted, X, y, 3, vel=states, average=again, history=history, **keywords, **options)
+    np.testing.assert_array_equal(again.value, average.value)
+    np.testing.assert_array_equal([parted, states[: NET.size]], [params, vel[: NET.size]])
+    both = np.stack([NET.init(1), NET.init(2)])
+    of_both = nagd_numba.Average(both, decay, start)
+    fit_many(NET, both, X, y, 3, average=of_both, **keywords, **options)
+    np.testing.assert_array_equal(of_both.value[0], average.value)
+    np.testing.assert_array_equal(both[0], params)
+
+
+def test_the_best_average_is_kept_and_what_is_refused():
+    X, y = data(11 if JIT_OFF else 50)
+    params, seen = NET.init(1), []
+    average = nagd_numba.Average(params, 0.9)
+    options = {"batch_size": 8, "lr": 0.5, "validation": (X, y[::-1].copy())}
+    history = NET.fit(
+        params, X, y, 8, average=average, keep="best", callback=lambda _: seen.append(average.value.copy()), **options
+    )
+    best = int(np.argmin(history.values("validation_loss")))
+    np.testing.assert_array_equal(average.value, seen[best])
+    before = params.copy()
+    for more, error, message in [
+        ({"average": 0.9}, TypeError, "average is a float; a nagd_numba.Average is needed"),
+        ({"average": nagd_numba.Average(params[1:])}, ValueError, "average has shape .*; that of params is needed"),
+        ({"average": nagd_numba.Average([params])}, ValueError, "average is of a list; that of params is needed"),
+        ({"average": average, "optimizer": "schedule_free_sgd"}, ValueError, "schedule_free_sgd has an average of its"),
+        ({"average": average, "reproducible": True}, ValueError, "average is for the training of one process"),
+    ]:
+        with pytest.raises(error, match=f"MLP.fit: {message}"):
+            NET.fit(params, X, y, **{**options, **more})
+    np.testing.assert_array_equal(params, before)
 
 
 @pytest.mark.skipif(SIMULATOR, reason="the simulator has its own arrays")

@@ -433,7 +433,7 @@ WRONG = [
     ({"prox_weight": 1.0}, ValueError, "prox_weight is for"),
     ({"prox": "box"}, ValueError, "lower, upper or both"),
     ({"prox": "nonneg", "lower": 1.0}, ValueError, "leave out one of them"),
-    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov scales no element by itself"),
+    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov has no scale of elements for it"),
     ({"prox": abs}, TypeError, r"numba.njit\(prox\)"),
     ({"average": np.zeros(5)}, TypeError, "a nagd_numba.Average is needed"),
     ({"average": nagd_numba.Average(np.zeros(4))}, ValueError, "average has shape"),

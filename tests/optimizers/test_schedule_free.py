@@ -18,7 +18,7 @@ WEIGHTS = plain(schedule_free.weights)
 
 
 class Reference:
-    """`schedulefree` 1.4 in the arithmetic of PyTorch: `weight` and the operations of its `step`, `eval` and `train`."""
+    """`schedulefree` 1.4 in the arithmetic of PyTorch: the operations of its `step`, `eval` and `train`."""
 
     def __init__(self, p, lr, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0, adam=None):
         self.torch = pytest.importorskip("torch")
@@ -106,7 +106,7 @@ def test_relative_sums(n, m):
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_course_of_the_package(kind):
-    """The published package, if it is there, else its formulas: float64, a problem whose gradients depend on the course.
+    """The published package, if it is there, else its formulas: float64, gradients that depend on the course.
 
     A step has at most 12 roundings, each of a relative `2^-53` of a number of size 4 at most (squares are scaled by a
     root that is off by one unit more), the steps contract (the curvatures are in [0.1, 1], the rate times them below

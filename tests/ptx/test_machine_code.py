@@ -35,7 +35,7 @@ def committed_names():
     rows = machine_code.load(machine_code.NEWEST).rows
     composed = "_(prox|averaged|by|masked)_"
     names = sorted({name for name, _ in rows if re.search(composed, name) or not re.search("_(one|lists)_", name)})
-    quick = re.compile("mlp_(losses|update|part|delta)|nesterov_masked")
+    quick = re.compile("mlp_(losses|update|part|delta)|nesterov_masked_.*_one_")
     return [
         pytest.param(name, marks=() if (name, "sm_80") in rows and quick.match(name) else pytest.mark.slow)
         for name in names

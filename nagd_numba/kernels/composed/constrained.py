@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..template import template
 from ..tuples import part
 from .parts import ARRAY, L1, NUMBER, SCALED_L1, number_at, with_more, wrapped
 
-ANY = Range(low=-math.inf)
+ANY = Range(low=-sys.float_info.max)
 
 
 def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:

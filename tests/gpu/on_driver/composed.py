@@ -19,6 +19,7 @@ def test_a_mask_in_a_graph(seed):
     step(*device, mask=there)
     step(*host, mask=mask)
     take = bind(step, *device, mask=there, stream=new_stream())
+    cuda.synchronize()
     take(0.1)
     step(*host, 0.1, mask=mask)
     graph, stream = graph_of(lambda s: [step(*device, 0.2, mask=there, stream=s) for _ in range(2)])
