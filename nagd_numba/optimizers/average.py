@@ -31,7 +31,7 @@ from ..kernels.jit import in_both
 def average_weight(k: int, decay: float | None = None) -> float:
     """The weight of the parameters in an average after step `k`, in Python and inside `@njit` functions.
 
-        1/k for the mean, (1 - decay)/(1 - decay^k) with a decay
+        w = 1/k for the mean, w = (1 - decay)/(1 - decay^k) with a decay
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def average_weight(k: int, decay: float | None = None) -> float:
 
     Returns
     -------
-    float, what goes beside an array as `average=(array, weight)` of a step.
+    float, what goes beside an array as `average=(array, weight)` of a step.  Nothing is raised.
 
     Examples
     --------
