@@ -100,8 +100,9 @@ class Trainable:
             Finite, >= 0.
         progress : bool
             Show a bar.
-        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad",
-                     "schedule_free_sgd", "schedule_free_adamw"}
+        optimizer : str
+            "nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad", "schedule_free_sgd" or
+            "schedule_free_adamw".
             All but the first three and "schedule_free_sgd" want another `lr`: 0.001 is usual, for "lion" a tenth of it.
             With a schedule-free one the parameters are its `x` between epochs, for the validation, `keep`, the callback
             and in the end, and its `y` in them (`schedule_free_eval`, `schedule_free_train`); a schedule of `lr` does
