@@ -196,7 +196,9 @@ class Plan:
         start = -0.0 if group.get("convention") == "torch" else 0.0
         dtype = torch.float32 if part.dtype in HALF else part.dtype
         for key in self.form.states:
-            if key not in own:
+            if key not in own and key in self.form.points:
+                own[key] = p.detach().to(dtype, copy=True, memory_format=torch.preserve_format)
+            elif key not in own:
                 value = complex(start, start) if part.is_complex() else start
                 own[key] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
             elif own[key].shape != p.shape or own[key].is_complex() != p.is_complex():

@@ -17,18 +17,88 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import validation
 from ..flat import FlatParams
+from ..kernels.jit import in_both
+
+
+@in_both
+def average_weight(k: int, decay: float | None = None) -> float:
+    """The weight of the parameters in an average after step `k`, in Python and inside `@njit` functions.
+
+        1/k for the mean, (1 - decay)/(1 - decay^k) with a decay
+
+    Parameters
+    ----------
+    k : int
+        The number of the step, from 1 on; 1 before it, where the average is the parameters themselves.
+    decay : float, optional
+        From 0 to below 1, for an exponential moving average; for others the weight is NaN, which no step takes.
+
+    Returns
+    -------
+    float, what goes beside an array as `average=(array, weight)` of a step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> from numba import njit
+    >>> @njit
+    ... def descend(params, grads, mean):
+    ...     vel = np.zeros_like(params)
+    ...     for k in range(1, 4):
+    ...         weight = nagd_numba.average_weight(k)
+    ...         nagd_numba.step(params, grads, vel, 1.0, 0.0, average=(mean, weight))
+    >>> params, mean = np.zeros(2), np.zeros(2)
+    >>> descend(params, np.array([-1.0, -2.0]), mean)
+    >>> params, mean
+    (array([3., 6.]), array([2., 4.]))
+    """
+    if k <= 1:
+        return 1.0
+    if decay is None:
+        return 1.0 / k
+    if not 0.0 <= decay < 1.0:
+        return math.nan
+    if decay == 0.0:
+        return 1.0
+    return -(1.0 - decay) / math.expm1(k * math.log(decay))
+
+
+@dataclass
+class Weighted:
+    """An average that the caller keeps: `average=(value, weight)` of a step."""
+
+    value: Any
+    weight: float
+    steps: int = 0
+
+
+def average_of(given: Any) -> Average | Weighted | None:
+    """What a step is given as `average=`."""
+    if given is None or isinstance(given, Average):
+        return given
+    if isinstance(given, tuple) and len(given) == 2:
+        return Weighted(given[0], validation.real("average[1]", given[1]))
+    raise TypeError(
+        f"average is {validation.type_of(given)}; a nagd_numba.Average is needed, or a pair of an array and a weight"
+    )
 
 
 class Average:
     """An average of the parameters: `average=` of a step.
 
-        a <- a + w (p - a)      w = 1/k for the mean, (1 - decay)/(1 - decay^k) with a decay, in the k-th step
+        a <- a + w (p - a)
+
+    in the `k`-th step that counts, with the weight `w = 1/k` for the mean, and with a decay
+
+        w = (1 - decay)/(1 - decay^k)
 
     Parameters
     ----------
@@ -93,14 +163,11 @@ class Average:
     @property
     def weight(self) -> float:
         """The weight of the parameters in the next step."""
-        k = self.steps + 1 - self.start
-        if k <= 1:
-            return 1.0
-        if self.decay is None:
-            return 1.0 / k
-        if self.decay == 0.0:
-            return 1.0
-        return -(1.0 - self.decay) / math.expm1(k * math.log(self.decay))
+        return average_weight(self.steps + 1 - self.start, self.decay)
+
+    def weights(self, count: int) -> np.ndarray:
+        """Those in the next steps, so many."""
+        return np.array([average_weight(self.steps + k - self.start, self.decay) for k in range(1, count + 1)])
 
     @contextlib.contextmanager
     def swapped(self, params: Any) -> Iterator[Any]:

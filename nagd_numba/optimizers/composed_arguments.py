@@ -14,7 +14,7 @@ import numpy as np
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.composed import Parts, composed
-from .average import Average
+from .average import average_of
 from .bounds import bounds_of, is_bound_array, kind_of, prox_of, rates_of
 from .groups import Numbers, settings_of
 from .optimizer import Optimizer
@@ -30,7 +30,7 @@ class Composition(NamedTuple):
     upper: Any = None
     prox: Any = None
     prox_weight: float | None = None
-    average: Average | None = None
+    average: Any = None
     groups: Any = None
 
 
@@ -53,11 +53,10 @@ class Arguments:
         options: tuple[Any, ...],
         given: Composition,
     ) -> None:
-        self.optimizer, self.options, self.given = optimizer, options, given
+        self.optimizer, self.options = optimizer, options
+        self.given = given = given._replace(average=average_of(given.average))
         params, grads, *states = arrays
         base = optimizer.rule
-        if given.average is not None and not isinstance(given.average, Average):
-            raise TypeError(f"average is {validation.type_of(given.average)}; a nagd_numba.Average is needed")
         self.layout: Any = params.layout if isinstance(params, FlatParams) else None
         self.lists = isinstance(params, LISTS)
         self.count = len(params) if self.lists else 1

@@ -9,15 +9,14 @@ step `mu_next` (equal to `mu` unless a schedule says otherwise), every form belo
 in other variables.  `p` is the look-ahead point; Nesterov's iterate is `p - mu_next v`.  With two momenta this is
 exactly Sutskever's method under his momentum schedule and exactly FISTA under its `t_k`.
 
-======== ============================== ============================= ==========================================
-name     state                          parameters                    used by
-======== ============================== ============================= ==========================================
-torch    b = mu b + g                   p -= lr (g + mu_next b)       PyTorch, optax, Apex, TensorFlow 1
-keras    m = mu m - lr g                p += mu_next m - lr g         Keras, TensorFlow 2, scikit-learn, Lasagne
-caffe    h' = mu h + lr g               p -= (1+mu_next) h' - mu h    Caffe, Deeplearning4j
-bengio   v' = mu v - lr g               p += mu_next mu v             Optimisers.jl, MXNet
-                                             - (1+mu_next) lr g
-======== ============================== ============================= ==========================================
+======== ======================== ========================================== =========================================
+name     state                    parameters                                 used by
+======== ======================== ========================================== =========================================
+torch    `b = mu b + g`           `p -= lr (g + mu_next b)`                  PyTorch, optax, Apex, TensorFlow 1
+keras    `m = mu m - lr g`        `p += mu_next m - lr g`                    Keras, TensorFlow 2, scikit-learn, Lasagne
+caffe    `h' = mu h + lr g`       `p -= (1+mu_next) h' - mu h`               Caffe, Deeplearning4j
+bengio   `v' = mu v - lr g`       `p += mu_next mu v - (1+mu_next) lr g`     Optimisers.jl, MXNet
+======== ======================== ========================================== =========================================
 
 At constant `lr` the parameters agree (`b = -m/lr = h/lr`).  After a change of `lr` they do not: `keras`, `caffe` and
 `bengio` carry the old rate in the state, which must be scaled by `lr_new/lr_old` to follow `torch`.
@@ -200,7 +199,7 @@ def step(
     upper: Any = None,
     prox: Any = None,
     prox_weight: float | None = None,
-    average: Average | None = None,
+    average: Average | tuple[Any, float] | None = None,
     groups: Any = None,
 ) -> Params:
     """One step of Nesterov's accelerated gradient, in place.
@@ -265,8 +264,8 @@ def step(
         A proximal map of the iterate: of `prox_weight |p|`, of bounds, or a compiled function `(x, lr) -> x`.
     prox_weight : float
         The weight of the norm, finite, >= 0.
-    average : nagd_numba.Average, optional
-        An average of the parameters, updated in the same pass.
+    average : nagd_numba.Average or (array, weight), optional
+        An average of the parameters, updated in the same pass.  Of an array it becomes `a + weight (params - a)`.
     groups : dict, or list of dicts, optional
         Settings for segments of a `FlatParams`, by name, prefix or pattern, or for each array of lists.
 
@@ -284,10 +283,11 @@ def step(
     Notes
     -----
     Inside an `@njit` function (also with `parallel=True`, or in a `prange`) the same call compiles to a serial loop
-    in the caller; `convention`, `nesterov`, `decoupled` and `maximize` must be constants there.  What the types tell is
-    refused when compiling (numba's `TypingError`), the rest by a `ValueError` before any write; interleaved views of
-    one array may be taken to overlap.  In a `prange` numba reports an exception as `SystemError`, and only of the
-    calling thread: in the others `params` and the states become NaN instead, and the next rows are stepped.
+    in the caller; `convention`, `nesterov`, `decoupled`, `maximize` and the name of a `prox` must be constants there,
+    `average` is a pair (see `average_weight`), and there are no `groups`.  What the types tell is refused when
+    compiling (numba's `TypingError`), the rest by a `ValueError` before any write; interleaved views of one array may
+    be taken to overlap.  In a `prange` numba reports an exception as `SystemError`, and only of the calling thread: in
+    the others `params`, the states and the average become NaN instead, and the next rows are stepped.
     Inside a `@cuda.jit` kernel use `nagd_numba.nesterov_update` on scalars.
 
     With CUDA arrays each hyper-parameter may be an array of one element on their device, of the dtype of `vel`.  It is

@@ -245,7 +245,7 @@ def test_every_rule_comes_to_the_solution_of_a_box_problem(box_problem, name):
     optimizer = OPTIMIZERS[name]
     p = np.zeros(12)
     states = [np.zeros(12) for _ in optimizer.rule.states]
-    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}
+    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}  # the schedule-free ones: test_schedule_free
     for k in range(1, 6001):
         own = {"t": k} if name in counted else {}
         own |= {"weight_decay": 0.0} if name in ("adamw", "lion") else {}
@@ -433,7 +433,7 @@ WRONG = [
     ({"prox_weight": 1.0}, ValueError, "prox_weight is for"),
     ({"prox": "box"}, ValueError, "lower, upper or both"),
     ({"prox": "nonneg", "lower": 1.0}, ValueError, "leave out one of them"),
-    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov scales no element by itself"),
+    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov has no scale of elements for it"),
     ({"prox": abs}, TypeError, r"numba.njit\(prox\)"),
     ({"average": np.zeros(5)}, TypeError, "a nagd_numba.Average is needed"),
     ({"average": nagd_numba.Average(np.zeros(4))}, ValueError, "average has shape"),

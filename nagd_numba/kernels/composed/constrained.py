@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..template import template
 from ..tuples import part
 from .parts import ARRAY, L1, NUMBER, SCALED_L1, number_at, with_more, wrapped
 
-ANY = Range(low=-math.inf)
+ANY = Range(low=-sys.float_info.max)
 
 
 def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
@@ -25,7 +25,7 @@ def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
     element, so that it is the map in the metric in which the rule descends.
     """
     if prox == SCALED_L1 and rule.scale is None:
-        raise ValueError(f"prox is 'scaled_l1', and {rule.name} scales no element by itself; 'l1' is needed")
+        raise ValueError(f"prox is 'scaled_l1', and {rule.name} has no scale of elements for it; 'l1' is needed")
     numbers: list[str] = []
     inputs: list[str] = []
     more: list[Callable] = []  # of the hyper-parameters and the type: constants behind those of the rule
