@@ -32,7 +32,7 @@ from typing import Any
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.jit import inlined
-from ..kernels.power_sums import power_of_part, relative_sum
+from ..kernels.power_sums import relative_sum
 from ..kernels.rounding import add, div, fma, mul
 from ..kernels.rule import Range, Rule
 from ..kernels.template import template
@@ -77,13 +77,14 @@ def weights(t: float, warmup_steps: float, r: float, power: float) -> tuple[floa
 
     `c_t` is 1 in the first step and there alone, also in float32.
     """
-    if t < warmup_steps:
-        return div(1.0, relative_sum(t, add(r, power))), div(t, warmup_steps)
-    total = relative_sum(t, r)
-    if warmup_steps > 0.0:
-        less = add(relative_sum(warmup_steps, r), -relative_sum(warmup_steps, add(r, power)))
-        total = add(total, -mul(power_of_part(div(warmup_steps, t), r), less))
-    return div(1.0, total), 1.0
+    return div(1.0, relative_sum(t, warmup_steps, r, power)), warmup_part(t, warmup_steps)
+
+
+@inlined
+def warmup_part(t: float, warmup_steps: float) -> float:
+    """What the warmup multiplies the learning rate by."""
+    part: float = div(t, warmup_steps) if t < warmup_steps else 1.0
+    return part
 
 
 @inlined

@@ -37,7 +37,7 @@ from .average import Average
 from .composition import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
-from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, weights
+from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, warmup_part, weights
 from .storage import StochasticRounding
 
 
@@ -90,7 +90,7 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 @inlined
 def _rate(hyper: tuple[float, ...]) -> float:
-    rate: float = mul(hyper[0], weights(hyper[8], hyper[5], hyper[6], hyper[7])[1])
+    rate: float = mul(hyper[0], warmup_part(hyper[8], hyper[5]))
     return rate
 
 
