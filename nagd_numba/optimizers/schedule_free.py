@@ -150,6 +150,16 @@ def interpolate(params: Any, to: Any, weight: float, stream: Any = None) -> None
     update(INTERPOLATION, params, to, [], {"weight": weight}, (0,), stream)
 
 
+def warmup_number(x: Any, function: str) -> Any:
+    """`warmup_steps` as a float, for a function of that name; an array on a device is left as it is."""
+    if x.__class__ is int and 0 <= x < 1 << 53:
+        return float(x)
+    if validation.is_device_array(x):
+        return x
+    with validation.prefixed(function):
+        return float(validation.whole("warmup_steps", x, 0, 1 << 53))
+
+
 def evaluation_weight(momentum: float) -> float:
     """The weight of `z - y` that leads from `y` to `x`."""
     return 1.0 - 1.0 / momentum
