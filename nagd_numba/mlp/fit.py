@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..optimizers.seeds import seed_of
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
@@ -46,6 +47,7 @@ class Trainable:
         *,
         vel: Any = None,
         seed: int = 0,
+        rng: Any = None,
         shuffle: bool = True,
         sample_weight: Any = None,
         validation: Any = None,
@@ -104,6 +106,8 @@ class Trainable:
             velocity, with "adam", "adamw", "nadam" `m`, then `v`.
         seed : int
             Decides the order of the rows, the dropout, and which rows a share for validation takes.
+        rng : optional
+            In place of `seed`: what `numpy.random.default_rng` takes, from which a seed is drawn.
         shuffle : bool
             False: every epoch takes the rows as they are.
         sample_weight : array of shape (n,), optional
@@ -194,7 +198,7 @@ class Trainable:
             choice("optimizer", optimizer, OPTIMIZERS)
             rule, options = rule_of(optimizer)
             backend = ranks.backend(spec, params, vel, optimizer)
-            epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
+            epochs, seed = whole("epochs", epochs), seed_of(seed, rng)
             batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
             choice("keep", keep, ("last", "best"))
             function("callback", callback, "the History")
