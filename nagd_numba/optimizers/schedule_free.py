@@ -128,6 +128,8 @@ def begun(y: Scalar, z: Scalar, weight: Scalar) -> Scalar:
 
 @template
 def mapped_advance(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    """`advance` whose `z` goes through the map `prox`, and `y` through `keep`."""
+
     def mapped_advance(y: Any, z: Any, d: Any, lr: Any, weight: Any, moved: Any, values: Any) -> Any:
         """`advance` whose `z` goes through a map; elements that it leaves alone have the bits of `advance`."""
         plain, free = advance(y, z, d, lr, weight, moved)
