@@ -47,9 +47,9 @@ def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
         if prox in (L1, SCALED_L1):
             weight = at + len(numbers)
             numbers.append("prox_weight")
-            more.append(inlined(threshold_at.bind(rate=rate, K=weight)))
+            more.append(inlined(threshold_at.bind(rate=rate, HYPER=at, K=weight)))
         else:
-            more.append(inlined(rate_of.bind(rate=rate)))
+            more.append(inlined(rate_of.bind(rate=rate, HYPER=at)))
     else:
         of_limits.append(none)
     return _made_constrained(rule, tuple(numbers), tuple(inputs), tuple(more), tuple(of_limits), lower, upper, prox)
@@ -122,17 +122,17 @@ def lr_at(K):
 
 
 @template
-def rate_of(rate):
+def rate_of(rate, HYPER):
     def rate_of(hyper, T):
-        return T(rate(hyper))
+        return T(rate(part(hyper, 0, HYPER)))
 
     return rate_of
 
 
 @template
-def threshold_at(rate, K):
+def threshold_at(rate, HYPER, K):
     def threshold_at(hyper, T):
-        return T(mul(rate(hyper), hyper[K]))
+        return T(mul(rate(part(hyper, 0, HYPER)), hyper[K]))
 
     return threshold_at
 
