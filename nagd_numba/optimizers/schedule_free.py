@@ -32,7 +32,7 @@ from typing import Any
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.jit import inlined
-from ..kernels.power_sums import power_of_part, relative_sum
+from ..kernels.power_sums import relative_sum
 from ..kernels.rounding import add, div, fma, mul
 from ..kernels.rule import Range, Rule
 from ..kernels.template import template
@@ -97,13 +97,14 @@ def weights(t: float, warmup_steps: float, r: float, power: float) -> tuple[floa
 
     `c_t` is 1 in the first step and there alone, also in float32.
     """
-    if t < warmup_steps:
-        return div(1.0, relative_sum(t, add(r, power))), div(t, warmup_steps)
-    total = relative_sum(t, r)
-    if warmup_steps > 0.0:
-        less = add(relative_sum(warmup_steps, r), -relative_sum(warmup_steps, add(r, power)))
-        total = add(total, -mul(power_of_part(div(warmup_steps, t), r), less))
-    return div(1.0, total), 1.0
+    return div(1.0, relative_sum(t, warmup_steps, r, power)), warmup_part(t, warmup_steps)
+
+
+@inlined
+def warmup_part(t: float, warmup_steps: float) -> float:
+    """What the warmup multiplies the learning rate by."""
+    part: float = div(t, warmup_steps) if t < warmup_steps else 1.0
+    return part
 
 
 @inlined
@@ -127,6 +128,8 @@ def begun(y: Scalar, z: Scalar, weight: Scalar) -> Scalar:
 
 @template
 def mapped_advance(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    """`advance` whose `z` goes through the map `prox`, and `y` through `keep`."""
+
     def mapped_advance(y: Any, z: Any, d: Any, lr: Any, weight: Any, moved: Any, values: Any) -> Any:
         """`advance` whose `z` goes through a map; elements that it leaves alone have the bits of `advance`."""
         plain, free = advance(y, z, d, lr, weight, moved)
@@ -167,6 +170,16 @@ INTERPOLATION = Rule(
 def interpolate(params: Any, to: Any, weight: float, stream: Any = None) -> None:
     """Move arrays towards others, in place: `params <- lerp(params, to, weight)`; a weight of 1 copies."""
     update(INTERPOLATION, params, to, [], {"weight": weight}, (0,), stream)
+
+
+def warmup_number(x: Any, function: str) -> Any:
+    """`warmup_steps` as a float, for a function of that name; an array on a device is left as it is."""
+    if x.__class__ is int and 0 <= x < 1 << 53:
+        return float(x)
+    if validation.is_device_array(x):
+        return x
+    with validation.prefixed(function):
+        return float(validation.whole("warmup_steps", x, 0, 1 << 53))
 
 
 def evaluation_weight(momentum: float) -> float:

@@ -37,7 +37,7 @@ from .average import Average
 from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
-from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, weights
+from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, warmup_number, warmup_part, weights
 from .storage import StochasticRounding
 
 
@@ -114,7 +114,7 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 @inlined
 def _rate(hyper: tuple[float, ...]) -> float:
-    rate: float = mul(hyper[0], weights(hyper[8], hyper[5], hyper[6], hyper[7])[1])
+    rate: float = mul(hyper[0], warmup_part(hyper[8], hyper[5]))
     return rate
 
 
@@ -274,8 +274,11 @@ def schedule_free_adamw_step(
     >>> nagd_numba.schedule_free_eval(params, z, momentum=0.9).round(2)
     array([ 3., -1.])
     """
-    counted = step_number(t, "schedule_free_adamw_step")
-    hyper = lr, beta1, beta2, eps, weight_decay, warmup_steps, r, weight_lr_power, counted
+    warmup, counted = (
+        warmup_number(warmup_steps, "schedule_free_adamw_step"),
+        step_number(t, "schedule_free_adamw_step"),
+    )
+    hyper = lr, beta1, beta2, eps, weight_decay, warmup, r, weight_lr_power, counted
     plain = mask is lower is upper is prox is prox_weight is groups is average is None
     composition = None if plain else Composition(mask, lower, upper, prox, prox_weight, average, groups)
     _python_step(params, grads, (z, v), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)

@@ -510,3 +510,11 @@ def test_an_average_of_unfit_arguments():
     average = nagd_numba.Average(np.zeros(3))
     with pytest.raises(ValueError, match="params has shape"):
         average.swap(np.zeros(4))
+
+
+@pytest.mark.ci
+def test_the_threshold_of_adagrad_has_its_decayed_rate():
+    p = np.array([1.0, -2.0, 0.01])
+    nagd_numba.adagrad_step(p, np.zeros(3), np.ones(3), t=3, lr=0.5, lr_decay=0.5, prox="l1", prox_weight=0.25)
+    threshold = 0.5 / (1 + 2 * 0.5) * 0.25
+    assert p.tolist() == [1.0 - threshold, threshold - 2.0, 0.0]
