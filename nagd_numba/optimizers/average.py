@@ -23,6 +23,8 @@ import numpy as np
 
 from .. import validation
 
+_KINDS = (*validation.DTYPES, np.dtype(np.complex64), np.dtype(np.complex128))
+
 
 class Average:
     """An average of the parameters: `average=` of a step.
@@ -78,7 +80,7 @@ class Average:
         for name, x in named:
             if validation.is_device_array(x):
                 raise TypeError(f"{name} is on a CUDA device, and an average is of host arrays")
-        copies = [np.array(validation.host_array(name, x, write=False)) for name, x in named]
+        copies = [np.array(validation.host_array(name, x, write=False, dtypes=_KINDS)) for name, x in named]
         self.value: Any = copies if lists else copies[0]
 
     def __repr__(self) -> str:
@@ -124,7 +126,7 @@ class Average:
             pairs = []
             for k, (mine, x) in enumerate(zip(own, others, strict=True)):
                 name = f"params[{k}]" if isinstance(self.value, list) else "params"
-                host = validation.host_array(name, x, write=True)
+                host = validation.host_array(name, x, write=True, dtypes=_KINDS)
                 validation.same_kind([("the average", mine), (name, host)])
                 pairs.append((mine, host))
             for mine, host in pairs:
