@@ -31,7 +31,7 @@ from .flat import FlatParams
 from .optimizers.adagrad import adagrad_constants, adagrad_step, adagrad_update
 from .optimizers.adam import adam_constants, adam_step, adam_update
 from .optimizers.adamw import adamw_constants, adamw_step, adamw_update
-from .optimizers.average import Average
+from .optimizers.average import Average, average_weight
 from .optimizers.bound import bind
 from .optimizers.conventions import nesterov_update
 from .optimizers.fista import fista_step, fista_t, fista_update
@@ -85,6 +85,7 @@ __all__ = [
     "adamw_constants",
     "adamw_step",
     "adamw_update",
+    "average_weight",
     "bind",
     "c_address",
     "c_functions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,8 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         kind, form = ("whole", ".0f") if self.whole else ("finite", "g")
-        return f"a {kind} number >= {self.low:g}" + (f" and < {self.below:{form}}" if self.below < math.inf else "")
+        least = "" if self.low == -sys.float_info.max else f" >= {self.low:g}"
+        return f"a {kind} number{least}" + (f" and < {self.below:{form}}" if self.below < math.inf else "")
 
 
 @dataclass(frozen=True, eq=False)

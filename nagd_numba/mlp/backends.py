@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.aligned import aligned
 from ..kernels.jit import SIMULATOR
 from ..validation import any_on_device, finite, first_not_finite, host_array, no_overlap, unsimulated
 from . import arguments
@@ -32,7 +33,7 @@ class HostBackend:
         self._name = name = "params2d" if many else "params"
         self.params = (_matrix if many else _vector)(spec, name, params)
         shape = (*self.params.shape[:-1], states * spec.size)
-        self.vel = np.zeros(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
+        self.vel = aligned(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
         no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
         self.shown = self.params  # what is evaluated, and what the best is remembered of
         self._best: Any = None

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..flat import FlatParams
+from ..kernels.aligned import aligned
+from ..optimizers.seeds import generator
 from ..validation import prefixed
 from . import inference, layout
 from .embed import compiled
@@ -131,34 +133,42 @@ class MLP(Trainable):
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """Numbers of inputs, hidden units and outputs, layer by layer."""
         return self.spec.sizes
 
     @property
     def activation(self) -> str:
+        """The activation of the hidden layers, by name."""
         return self.spec.activation
 
     @property
     def loss_name(self) -> str:
+        """The loss, by name."""
         return self.spec.loss
 
     @property
     def dropout(self) -> float:
+        """The share of hidden units that are dropped in training."""
         return self.spec.dropout
 
     @property
     def l2(self) -> float:
+        """The weight of the penalty on squared weights."""
         return self.spec.l2
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters and of all sums."""
         return self.spec.dtype
 
     @property
     def precision(self) -> str:
+        """How products are made on a device: float32 or tf32."""
         return self.spec.precision
 
     @property
     def size(self) -> int:
+        """The number of parameters."""
         return self.spec.size
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -175,19 +185,23 @@ class MLP(Trainable):
             f"{', precision=' + repr(self.precision) if self.precision != 'float32' else ''})"
         )
 
-    def init(self, seed: int | None) -> np.ndarray:
+    def init(self, seed: Any = None, *, rng: Any = None) -> np.ndarray:
         """New parameters, a NumPy vector of shape (size,).
 
         The weights of layers that end in relu are normal with variance `2/inputs` (He); all others uniform in
-        `±sqrt(6/(inputs + outputs))` (Glorot).  Biases are 0.  Equal seeds give equal parameters
-        (`numpy.random.default_rng(seed)`, one layer after the other).
+        `±sqrt(6/(inputs + outputs))` (Glorot).  Biases are 0.  `seed`, or `rng` in its place, is what
+        `numpy.random.default_rng` takes: equal integers give equal parameters, one layer after the other; None is
+        another vector each time.
 
         >>> net = MLP([3, 4, 2])
         >>> net.init(0).shape
         (26,)
         """
-        random = np.random.default_rng(seed)
-        params = np.zeros(self.spec.size, self.spec.dtype)
+        if seed is not None and rng is not None:
+            raise ValueError(f"MLP.init: seed is {seed!r}, and rng is given as well; leave one out")
+        with prefixed("MLP.init"):
+            random = generator(seed if rng is None else rng)
+        params = aligned(self.spec.size, self.spec.dtype)  # products read it faster
         stack = list(layout.layers(self.spec.sizes))
         for layer in stack:
             shape = layer.inputs * layer.outputs

@@ -25,7 +25,8 @@ from . import _stored
 from ._host import apply, apply_lists
 from .bounds import is_array
 from .complex_arrays import in_parts, is_complex
-from .composition import Composition, step_composed
+from .composed_arguments import Composition
+from .composition import step_composed
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import Int8State, place_of

@@ -23,7 +23,7 @@ import numpy as np
 from .. import validation
 from ..flat import FlatParams
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 
 LISTS = (list, tuple)
 DTYPES = {np.dtype(np.complex64): np.dtype(np.float32), np.dtype(np.complex128): np.dtype(np.float64)}
@@ -79,7 +79,10 @@ def in_parts(
     if isinstance(average, Average):
         average = copy.copy(average)
         average.value = as_real("average", average.value)
-    return parts, rates, composition._replace(mask=_mask(composition.mask), average=average), average
+    elif isinstance(average, tuple) and len(average) == 2:  # an array and its weight
+        average = as_real("average", average[0]), average[1]
+    kept = average if isinstance(average, Average) else None
+    return parts, rates, composition._replace(mask=_mask(composition.mask), average=average), kept
 
 
 def doubled(x: Any) -> Any:

@@ -61,10 +61,30 @@ def lerp(start: Scalar, end: Scalar, weight: Scalar) -> Scalar:
 
 @inlined
 def schedule_free_x(y: Scalar, z: Scalar, momentum: float) -> Scalar:
-    """One element of the point that is evaluated: `y + (1 - 1/momentum) (z - y)`.
+    """One element of the point that is evaluated.
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars `y` and `z` of one floating type.
+        x = y + (1 - 1/momentum) (z - y)
 
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    y, z : float32 or float64
+        The parameter and the state of the step: scalars of one type.
+    momentum : float
+        That of the step, from 0.001 to below 1; not checked here.
+
+    Returns
+    -------
+    x, new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
     >>> schedule_free_x(1.0, 2.0, 0.5)
     0.0
     """
@@ -108,6 +128,8 @@ def begun(y: Scalar, z: Scalar, weight: Scalar) -> Scalar:
 
 @template
 def mapped_advance(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    """`advance` whose `z` goes through the map `prox`, and `y` through `keep`."""
+
     def mapped_advance(y: Any, z: Any, d: Any, lr: Any, weight: Any, moved: Any, values: Any) -> Any:
         """`advance` whose `z` goes through a map; elements that it leaves alone have the bits of `advance`."""
         plain, free = advance(y, z, d, lr, weight, moved)
@@ -223,7 +245,40 @@ def schedule_free_eval(params: Params, z: Arrays, momentum: float = 0.9, stream:
 
 
 def schedule_free_train(params: Params, z: Arrays, momentum: float = 0.9, stream: Any = None) -> Params:
-    """From `x` back to `y`, in place: `y = x + (1 - momentum) (z - x)`; the arguments of `schedule_free_eval`."""
+    """From `x` back to `y`, in place: the way back from `schedule_free_eval`.
+
+        y = x + (1 - momentum) (z - x)
+
+    Parameters
+    ----------
+    params : array
+        `x`; modified in place.  Every kind of array and place that `nagd_numba.step` takes, and lists of arrays.
+    z : array
+        The state of the step: same dtype, shape and device.  Not modified.
+    momentum : float
+        That of the step, from 0.001 to below 1.
+    stream : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> x, z = np.array([0.0]), np.array([2.0])
+    >>> nagd_numba.schedule_free_train(x, z, momentum=0.5)
+    array([1.])
+    """
     _interpolated("schedule_free_train", params, z, momentum, training_weight, stream)
     return params
 
