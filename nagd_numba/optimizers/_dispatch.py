@@ -24,6 +24,7 @@ from ..kernels.segments import Step
 from . import _stored
 from ._host import apply, apply_lists
 from .bounds import is_array
+from .complex_arrays import in_parts, is_complex
 from .composed_arguments import Composition
 from .composition import step_composed
 from .guard import Guard
@@ -73,6 +74,9 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                         return
                 except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass
+                if params.dtype.kind == "c":
+                    run_parts(params, grads, states, hyper, given, (None,) * 5, None)
+                    return
                 if not any(map(is_array, hyper)):
                     step = update(rule, params, grads, states, named(hyper), options_of(given))
                     if step is not None and readable():
@@ -83,6 +87,10 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                         made.enable(step, params.dtype)
                         ready[given] = made.call
                     return
+            if is_complex(params):
+                beside = stream, master, guard, rounding, compensation
+                run_parts(params, grads, states, hyper, given, beside, composition)
+                return
             if composition is not None or any(map(is_array, hyper)):
                 beside = stream, master, guard, rounding, compensation
                 options = options_of((*given[:count], False)[: len(given)])  # the kernel for any weight decay
@@ -106,6 +114,15 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
         except (TypeError, ValueError) as error:  # entering a context would cost 0.2 us of every launch
             errors.__exit__(type(error), error, error.__traceback__)
             raise
+
+    def run_parts(
+        params: Any, grads: Any, states: Any, hyper: Any, given: Any, beside: Any, composition: Composition | None
+    ) -> None:
+        """The step of the real and imaginary parts."""
+        arrays, numbers, other, average = in_parts(optimizer.arrays, (params, grads, *states), hyper, composition)
+        run(arrays[0], arrays[1], arrays[2:], numbers, given, *beside, other)
+        if average is not None and composition is not None and composition.average is not None:
+            composition.average.steps = average.steps
 
     def named(hyper: Any) -> dict[str, Any]:
         return dict(zip(rule.hyper, hyper, strict=True))

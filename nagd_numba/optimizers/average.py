@@ -91,6 +91,9 @@ def average_of(given: Any) -> Average | Weighted | None:
     )
 
 
+_KINDS = (*validation.DTYPES, np.dtype(np.complex64), np.dtype(np.complex128))
+
+
 class Average:
     """An average of the parameters: `average=` of a step.
 
@@ -153,7 +156,7 @@ class Average:
 
             copies = [exchange.copied(name, x) for name, x in named]
         else:
-            copies = [np.array(validation.host_array(name, x, write=False)) for name, x in named]
+            copies = [np.array(validation.host_array(name, x, write=False, dtypes=_KINDS)) for name, x in named]
         self.value: Any = copies if lists else copies[0]
 
     def __repr__(self) -> str:
@@ -195,7 +198,7 @@ class Average:
                 return
             pairs = []
             for name, mine, x in zip(names, own, others, strict=True):
-                host = validation.host_array(name, x, write=True)
+                host = validation.host_array(name, x, write=True, dtypes=_KINDS)
                 validation.same_kind([("the average", mine), (name, host)])
                 pairs.append((mine, host))
             for mine, host in pairs:

@@ -16,6 +16,7 @@ from . import _host, _stored
 from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
 from .bounds import is_array
+from .complex_arrays import in_parts, is_complex
 from .composed_arguments import Composition
 from .composition import Composed, composed_step
 from .optimizer import Optimizer
@@ -114,6 +115,16 @@ class Bound:
             defaults["t"] = 1
         self._optimizer, self._rule = optimizer, optimizer.rule
         self._params, self._arrays = arrays[0], arrays
+        if is_complex(arrays[0]):
+            if any(validation.is_tensor(y) for x in arrays for y in (x if isinstance(x, list | tuple) else [x])):
+                raise TypeError(
+                    "params are complex tensors, whose memory may be exchanged; bind torch.view_as_real(params)"
+                )
+            if self._composition is not None and self._composition.average is not None:
+                raise TypeError("average of complex params cannot be bound; call the step itself with average=...")
+            hyper = tuple(settings.get(x) for x in self._rule.hyper)
+            self._arrays, rates, self._composition, _ = in_parts(optimizer.arrays, arrays, hyper, self._composition)
+            settings.update({x: y for x, y in zip(self._rule.hyper, rates, strict=True) if is_array(y)})
         self._stream = stream
         self._settings = {**defaults, **{name: x for name, x in settings.items() if name != "guard"}}
         hyper = list(self._rule.hyper)
