@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
+from .torch_composed import AVERAGE, AVERAGED, CONSTRAINTS, Beside, start_of_average
 from .torch_forms import Form
 from .torch_vectors import (
     DTYPES,
@@ -37,9 +38,19 @@ class Call:
     The others are those on a CUDA device, and those whose elements do not lie close together.
     """
 
-    def __init__(self, form: Form, places: Sequence[int], tensors: list[list[Tensor]], step: Tensor | None) -> None:
-        """`tensors` are lists of the parameters and of each state; `step` is the number of steps taken, or None."""
-        self.form, self.step = form, step
+    def __init__(
+        self,
+        form: Form,
+        places: Sequence[int],
+        tensors: list[list[Tensor]],
+        step: Tensor | None,
+        averaged: Tensor | None = None,
+    ) -> None:
+        """`tensors` are lists of the parameters and of each state, then of the averages, if there are any.
+
+        `step` is the number of steps taken, or None; `averaged` that of steps with an average, or None.
+        """
+        self.form, self.step, self.averaged = form, step, averaged
         self.places, self.tensors = list(places), tensors
         kinds: dict[Any, list[int]] = {}
         for k, p in enumerate(tensors[0]):
@@ -77,19 +88,27 @@ class Call:
             self.grads[k] = g
 
     def run(
-        self, arguments: tuple[dict[str, Any], tuple[Any, ...]], settings: dict[str, Any], guard: Guard | None
+        self,
+        arguments: tuple[dict[str, Any], tuple[Any, ...]],
+        settings: dict[str, Any],
+        guard: Guard | None,
+        beside: Beside | None = None,
     ) -> None:
         """One step, of gradients that were taken.
 
-        The others know no guard but one that is a loss scale and nothing else.
+        The others know no guard but one that is a loss scale and nothing else.  A guard is not with a `beside`.
         """
         hyper, options = arguments
+        rule = self.form.optimizer.rule
         if self.step is not None:
             hyper = hyper | {"t": float(self.step) + 1.0} if "t" in hyper else hyper
+        if beside is not None:
+            rule, settings = beside.rule, {**settings, **beside.keywords}
+            hyper = {**hyper, **beside.weighted(0 if self.averaged is None else float(self.averaged))}
         if guard is None:
-            values = tuple(map(float, hyper.values()))
+            values = tuple(float(hyper[x]) for x in rule.hyper)
             for vectors in self.vectors:
-                vectors.run(self.form.optimizer.rule, options, values)
+                vectors.run(rule, options, values)
             self._step_of_library(self.others, settings, hyper, None)
         else:
             guarded = [k for own in self.members for k in own]
@@ -98,6 +117,8 @@ class Call:
             self._step_of_library(self.others, settings, hyper, None)
         if self.step is not None and not (guard is not None and guard.skipped):
             self.step += 1
+        if self.averaged is not None:
+            self.averaged += 1
         self.grads = []
 
     def _step_of_library(
@@ -109,6 +130,8 @@ class Call:
             [_array(column[k], self.tensors[0][k]) for k in chosen] for column in (*self.tensors, self.grads)
         ]
         counted = {"t": int(hyper["t"])} if "t" in self.form.optimizer.settings else {}
+        if self.averaged is not None:
+            settings = {**settings, "average": (states.pop(), hyper["average_weight"])}
         named = dict(zip(self.form.optimizer.rule.states, states, strict=True))
         self.form.optimizer.step(params, grads, **named, **settings, **counted, guard=guard)
 
@@ -126,13 +149,14 @@ class Plan:
     def __init__(self, form: Form, group: dict[str, Any], missing: list[bool], state: Any) -> None:
         self.params, self.missing = list(group["params"]), missing
         self.form = form
+        self.keys = form.states if group.get("average") is None else (*form.states, AVERAGE)
         self.places = [k for k, without in enumerate(missing) if not without]
         self.stepped = [self.params[k] for k in self.places]
         self.distributed = any(local(p) is not p for p in self.stepped)
         for p in self.stepped:
             self._begin(p, state[p], group)
         self.own = [state[p] for p in self.stepped]
-        self.columns = [[own[key] for own in self.own] for key in form.states]
+        self.columns = [[own[key] for own in self.own] for key in self.keys]
         self.calls = self._calls()
         self.written = joined([x for call in self.calls for x in call.written()])
         if segments.Bounds(*self.written).overlap:  # as with PyTorch: one after the other
@@ -151,14 +175,16 @@ class Plan:
         """Are these the tensors of the group still, in the same memory?"""
         return (
             missing == self.missing
+            and (group.get("average") is None) == (self.keys == self.form.states)
             and same(group["params"], self.params)
             and all(
                 same([own.get(key) for own in self.own], column)
-                for key, column in zip(self.form.states, self.columns, strict=True)
+                for key, column in zip(self.keys, self.columns, strict=True)
             )
             and all(
-                call.step is None or all(own.get("step") is call.step for own in self._own_of(call))
+                count is None or all(own.get(key) is count for own in self._own_of(call))
                 for call in self.calls
+                for key, count in (("step", call.step), (AVERAGED, call.averaged))
             )
         )
 
@@ -195,8 +221,16 @@ class Plan:
         # The first velocity is then the gradient, the signs of zeros included, as in torch.optim.SGD.
         start = -0.0 if group.get("convention") == "torch" else 0.0
         dtype = torch.float32 if part.dtype in HALF else part.dtype
-        for key in self.form.states:
-            if key not in own:
+        if AVERAGE in self.keys:
+            if part.dtype in HALF:
+                raise TypeError(f"average is for float32, float64 and complex parameters; one is {part.dtype}")
+            start_of_average(p, own)
+        if part.is_complex() and any(group.get(x) is not None for x in CONSTRAINTS):
+            raise TypeError(f"{', '.join(CONSTRAINTS)} are for real parameters, and one is {part.dtype}")
+        for key in self.keys:
+            if key not in own and key in self.form.points:
+                own[key] = p.detach().to(dtype, copy=True, memory_format=torch.preserve_format)
+            elif key not in own:
                 value = complex(start, start) if part.is_complex() else start
                 own[key] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
             elif own[key].shape != p.shape or own[key].is_complex() != p.is_complex():
@@ -213,14 +247,17 @@ class Plan:
         parts = [list(map(local, column)) for column in (self.stepped, *self.columns)]
         together: dict[Any, list[int]] = {}
         for k, own in enumerate(self.own):
-            together.setdefault((float(own.get("step", 0)), k if alone else 0), []).append(k)
+            averaged = float(own[AVERAGED]) if AVERAGE in self.keys else -1.0
+            together.setdefault((float(own.get("step", 0)), averaged, k if alone else 0), []).append(k)
         calls = []
-        for (t, _), places in together.items():
+        for (t, averaged, _), places in together.items():
             step = torch.tensor(t, dtype=torch.float32) if self.form.counted else None
-            if step is not None:
-                for k in places:
-                    self.own[k]["step"] = step
-            calls.append(Call(self.form, places, [[column[k] for k in places] for column in parts], step))
+            count = None if averaged < 0 else torch.tensor(averaged, dtype=torch.float32)
+            for key, x in (("step", step), (AVERAGED, count)):
+                if x is not None:
+                    for k in places:
+                        self.own[k][key] = x
+            calls.append(Call(self.form, places, [[column[k] for k in places] for column in parts], step, count))
         return calls
 
 

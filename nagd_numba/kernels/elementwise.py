@@ -249,10 +249,11 @@ def limits(rule: Rule) -> dict[str, Any]:
 @functools.cache
 def strided_kernel(rule: Rule, options: tuple[Any, ...], signature: tuple[types.Type, ...]) -> Any:
     """`kernel(params, grads, states, hyper) -> status` for arrays of any strides, of one shape, that do not overlap."""
-    return kernel(_strided(rule, options), signature, on_disk=not rule.of_users)
+    return kernel(strided_loop(rule, options), signature, on_disk=not rule.of_users)
 
 
-def _strided(rule: Rule, options: tuple[Any, ...]) -> Any:
+def strided_loop(rule: Rule, options: tuple[Any, ...]) -> Any:
+    """The loop over arrays of any strides."""
     template_ = element_with_byte if rule.mask else any_element
     element = subroutine(template_.bind(update=rule.update_of(options), OPTIONS=options))
     return strided.bind(element=element, constants=rule.constants, OPTIONS=options, **limits(rule))
@@ -268,7 +269,7 @@ def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) ->
     if contiguous_:
         run = serial.bind(loop=subroutine(range_loop(rule, options)))
         return subroutine(contiguous.bind(run=subroutine(run), **slots))
-    return subroutine(strided_checked.bind(strided=subroutine(_strided(rule, options))))
+    return subroutine(strided_checked.bind(strided=subroutine(strided_loop(rule, options))))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..flat import FlatParams
+from ..kernels.aligned import aligned
 from ..optimizers.seeds import generator
 from ..validation import prefixed
 from . import inference, layout
@@ -200,7 +201,7 @@ class MLP(Trainable):
             raise ValueError(f"MLP.init: seed is {seed!r}, and rng is given as well; leave one out")
         with prefixed("MLP.init"):
             random = generator(seed if rng is None else rng)
-        params = np.zeros(self.spec.size, self.spec.dtype)
+        params = aligned(self.spec.size, self.spec.dtype)  # products read it faster
         stack = list(layout.layers(self.spec.sizes))
         for layer in stack:
             shape = layer.inputs * layer.outputs

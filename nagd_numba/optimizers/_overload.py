@@ -8,23 +8,33 @@ written become NaN there.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
 from ..kernels import elementwise
+from ..kernels.composed.in_callers import composed_for_callers
 from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard, nans_like
 from ..kernels.rule import Rule
 from ..kernels.template import template
-from .optimizer import PYTHON_ONLY, Optimizer, bare_signature
+from ._overload_composed import call_of, refusal_of_composed
+from ._overload_types import (
+    bound_types,
+    cases,
+    check_absent,
+    check_array,
+    check_number,
+    constant,
+    function_of,
+    hyper_of,
+    typing_errors,
+)
+from .optimizer import COMPOSITION, PYTHON_ONLY, Optimizer, bare_signature
 
 
 def in_compiled_code(optimizer: Optimizer) -> None:
@@ -35,40 +45,47 @@ def in_compiled_code(optimizer: Optimizer) -> None:
 
 
 def _overload_step(optimizer: Optimizer) -> None:
-    step, rule, name = optimizer.step, optimizer.rule, optimizer.name
+    step, name = optimizer.step, optimizer.name
     signature = bare_signature(step)
-    numbers = [x for x in optimizer.settings if optimizer.is_number(x)]
+    absent = [x for x in PYTHON_ONLY if x in signature.parameters and x not in (*optimizer.settings, *COMPOSITION)]
 
     def typed(*args: Any, **keywords: Any) -> Callable[..., Any]:
         kinds = bound_types(signature, args, keywords)
-        _check_arrays(name, {x: kinds[x] for x in optimizer.arrays})
-        _check_absent(name, {x: kinds[x] for x in PYTHON_ONLY if x in kinds and x not in optimizer.settings})
-        for x in numbers:
-            check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
+        for x in optimizer.arrays:
+            check_array(name, x, kinds[x], kinds["params"], written=x != "grads")
+        check_absent(name, {x: kinds[x] for x in absent})
+        call = call_of(optimizer, kinds)
+        rule = call.rule
+        for x in optimizer.settings:
+            if optimizer.is_number(x) and x not in call.inputs:
+                check_number(name, x, kinds[x], rule.range_of(x).whole, optional=x in optimizer.follows)
         fixed = {x: constant(name, x, kinds[x]) for x in optimizer.fixed}
-        contiguous = all(kinds[x].layout == "C" for x in optimizer.arrays)
         with typing_errors(name):
             chosen = [optimizer.options(fixed, zero) for zero in cases(optimizer.branch, kinds)]
-            hyper = hyper_of(optimizer, fixed)
+            hyper = hyper_of(optimizer, fixed, rule.hyper, call.numbers)
+        beside = [*call.states.values(), *call.inputs.values(), *filter(None, [call.mask])]
+        plain, contiguous = rule is optimizer.rule, call.contiguous
+        written = "states" if plain else f"({''.join(f'states[{k}], ' for k in range(len(call.states)))})"
+        refuse = _refusal(name, rule, tuple(call.shaped))
         source = (
             f"def {step.__name__}{signature}:\n"
-            f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in optimizer.arrays[1:])}))\n"
-            f"    states = ({''.join(f'vector({x}), ' for x in rule.states)})\n"
+            f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in call.shaped.values())}))\n"
+            f"    states = ({''.join(f'vector({x}), ' for x in beside)})\n"
             f"    hyper, status = {hyper}, {elementwise.LENGTH}\n"
             f"    if wrong < 0:\n"
             f"        status = run(vector(params), vector(grads), states, hyper)\n"
             f"    if status != {elementwise.OK}:\n"
             f"        if heard():\n"
             f"            refuse(status, wrong, hyper)\n"
-            f"        fill_with_nan(params, states)\n"
+            f"        fill_with_nan(params, {written})\n"
             f"    return params\n"
         )
         return function_of(
             source,
             step.__name__,
             unfit=_unfit,
-            run=_loop(rule, tuple(chosen), optimizer.branch, contiguous),
-            refuse=_refusal(name, rule),
+            run=_loop(rule, tuple(chosen), optimizer.branch, contiguous, () if plain else call.seen),
+            refuse=refuse if plain else refusal_of_composed(name, rule, tuple(call.states), refuse),
             heard=heard,
             fill_with_nan=fill_with_nan,
             vector=_any_layout if not contiguous else _flattened if kinds["params"].ndim > 1 else _itself,
@@ -112,57 +129,24 @@ def _overload_constants(optimizer: Optimizer, function: Callable[..., Any]) -> N
     overload(function, prefer_literal=True)(typed)
 
 
-def bound_types(signature: inspect.Signature, args: Any, keywords: Any) -> dict[str, Any]:
-    """The types of all parameters, or their defaults."""
-    given = signature.bind(*args, **keywords)
-    given.apply_defaults()
-    return dict(given.arguments)
-
-
-def cases(branch: str | None, kinds: dict[str, Any]) -> tuple[bool, ...]:
-    """Whether the hyper-parameter `branch` is 0, as far as is known when compiling; else both cases."""
-    if branch is None:
-        return (False,)
-    kind = kinds[branch]
-    if isinstance(kind, types.Omitted):
-        kind = kind.value
-    return (kind == 0,) if isinstance(kind, float) else (True, False)
-
-
-def hyper_of(optimizer: Optimizer, fixed: dict[str, Any]) -> str:
-    """An expression for the tuple of the rule's hyper-parameters, in the parameters of the step."""
-
-    def expression(x: str) -> str:
-        if x in optimizer.choices:
-            return repr(float(optimizer.choice(x, fixed[x])))
-        if x in optimizer.follows:  # the product unpacks an optional
-            return f"np.float64({optimizer.follows[x]} if {x} is None else 1.0 * {x})"
-        return f"np.float64({x})"
-
-    return f"({''.join(f'{expression(x)}, ' for x in optimizer.rule.hyper)})"
-
-
-def function_of(source: str, name: str, **namespace: Any) -> Callable[..., Any]:
-    """A function from its source: numba wants one with the very parameters of the step."""
-    namespace["np"] = np
-    exec(source, namespace)
-    made: Callable[..., Any] = namespace[name]
-    return made
-
-
-@contextlib.contextmanager
-def typing_errors(name: str) -> Iterator[None]:
-    """Errors that the checks of Python raise, as numba's."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise TypingError(f"{name}: {error}") from error
-
-
 @functools.cache
-def _loop(rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, contiguous: bool) -> Callable[..., Any]:
-    """The loop; with two `options` the second is for a hyper-parameter `branch` that is not 0."""
-    chosen: list[Callable[..., Any]] = [elementwise.loop_for_callers(rule, x, contiguous) for x in options]
+def _loop(
+    rule: Rule,
+    options: tuple[tuple[Any, ...], ...],
+    branch: str | None,
+    contiguous: bool,
+    arrays: tuple[types.Array, ...],
+) -> Callable[..., Any]:
+    """The loop; with two `options` the second is for a hyper-parameter `branch` that is not 0.
+
+    `arrays` are the types of those of a composed rule.
+    """
+    chosen: list[Callable[..., Any]] = [
+        composed_for_callers(rule, x, contiguous, arrays)
+        if arrays
+        else elementwise.loop_for_callers(rule, x, contiguous)
+        for x in options
+    ]
     if branch is None or len(options) == 1:
         return chosen[0]
     at = list(rule.hyper).index(branch)
@@ -170,11 +154,11 @@ def _loop(rule: Rule, options: tuple[tuple[Any, ...], ...], branch: str | None, 
 
 
 @functools.cache
-def _refusal(name: str, rule: Rule) -> Callable[..., Any]:
-    """`refuse(status, wrong, hyper)` raises."""
+def _refusal(name: str, rule: Rule, shaped: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """`refuse(status, wrong, hyper)` raises; `shaped` are the arrays that have the shape of the parameters."""
     first = ("params", "grads", *rule.states)
     bound = refuse.bind(
-        SHAPES=tuple(f"{name}: {x} must have the shape of params" for x in ("grads", *rule.states)),
+        SHAPES=tuple(f"{name}: {x} must have the shape of params" for x in shaped or ("grads", *rule.states)),
         OVERLAP=f"{name}: {', '.join(first[:-1])} and {first[-1]} must not overlap in memory: pass copies",
         HYPER=tuple(f"{name}: {x} must be {rule.range_of(x)}" for x in rule.hyper),
         RANGE=f"{name}: {', '.join(rule.hyper)} together leave the range of the arrays' dtype",
@@ -243,51 +227,3 @@ def _flattened(array):
 @inlined
 def _any_layout(array):
     return array[::1]  # of one type, contiguous or not
-
-
-def _check_arrays(name: str, arrays: dict[str, Any]) -> None:
-    params = arrays["params"]
-    for x, kind in arrays.items():
-        if not isinstance(kind, types.Array) or kind.dtype not in (types.float32, types.float64):
-            raise TypingError(f"{name}: {x} is {kind}; an array of float32 or float64 is needed")
-        if kind.dtype != params.dtype or kind.ndim != params.ndim:
-            raise TypingError(
-                f"{name}: {x} is {kind} and params {params}; one dtype and number of dimensions is needed"
-            )
-        if x != "grads" and not kind.mutable:
-            raise TypingError(f"{name}: {x} is read-only and would be updated in place")
-
-
-def _check_absent(name: str, kinds: dict[str, Any]) -> None:
-    of = {"stream": "CUDA arrays", "master": "arrays of small storage"}
-    of |= dict.fromkeys(("rounding", "compensation"), of["master"])
-    for x, kind in kinds.items():
-        if not is_none(kind):
-            what = of.get(x, "steps that are")
-            raise TypingError(f"{name}: {x} is for {what}{',' if 'arrays' in what else ''} called from Python")
-
-
-def check_number(name: str, parameter: str, kind: Any, whole: bool, optional: bool) -> None:
-    value = kind.value if isinstance(kind, types.Omitted) else kind
-    if optional and is_none(value):
-        return
-    if isinstance(value, types.Optional) and optional:
-        value = value.type
-    known = types.unliteral(value) if isinstance(value, types.Type) else value
-    allowed = types.Integer | types.Boolean | int
-    if not whole:
-        allowed |= types.Float | float
-    if not isinstance(known, allowed):
-        raise TypingError(f"{name}: {parameter} is {kind}; a {'whole ' if whole else ''}number is needed")
-
-
-def is_none(kind: Any) -> bool:
-    return kind is None or isinstance(kind, types.NoneType) or (isinstance(kind, types.Omitted) and kind.value is None)
-
-
-def constant(name: str, parameter: str, kind: Any) -> Any:
-    if isinstance(kind, types.Type) and not isinstance(kind, types.Literal | types.Omitted):
-        raise TypingError(f"{name}: {parameter} must be a constant inside compiled code, got {kind}")
-    if isinstance(kind, types.Literal):
-        return kind.literal_value
-    return kind.value if isinstance(kind, types.Omitted) else kind

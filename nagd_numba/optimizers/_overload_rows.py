@@ -15,7 +15,7 @@ from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard
 from ..kernels.rule import Rule
 from ..kernels.template import template
-from ._overload import bound_types, cases, check_number, constant, function_of, hyper_of, is_none, typing_errors
+from ._overload_types import bound_types, cases, check_number, constant, function_of, hyper_of, is_none, typing_errors
 from .idle import idle_step
 from .optimizer import Optimizer, bare_signature
 

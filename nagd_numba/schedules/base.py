@@ -15,9 +15,27 @@ from ..validation import number, prefixed, real, whole
 
 @dataclass(frozen=True)
 class Progress:
-    """What training has reached: updates and samples in an epoch, and the losses of each epoch so far.
+    """What training has reached: what a schedule is told beside the numbers of the updates.
 
-    `losses` are those of the training, `validation_losses` those of the validation data, or None without such data.
+    Parameters
+    ----------
+    updates, samples : int
+        In an epoch, >= 1.
+    losses : sequence of float
+        Of the training, one for each epoch so far.
+    validation_losses : sequence of float, optional
+        Of the validation data; None without such data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
+    >>> progress = Progress(updates=10, samples=320, losses=[0.9, 0.5])
+    >>> progress.watched
+    [0.9, 0.5]
     """
 
     updates: int
@@ -41,6 +59,18 @@ class Schedule:
 
     With `foreseeable = True` the values depend on nothing but `t`, `progress.updates` and `progress.samples`, whenever
     they are asked for: training on a device then asks for those of an epoch before the last has ended.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Halved(Schedule):
+    ...     foreseeable = True
+    ...
+    ...     def values(self, t, progress):
+    ...         return 0.5 ** (t // progress.updates)
+    >>> Halved().values(np.array([0, 10, 20]), Progress(updates=10, samples=100))
+    array([1.  , 0.5 , 0.25])
     """
 
     foreseeable = False
@@ -88,8 +118,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value at every update, finite and >= 0.
+    """The same value at every update.
 
+    Parameters
+    ----------
+    value : float
+        Finite, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
     >>> Constant(0.1).values(np.arange(3), Progress(10, 100))
     array([0.1, 0.1, 0.1])
     """
@@ -230,7 +272,29 @@ class _Function(Schedule):
 
 
 def as_schedule(name: str, x: Any) -> Schedule:
-    """A number, a schedule, or a function of the update's number, as a schedule."""
+    """A number, a schedule, or a function of the update's number, as a schedule.
+
+    Parameters
+    ----------
+    name : str
+        What an error calls it.
+    x : float, Schedule, or function
+        A number is >= 0; a function `f(t)` gets the number of the update, an int from 0 on.
+
+    Returns
+    -------
+    Schedule
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> as_schedule("lr", lambda t: 1 / (1 + t)).values(np.arange(3), Progress(10, 100)).round(3)
+    array([1.   , 0.5  , 0.333])
+    """
     if isinstance(x, Schedule):
         return x
     if isinstance(x, type) and issubclass(x, Schedule):

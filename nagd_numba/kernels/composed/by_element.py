@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ..jit import inlined
 from ..rule import Rule
 from ..template import template
 from ..tuples import part
-from .parts import ALL, wrapped
+from .parts import ALL, expression, wrapped
 
 
 def by_element(rule: Rule, names: tuple[str, ...]) -> Rule:
@@ -43,7 +41,7 @@ def _merge(rule: Rule, names: tuple[str, ...], constant: bool = False) -> Callab
     rest = [x for x in rule.hyper if x not in names]
     rate = "0.0" if constant else "np.float64(rates[{}])"
     parts = [rate.format(names.index(x)) if x in names else f"numbers[{rest.index(x)}]" for x in rule.hyper]
-    return _expression("numbers, rates", f"({', '.join(parts)},)")
+    return expression("numbers, rates", f"({', '.join(parts)},)")
 
 
 def _within(rule: Rule, names: tuple[str, ...]) -> Callable:
@@ -52,16 +50,7 @@ def _within(rule: Rule, names: tuple[str, ...]) -> Callable:
     for k, name in enumerate(names):
         here = rule.range_of(name)
         tests.append(f"(rates[{k}] >= {here.low!r}) & (rates[{k}] < {min(here.below, 1e308)!r})")
-    return _expression("rates", " & ".join(tests))
-
-
-def _expression(arguments: str, value: str) -> Callable:
-    """A compiled function of one expression."""
-    namespace: dict[str, Any] = {"np": np}
-    exec(f"def expression({arguments}):\n    return {value}", namespace)
-    made = namespace["expression"]
-    made.__module__, made.__qualname__ = __name__, f"lambda {arguments}: {value}"  # what tells it from others
-    return inlined(made)
+    return expression("rates", " & ".join(tests))
 
 
 @inlined

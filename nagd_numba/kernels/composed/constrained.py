@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..template import template
 from ..tuples import part
 from .parts import ARRAY, L1, NUMBER, SCALED_L1, number_at, with_more, wrapped
 
-ANY = Range(low=-math.inf)
+ANY = Range(low=-sys.float_info.max)
 
 
 def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
@@ -25,13 +25,16 @@ def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
     element, so that it is the map in the metric in which the rule descends.
     """
     if prox == SCALED_L1 and rule.scale is None:
-        raise ValueError(f"prox is 'scaled_l1', and {rule.name} scales no element by itself; 'l1' is needed")
+        raise ValueError(f"prox is 'scaled_l1', and {rule.name} has no scale of elements for it; 'l1' is needed")
     numbers: list[str] = []
     inputs: list[str] = []
     more: list[Callable] = []  # of the hyper-parameters and the type: constants behind those of the rule
     of_limits: list[Callable] = []  # of the state and the constants: the limit
     count, at = rule.constant_count, len(rule.hyper)
-    rate = rule.rate or inlined(lr_at.bind(K=list(rule.hyper).index("lr")))
+    if rule.rate is None:
+        rate = inlined(lr_at.bind(K=list(rule.hyper).index("lr")))
+    else:
+        rate = inlined(rate_of_first.bind(rate=rule.rate, HYPER=at))
     for name, kind in (("lower", lower), ("upper", upper)):
         if kind == NUMBER:
             of_limits.append(inlined(constant_at.bind(K=count + len(more))))
@@ -119,6 +122,14 @@ def lr_at(K):
         return hyper[K]
 
     return lr_at
+
+
+@template
+def rate_of_first(rate, HYPER):
+    def rate_of_first(hyper):
+        return rate(part(hyper, 0, HYPER))
+
+    return rate_of_first
 
 
 @template

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..jit import inlined
 from ..rule import Rule
 from ..template import template
@@ -44,6 +46,15 @@ def wrapped(rule: Rule, make: Callable, **changes: Any) -> Rule:
             return make(rule.update_of(options))
 
     return replace(rule, update=make(rule.update), only=only, **changes)
+
+
+def expression(arguments: str, value: str, **names: Any) -> Callable:
+    """A compiled function of one expression, in which `names` stand for themselves."""
+    namespace: dict[str, Any] = {"np": np, **names}
+    exec(f"def expression({arguments}):\n    return {value}", namespace)
+    made = namespace["expression"]
+    made.__module__, made.__qualname__ = __name__, f"lambda {arguments}: {value}"  # what tells it from others
+    return inlined(made)
 
 
 def with_more(rule: Rule, more: tuple[Callable, ...]) -> dict[str, Any]:
