@@ -72,8 +72,9 @@ def check_files(root: Path, version: str, out: Path) -> list[Path]:
     with zipfile.ZipFile(wheel) as file:
         inside = set(file.namelist())
     sources = {f"nagd_numba/{x.relative_to(root / 'nagd_numba').as_posix()}" for x in of_package(root)}
-    if inside - {x for x in inside if ".dist-info/" in x} != sources:
-        raise NotReady(f"{wheel.name} differs from nagd_numba/: {sorted(inside ^ sources)[:5]}")
+    packed = {name for name in inside if ".dist-info/" not in name}
+    if packed != sources:
+        raise NotReady(f"{wheel.name} differs from what git knows of nagd_numba/: {sorted(packed ^ sources)[:5]}")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for needed in ("LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py"):
