@@ -1,6 +1,6 @@
 """`python -m benchmarks.gate`: are the ratios that the project promises kept on this machine?
 
-Those are the figures in brackets of the README's performance section (`nagd_numba/bench/promises.py`).  Each is the
+Those are the figures in brackets of the page about speed (`nagd_numba/bench/promises.py`).  Each is the
 median of interleaved rounds; what falls short is measured again after all others, at most three times in all, and its
 best counts: a shared machine makes figures worse, not better.  Not judged, and said so: peers that are not installed,
 promises for another number of cores, and those of several threads where other processes kept the cores busy in every

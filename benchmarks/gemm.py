@@ -29,6 +29,7 @@ from numba.np.numpy_support import from_dtype
 from threadpoolctl import threadpool_limits
 
 from nagd_numba.bench import timing
+from nagd_numba.kernels.aligned import aligned
 from nagd_numba.kernels.jit import kernel
 from nagd_numba.kernels.linking import linked
 from nagd_numba.kernels.parallel import BODY, parallel_for
@@ -36,7 +37,6 @@ from nagd_numba.kernels.pointers import pointer, restorer, shifted, spill
 from nagd_numba.kernels.template import template
 from nagd_numba.mlp.cpu import epilogues, gemm
 from nagd_numba.mlp.cpu.microkernel import ROWS, tile
-from nagd_numba.mlp.cpu.trainer import aligned
 from nagd_numba.mlp.cpu.vectors import BYTES, LONG, Vectors
 
 CUBES = (64, 128, 256, 512, 1024)
@@ -177,7 +177,7 @@ def rates(calls: dict[str, Callable[[int], object]], flop: float) -> dict[str, l
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            time.sleep(timing.SETTLE)
+            timing.settled()
             call(1)
             start = time.perf_counter()
             call(counts[name])

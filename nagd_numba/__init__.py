@@ -4,6 +4,8 @@
     nagd_numba.nesterov_update(p, g, v, …)  the same for scalars, inside @njit and @cuda.jit functions
     nagd_numba.adam_step, adamw_step, nadam_step, lion_step, rmsprop_step, adagrad_step, fista_step; adam_update, ...
                                             the other methods, likewise
+    nagd_numba.schedule_free_sgd_step, schedule_free_adamw_step     without a schedule of the rate; `schedule_free_eval`
+                                            makes of their parameters those to evaluate
     nagd_numba.step_rows, finish_rows       a step of the rows that have a gradient, as if all had been stepped
     nagd_numba.StochasticRounding, int8_states      small storage: 16-bit parameters, states of 8 bits
     nagd_numba.save_states, load_states             parameters and states of any storage in a file
@@ -40,6 +42,17 @@ from .optimizers.nesterov import step
 from .optimizers.registry import OPTIMIZERS as _OPTIMIZERS
 from .optimizers.rmsprop import rmsprop_constants, rmsprop_step, rmsprop_update
 from .optimizers.rows import finish_rows, row_history, step_rows
+from .optimizers.schedule_free import schedule_free_eval, schedule_free_train, schedule_free_x
+from .optimizers.schedule_free_adamw import (
+    schedule_free_adamw_constants,
+    schedule_free_adamw_step,
+    schedule_free_adamw_update,
+)
+from .optimizers.schedule_free_sgd import (
+    schedule_free_sgd_constants,
+    schedule_free_sgd_step,
+    schedule_free_sgd_update,
+)
 from .optimizers.state_files import load_states, save_states
 from .optimizers.storage import Int8State, StochasticRounding, int8_states
 
@@ -98,6 +111,15 @@ __all__ = [
     "rmsprop_update",
     "row_history",
     "save_states",
+    "schedule_free_adamw_constants",
+    "schedule_free_adamw_step",
+    "schedule_free_adamw_update",
+    "schedule_free_eval",
+    "schedule_free_sgd_constants",
+    "schedule_free_sgd_step",
+    "schedule_free_sgd_update",
+    "schedule_free_train",
+    "schedule_free_x",
     "schedules",
     "scipy_method",
     "step",

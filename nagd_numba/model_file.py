@@ -25,6 +25,7 @@ class Preprocessing:
     classes: np.ndarray
 
     def __call__(self, X: np.ndarray, dtype: str = "float32") -> np.ndarray:
+        """Features of shape (n, d) as the network takes them."""
         return np.ascontiguousarray((np.asarray(X, np.float64) - self.mean) / self.scale, dtype=dtype)
 
 

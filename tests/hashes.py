@@ -79,6 +79,12 @@ def of_steps(dtype: Any) -> Iterator[Case]:
                     f"{function.__name__} {options} n={size}",
                     lambda f=function, o=options, n=size: stepped(f, 2, n, lambda k: (k,), **o),
                 )
+    for function, states in ((nn.schedule_free_sgd_step, 1), (nn.schedule_free_adamw_step, 2)):
+        for options in ({}, {"weight_decay": 0.1, "maximize": True, "warmup_steps": 2, "r": 0.5}):
+            yield (
+                f"{function.__name__} {options}",
+                lambda f=function, s=states, o=options: stepped(f, s, 1003, lambda k: (k,), **o),
+            )
     for prox in ("none", "l1", "nonneg"):
         yield (
             f"fista_step {prox}",
@@ -152,6 +158,7 @@ def of_networks(dtype: Any) -> Iterator[Case]:
     cosine = nn.schedules.Cosine(0.05, epochs=3, warmup=1)
     for name, options in {
         **{optimizer: {"optimizer": optimizer} for optimizer in ("gd", "momentum", "nag", "adam", "adamw", "nadam")},
+        "schedule_free_adamw": {"optimizer": "schedule_free_adamw", "validation": 0.2, "keep": "best"},
         "dropout": {"dropout": 0.3, "l2": 0.01},
         "clip": {"clip": 0.1},
         "accumulate": {"accumulate": 3},

@@ -96,6 +96,7 @@ assert np.isfinite(use(x, constants))
 
 USES = uses()
 FOR_PYTHON = {
+    "Average",
     "MLP",
     "FlatParams",
     "Guard",
@@ -106,13 +107,16 @@ FOR_PYTHON = {
     "c_address",
     "c_functions",
     "check_grad",
+    "finish_rows",
     "fit_many",
     "int8_states",
     "load_states",
     "minimize_many",
+    "row_history",
     "save_states",
     "schedules",
     "scipy_method",
+    "step_rows",
 }
 FIRST = ("minimize", "fista_t", "lion_update")
 SECOND = ("step", "adam_step", "nadam_constants", "nesterov_update", "adagrad_update", "rmsprop_step")

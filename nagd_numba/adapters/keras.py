@@ -1,7 +1,7 @@
 """The optimizers for Keras 3: NAG, Adam, AdamW, Nadam, Lion, each a `keras.optimizers.Optimizer`.
 
-The backend is Keras' (`KERAS_BACKEND`): PyTorch, JAX, TensorFlow, and to apply gradients NumPy.  `docs/keras.md` says
-what each does.  Keras is imported by this module.
+The backend is Keras' (`KERAS_BACKEND`): PyTorch, JAX, TensorFlow, and to apply gradients NumPy.  `docs/howto/keras.md`
+says what each does.  Keras is imported by this module.
 """
 
 from __future__ import annotations

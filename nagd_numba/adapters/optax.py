@@ -3,7 +3,8 @@
     nag, adam, adamw, nadam, lion, rmsprop, adagrad     transformations: what optax.sgd, optax.adam, ... are
     step, adam_step, ..., fista_step                    `nagd_numba.step`, ... that return new arrays
 
-Each is a call of a compiled loop for all arrays of a dtype (or for 64 of them), on XLA's threads: `docs/optax.md`.
+Each is a call of a compiled loop for all arrays of a dtype (or for 64 of them), on XLA's threads:
+`docs/howto/optax.md`.
 """
 
 from __future__ import annotations

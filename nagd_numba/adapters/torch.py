@@ -1,6 +1,7 @@
 """The optimizers of the registry for PyTorch: one call of a compiled kernel for all parameters of a group.
 
-    NAG, Adam, AdamW, NAdam, Lion, RMSprop, Adagrad     (and, by its name, an optimizer that was added to the registry)
+    NAG, Adam, AdamW, NAdam, Lion, RMSprop, Adagrad, SGDScheduleFree, AdamWScheduleFree
+    (and, by its name, an optimizer that was added to the registry)
 
 They take the place of those of `torch.optim`: parameter groups, closures, hooks, schedulers, `GradScaler`, `state_dict`
 (which can be exchanged with PyTorch's class of the same rule), FSDP2 and DDP.  PyTorch is imported by this module.
@@ -27,12 +28,24 @@ except ImportError as error:
 from .. import validation
 from ..kernels import segments
 from ..optimizers.guard import Guard
+from ..optimizers.schedule_free import evaluation_weight, training_weight
 from .torch_composed import AVERAGE, AVERAGED, BESIDE, DOCUMENT, Beside, beside_of, exchanged
 from .torch_forms import FORMS, Arguments, Form
 from .torch_plan import Plan, joined, same
 from .torch_vectors import HALF, Moved
 
-__all__ = ["NAG", "Adagrad", "Adam", "AdamW", "Fused", "Lion", "NAdam", "RMSprop"]
+__all__ = [
+    "NAG",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AdamWScheduleFree",
+    "Fused",
+    "Lion",
+    "NAdam",
+    "RMSprop",
+    "SGDScheduleFree",
+]
 
 _GRAD = operator.attrgetter("grad")
 
@@ -272,6 +285,36 @@ class Fused(torch.optim.Optimizer):
         return self._plans
 
 
+class ScheduleFree(Fused):
+    """What the schedule-free optimizers have beside: two modes, in which the parameters are two points."""
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Make the parameters those to evaluate and to save, in place; nothing where they are."""
+        self._change_mode(False, evaluation_weight)
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Make the parameters those to train, in place; nothing where they are."""
+        self._change_mode(True, training_weight)
+
+    def _change_mode(self, train: bool, weight: Callable[[float], float]) -> None:
+        (key,) = self.form.points
+        for group in self.param_groups:
+            if group.get("train_mode", True) != train:
+                between = weight(self.form.momentum(group))
+                for p in group["params"]:
+                    z = self.state.get(p, {}).get(key)
+                    if z is not None:
+                        p.lerp_(z.to(p.device, p.dtype), between)
+                group["train_mode"] = train
+
+    def _step(self, guard: Guard | None) -> None:
+        if not all(group.get("train_mode", True) for group in self.param_groups):
+            raise RuntimeError("step after eval(): the parameters are those to evaluate; call train() first")
+        super()._step(guard)
+
+
 def _of_all(guard: Guard | None) -> bool:
     """Does what a guard does depend on all gradients together?"""
     return guard is not None and (guard.nonfinite != "propagate" or guard.clip_norm < math.inf)
@@ -296,7 +339,7 @@ def _signature(form: Form) -> inspect.Signature:
 def _made(form: Form) -> type[Fused]:
     return type(
         form.name,
-        (Fused,),
+        (ScheduleFree if form.optimizer.rule.interpolated else Fused,),
         {
             "form": form,
             "__doc__": form.document.replace("\nguard :", f"\n{DOCUMENT}\nguard :", 1),
@@ -313,4 +356,6 @@ NAdam = _made(FORMS["NAdam"])
 Lion = _made(FORMS["Lion"])
 RMSprop = _made(FORMS["RMSprop"])
 Adagrad = _made(FORMS["Adagrad"])
+SGDScheduleFree = _made(FORMS["SGDScheduleFree"])
+AdamWScheduleFree = _made(FORMS["AdamWScheduleFree"])
 globals().update({name: _made(form) for name, form in FORMS.items() if name not in __all__})  # new in the registry

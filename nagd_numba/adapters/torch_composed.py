@@ -94,7 +94,7 @@ def beside_of(form: Form, group: Mapping[str, Any]) -> Beside | None:
         parts = Parts(
             lower=kind_of(bounds.get("lower")),
             upper=kind_of(bounds.get("upper")),
-            prox=prox_of(given["prox"], given["prox_weight"]),
+            prox=prox_of(given["prox"], given["prox_weight"], on_device=False),
             average=average is not None,
         )
         rule = composed(form.optimizer.rule, parts)

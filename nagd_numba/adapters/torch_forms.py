@@ -54,6 +54,17 @@ class Form:
         return tuple(self.keys.get(x, x) for x in self.optimizer.rule.states)
 
     @cached_property
+    def points(self) -> tuple[str, ...]:
+        """The keys of the states that begin as copies of the parameters."""
+        return tuple(self.keys.get(x, x) for x in self.optimizer.points)
+
+    def momentum(self, group: Mapping[str, Any]) -> float:
+        """How near the parameters lie to the point that is evaluated, in a rule that is `interpolated`."""
+        assert self.optimizer.rule.interpolated is not None
+        name = self.optimizer.rule.interpolated[1]
+        return float(group["betas"][name == "beta2"] if name in BETAS else group[self.renamed.get(name, name)])
+
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The options of a parameter group and their defaults, in order."""
         defaults = {x.name: x.default for x in inspect.signature(self.optimizer.step).parameters.values()}
@@ -120,6 +131,7 @@ class Form:
             formula=docs.formula(step),
             options=options.replace(", ".join(BETAS) + " : float", "betas : (float, float)"),
             exchange=exchange,
+            modes=_MODES if self.optimizer.rule.interpolated else "",
             name=self.name,
         )
 
@@ -156,7 +168,7 @@ TypeError, ValueError
 Notes
 -----
 One call of a compiled kernel steps all parameters of a group that are of one type and have taken as many steps, with
-the bits of the step of this library.{exchange}
+the bits of the step of this library.{exchange}{modes}
 
 Examples
 --------
@@ -171,6 +183,11 @@ Examples
 >>> bool((x.detach().abs() < torch.tensor([3.0, 1.0])).all())
 True
 """
+
+_MODES = """
+
+`eval()` makes the parameters those to evaluate and to save, `train()` those to train, which they are at first; `step`
+raises a RuntimeError after `eval()`.  The mode is kept in the parameter groups, as `train_mode`."""
 
 _MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 _PEERS: dict[str, dict[str, Any]] = {
@@ -202,6 +219,8 @@ _PEERS: dict[str, dict[str, Any]] = {
         "fixed": {"momentum": 0, "centered": False},
     },
     "adagrad": {"name": "Adagrad", "peer": "Adagrad", "keys": {"v": "sum"}},
+    "schedule_free_sgd": {"name": "SGDScheduleFree"},
+    "schedule_free_adamw": {"name": "AdamWScheduleFree", "keys": {"v": "exp_avg_sq"}},
 }
 
 
@@ -210,5 +229,5 @@ def _form(name: str) -> Form:
     return Form(optimizer=OPTIMIZERS[name], **given)
 
 
-# Rules whose states begin with something else than zeros are not for networks.
+# FISTA is not for networks.
 FORMS: dict[str, Form] = {form.name: form for form in map(_form, OPTIMIZERS) if form.optimizer.methods}

@@ -228,7 +228,9 @@ class Plan:
         if part.is_complex() and any(group.get(x) is not None for x in CONSTRAINTS):
             raise TypeError(f"{', '.join(CONSTRAINTS)} are for real parameters, and one is {part.dtype}")
         for key in self.keys:
-            if key not in own:
+            if key not in own and key in self.form.points:
+                own[key] = p.detach().to(dtype, copy=True, memory_format=torch.preserve_format)
+            elif key not in own:
                 value = complex(start, start) if part.is_complex() else start
                 own[key] = torch.full_like(p, value, dtype=dtype, memory_format=torch.preserve_format)
             elif own[key].shape != p.shape or own[key].is_complex() != p.is_complex():

@@ -1,4 +1,6 @@
-"""The ratios that the project promises: what the README shows in brackets, and `benchmarks/gate.py` holds it to.
+"""The ratios that the project promises, to which `benchmarks/gate.py` holds it.
+
+`docs/explanation/performance.md` shows them in brackets.
 
 They are below what was measured, by as much as a shared machine takes away in a bad minute; those that the number of
 cores decides say for how many they are meant, and are judged only there.

@@ -117,7 +117,7 @@ def show(console: Any, table: Table) -> None:
 
 
 def markdown(table: Table) -> str:
-    """The table for a README."""
+    """The table in Markdown."""
     lines = [
         "| " + " | ".join(table.headings) + " |",
         "|" + "---:|" * len(table.headings),

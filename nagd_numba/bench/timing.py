@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 # For tests of the benchmarks themselves: everything runs, and the figures mean nothing.
 QUICK = bool(os.environ.get("NAGD_NUMBA_QUICK_BENCH"))
@@ -19,10 +21,32 @@ WARM_UP = 0.05 if QUICK else 1.0
 ROUNDS = 5 if QUICK else 15
 ROUND_SECONDS = 0.001 if QUICK else 0.03
 FEW_ROUNDS = 1 if QUICK else 5  # of what takes longer than ROUND_SECONDS by far
-SETTLE = 0.05  # after their last work, threads spin: of OpenBLAS for some 30 ms, of Dr.Jit 20 ms, of PyTorch 5 ms
+SETTLE = 0.05  # after their last work, threads spin: of OpenBLAS for 30 to 100 ms, of Dr.Jit 20 ms, of PyTorch 5 ms
+LONGEST = 1.0  # that `settled` waits
 MOST_CALLS = 20_000  # of one timing
 
 Seconds = dict[str, list[float]]  # of a step of each contender, one value for each round
+
+
+def settled(seconds: float = SETTLE) -> None:
+    """Wait so long, and then until no other thread of this process has a core: what spins would take it from others."""
+    time.sleep(seconds)
+    end = time.perf_counter() + LONGEST
+    while time.perf_counter() < end and _threads_run():
+        time.sleep(0.005)
+
+
+def _threads_run() -> bool:
+    """Does another thread of this process run, or wait for a core?  False where the system does not tell."""
+    own = str(threading.get_native_id())
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        try:
+            state = stat.read_text().rpartition(")")[2].split()[0]
+        except OSError:  # the thread has ended
+            continue
+        if stat.parent.name != own and state == "R":
+            return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -40,7 +64,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int = RO
     """Seconds per step of each contender, one value for each round.
 
     The first call of each, which may compile, is before the warm-up.  Where contenders leave threads that spin,
-    `settle` seconds pass, and a call that does not count, before each timing.
+    `settle` seconds pass, and more until the threads sleep, and a call that does not count, before each timing.
     """
     for call in contenders.values():
         call()
@@ -60,7 +84,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int = RO
         for name, call in contenders.items():
             count = counts[name]
             if settle:
-                time.sleep(settle)
+                settled(settle)
                 call()
             start = time.perf_counter()
             for _ in range(count):

@@ -156,6 +156,17 @@ def c_functions() -> dict[str, str]:
     """The names that `c_address` takes, and the declaration of each in C.
 
     In the header of `nagd-numba export` they have the same names after `nagd_`.
+
+    Returns
+    -------
+    dict
+        From names to declarations.
+
+    Examples
+    --------
+    >>> import nagd_numba
+    >>> list(nagd_numba.c_functions())[:2]
+    ['nag_step_f32', 'nag_step_f64']
     """
     return {name: declaration(name) for name in FUNCTIONS}
 

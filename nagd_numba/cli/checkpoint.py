@@ -130,4 +130,6 @@ def _json_object(content: Mapping[str, np.ndarray], name: str) -> dict[str, Any]
 
 
 def _as_given(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_given(x) for name, x in value.items()}
     return tuple(value) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """The comparison of `nagd-numba train`: one network trained by several methods under equal conditions.
 
-Every method starts from the same parameters and sees the same batches in the same order with the same dropout; the
-learning rate is the same too, but for those of Adam's kind.  Nothing is printed here.
+Every method starts from the same parameters and sees the same batches in the same order with the same dropout.
+Nothing is printed here.
 
     config = Config(epochs=5)
     data = split(load_digits(), config.validation, config.seed, config.dtype)
@@ -243,10 +243,10 @@ class Comparison:
     def _hyper(self, name: str) -> Callable[[int], np.ndarray]:
         """The hyper-parameters of the updates of each epoch."""
         method, rule = METHODS[name], rule_of(name)[0]
-        momentum = self.config.momentum
-        if method.lr != "lr":  # the momentum of the command line belongs to the learning rate of that name
+        lr, momentum = self.config.pair(name)
+        if momentum is None:  # not that of the command line
             momentum = {**rule.hyper, **method.hyper}.get(method.momentum or "", 0.0)
-        rates = Rates(getattr(self.config, method.lr), momentum, name, self.model.dtype)
+        rates = Rates(lr, momentum, name, self.model.dtype)
         reached = Progress(self.batches, len(self._rows))
         return lambda epoch: rates.of_epoch(epoch * self.batches, reached)
 

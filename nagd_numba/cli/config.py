@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,15 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "tf32")
 MOST_SEEDS = 10_000
 
+Pair = tuple[float, float | None]  # a learning rate, and a momentum where the method takes it from the command line
+
 
 @dataclass(frozen=True)
 class Config:
-    """What to run.  Raises `ValueError` that names the option of the command line."""
+    """What to run.  Raises `ValueError` that names the option of the command line.
+
+    `lr`, `adam_lr` and `momentum` are for the methods that `pairs` does not name.
+    """
 
     methods: tuple[str, ...] = ("gd", "momentum", "nag")
     epochs: int = 20
@@ -43,6 +48,7 @@ class Config:
     precision: str = "float32"
     reproducible: bool = False
     micro_batches: int = 8
+    pairs: Mapping[str, Pair] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -74,6 +80,30 @@ class Config:
         _option(number, "l2", self.l2, high=largest)
         _option(number, "validation", self.validation, high=0.5, low_open=True)
         _option(number, "target", self.target, high=100.0, low_open=True)
+        for method, (lr, momentum) in self.pairs.items():
+            choice("--methods", method, tuple(METHODS))
+            _option(number, METHODS[method].lr, lr, high=largest, low_open=True)
+            if momentum is not None:
+                _option(number, "momentum", momentum, high=1.0, high_open=True)
+
+    def pair(self, method: str) -> Pair:
+        """The learning rate of a method, and its momentum, None where it takes none from the command line."""
+        if method in self.pairs:
+            lr, momentum = self.pairs[method]
+            return lr, momentum
+        momentum = self.momentum if METHODS[method].lr == "lr" and METHODS[method].momentum is not None else None
+        return getattr(self, METHODS[method].lr), momentum
+
+    def values(self, option: str) -> list[Any]:
+        """The value of an option, or the different values that the methods have for it."""
+        pairs = {method: self.pair(method) for method in self.methods}
+        if option == "momentum":
+            used = [momentum for _, momentum in pairs.values() if momentum is not None]
+        elif option in ("lr", "adam_lr"):
+            used = [lr for method, (lr, _) in pairs.items() if METHODS[method].lr == option]
+        else:
+            used = []
+        return list(dict.fromkeys(used)) or [getattr(self, option)]
 
 
 @dataclass(frozen=True)

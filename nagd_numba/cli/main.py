@@ -6,7 +6,6 @@ anything is trained; 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import sys
@@ -16,17 +15,39 @@ from importlib import import_module
 from .._version import __version__
 from . import launched, options
 from .config import Config, SweepConfig
+from .defaults import OPTIONS as DEPENDING
 from .interrupts import INTERRUPTED, handled
 from .output import tell
+from .parser import Parser
+
+START = """\
+nagd-numba: Nesterov's accelerated gradient and its kin, in Numba.
+
+  nagd-numba train                  train a network on handwritten digits with three methods, and compare them
+  nagd-numba train --data FILE      the same with your rows: a .csv file whose last column is the label, or .npz
+  nagd-numba sweep                  a network for each learning rate and momentum, at once
+  nagd-numba info                   what runs here: processor, threads, cache of compiled kernels, GPU
+  nagd-numba bench                  how fast it is here, beside NumPy and what else is installed
+  nagd-numba export DIR             the steps for C, C++ and Fortran
+  nagd-numba COMMAND --help         all options
+
+In Python: nagd_numba.step(params, grads, vel) is one step on your own arrays, in place;
+python -c "import nagd_numba; help(nagd_numba)" lists the rest.
+
+Begin with: nagd-numba train"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
     rank, size = launched.place()
+    if not given:
+        with launched.quiet(rank):
+            print(START)
+        return 0
     try:
         with launched.quiet(rank), launched.quiet_errors(rank):
-            args = _parser().parse_args(given)
+            args = _parser().parse(given)
         args.given = given
     except SystemExit as end:  # --help, --version, or a usage error that argparse has told
         return int(end.code or 0)
@@ -47,26 +68,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="nagd-numba",
         description="Nesterov's accelerated gradient in Numba: compare methods, write C functions.",
     )
     parser.add_argument("--version", action="version", version=f"nagd-numba {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    info = commands.add_parser("info", help="versions, processor, threads, cache, GPU")
-    info.set_defaults(name="info")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    info = parser.command(commands, "info", help="versions, processor, threads, cache, GPU")
     options.add_info(info)
-    export = commands.add_parser(
+    export = parser.command(
+        commands,
         "export",
         help="write the steps for C, C++ and Fortran: an object file, a header, a module",
         description="Compile the steps of all optimizers, in float32 and float64, and write nagd_numba.o, which needs "
         "no Python, nagd_numba.h for C and C++, and nagd_numba.f90, a module of interfaces for Fortran.",
         epilog="cc program.c DIR/nagd_numba.o -IDIR -lm",
     )
-    export.set_defaults(name="export")
     options.add_export(export)
-    train = commands.add_parser(
+    train = parser.command(
+        commands,
         "train",
         help="train a network with several methods and compare them",
         description="Train a multi-layer perceptron with several methods, such as gradient descent (gd), classical "
@@ -75,26 +96,25 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130. `mpiexec -n N "
         "nagd-numba train ...` trains on N processes together (pip install mpi4py mpich).",
     )
-    train.set_defaults(name="train")
     options.add_train(train)
-    train.set_defaults(**dataclasses.asdict(Config()))
-    sweep = commands.add_parser(
+    train.set_defaults(**dataclasses.asdict(Config()) | dict.fromkeys(DEPENDING))
+    sweep = parser.command(
+        commands,
         "sweep",
         help="train a network for each learning rate and momentum at once and compare them",
         description="Train a multi-layer perceptron for each pair of a learning rate and a momentum with several "
         "seeds, all at once, one to a core, and show the validation accuracy of each pair. Trains on the CPU.",
         epilog="Ctrl-C stops the training and exits with code 130; nothing is written then.",
     )
-    sweep.set_defaults(name="sweep")
     options.add_sweep(sweep)
     sweep.set_defaults(**dataclasses.asdict(Config()) | dataclasses.asdict(SweepConfig()))
-    bench = commands.add_parser(
+    bench = parser.command(
+        commands,
         "bench",
         help="measure this machine: steps and training beside their peers, against the limits",
         description="Measure steps, training and prediction beside every installed peer (NumPy, numexpr, PyTorch, JAX "
         "with optax, scikit-learn) and against what memory and processor can do, interleaved in one process. Takes "
         "less than two minutes; keep the machine idle meanwhile.",
     )
-    bench.set_defaults(name="bench")
     options.add_bench(bench)
     return parser

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..optimizers.registry import METHODS
+from . import defaults
 from .config import ACTIVATIONS, DEVICES, DTYPES, LOSSES, PRECISIONS, Config, SweepConfig
 
 WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
@@ -24,10 +25,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--methods", type=_names, metavar="NAME[,NAME...]", help=f"some of {','.join(METHODS)} ({usual})"
     )
-    _add_length(group)
-    group.add_argument("--lr", **SHARE, help=f"learning rate of {_methods('lr')} (%(default)s)")
-    group.add_argument("--adam-lr", **SHARE, help=f"learning rate of {_methods('adam_lr')} (%(default)s)")
-    group.add_argument("--momentum", **SHARE, help="of momentum and nag, from 0 to below 1 (%(default)s)")
+    _add_length(group, f"{defaults.BATCH_SIZE} for the digits, {Config.batch_size} for other data")
+    best = "for the digits the best of a grid for each, else"
+    group.add_argument("--lr", **SHARE, help=f"learning rate of {_methods('lr')} ({best} {Config.lr})")
+    group.add_argument("--adam-lr", **SHARE, help=f"learning rate of {_methods('adam_lr')} ({best} {Config.adam_lr})")
+    group.add_argument("--momentum", **SHARE, help=f"of momentum and nag, from 0 to below 1 ({best} {Config.momentum})")
     device = f"{', '.join(DEVICES)}; auto: cuda if there is a GPU (%(default)s)"
     group.add_argument("--device", **NAME, help=device)
     group.add_argument(
@@ -148,9 +150,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", **NAME, help=f"{', '.join(DTYPES)} (%(default)s)")
 
 
-def _add_length(group: Any) -> None:
+def _add_length(group: Any, batch_size: str = "%(default)s") -> None:
     group.add_argument("--epochs", **WHOLE, help="passes over the training rows (%(default)s)")
-    group.add_argument("--batch-size", **WHOLE, help="rows for each step (%(default)s)")
+    group.add_argument("--batch-size", **WHOLE, help=f"rows for each step ({batch_size})")
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -1,4 +1,6 @@
-"""Where each optimizer, option and function works: the table of the README and of `nagd-numba info --support`.
+"""Where each optimizer, option and function works: the table of `nagd-numba info --support`.
+
+`docs/reference/support.md` shows it.
 
 The rows of the optimizers come from the registry and from what the adapters declare; those of everything else say what
 the code asks before it refuses.  Each cell that is a no has its reason.
@@ -56,7 +58,8 @@ def _optimizer(optimizer: Optimizer) -> tuple[Cell, ...]:
     names = [form.name for form in torch_forms.FORMS.values() if form.optimizer is optimizer]
     c = sorted({f"`{x}`" for x, (step, _) in FUNCTIONS.items() if step.optimizer is optimizer})
     made = "" if optimizer.constants is None else f", `{optimizer.constants.__name__}`"
-    transformation = f" and {', '.join(f'`{x.name}`' for x in optimizer.methods[-1:])}" if optimizer.methods else ""
+    names_of = optimizer.methods[-1:] if optimizer.rule.interpolated is None else ()  # that an update is a change of
+    transformation = "".join(f" and `{x.name}`" for x in names_of)
     keras = _keras(optimizer)
     return (
         YES,
@@ -86,7 +89,17 @@ def _options() -> dict[str, tuple[Cell, ...]]:
             *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
         "masks, bounds, `prox=`, averages, groups, rates as arrays": (
-            *(YES, No("their kernels are the host's"), "all but groups", SCALAR, PLAIN_C, PARAMETERS, HERE, HERE, HERE),
+            *(
+                YES,
+                "contiguous, masks as bytes, groups of lists",
+                "all but groups",
+                SCALAR,
+                PLAIN_C,
+                PARAMETERS,
+                HERE,
+                HERE,
+                HERE,
+            ),
         ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),

@@ -6,17 +6,19 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import textwrap
 import time
 from typing import Any
 
 from ..io.atomic import check_replaceable
 from ..model_file import save_model
-from . import checkpoint, launched, options, sources, train_report
+from . import checkpoint, launched, options, sources, train_report, verdict
 from .checkpoint import Checkpoint
 from .comparison import Comparison
 from .compile_notice import compile_notice
 from .config import Config
 from .data import split
+from .defaults import config_of
 from .interrupts import INTERRUPTED, catching_interrupts
 from .output import check_plot, console, say, tell
 
@@ -66,7 +68,7 @@ def _set_up(args: argparse.Namespace, comm: Any) -> tuple[Config, Comparison]:
     """Check everything that can be checked before training."""
     if args.resume is None:
         saved = None
-        config = Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
+        config = config_of(args, {field.name: getattr(args, field.name) for field in dataclasses.fields(Config)})
     else:
         try:
             saved = Checkpoint(args.resume)
@@ -96,10 +98,11 @@ def _resumed(saved: Checkpoint, args: argparse.Namespace) -> Config:
     given = vars(same.parse_args(args.given[args.given.index(args.name) + 1 :]))
     free = ("epochs", "target", "device")
     for field in dataclasses.fields(Config):
-        before = getattr(saved.config, field.name)
-        if field.name in given and field.name not in free and given[field.name] != before:
+        before = saved.config.values(field.name)
+        if field.name in given and field.name not in free and [given[field.name]] != before:
             raise ValueError(
-                f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {before!r} in {args.resume}; "
+                f"--{field.name.replace('_', '-')} is {given[field.name]!r}, and {' or '.join(map(repr, before))} in "
+                f"{args.resume}; "
                 f"a training goes on as it began: leave it out (only --{', --'.join(free)} may change)"
             )
     sources.restore(args, saved.source)
@@ -119,6 +122,7 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
         code = max(code, _save(args, run))
     if done:
         out.print(train_report.table(done, run.best, config))
+        say(textwrap.fill(verdict.sentence(done, config), out.width))
     if args.plot is not None:
         if done:
             try:
@@ -128,6 +132,8 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
                 code = tell(f"nagd-numba train: error: --plot: {error}", 1)
         else:
             print("Nothing to plot.")
+    if done and not interrupted:
+        say(verdict.next_lines(args, config))
     return code
 
 

@@ -86,12 +86,13 @@ def table(results: Sequence[Result], best: Best | None, config: Config) -> Any:
 
     target = f"{config.target:g} %"
     view = Table(caption=_caption(results, best, config), caption_justify="left", caption_style="", title_style="bold")
-    view.title = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}, lr {config.lr:g}"
+    view.title = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}, batches of {config.batch_size}"
     view.add_column("method", no_wrap=True)
     for heading in (
-        "train loss",
-        "validation\naccuracy",
-        "best\nvalidation\naccuracy",
+        "lr,\nmomentum",
+        "train\nloss",
+        "accuracy\nat the end",
+        "best\naccuracy",
         f"epochs to\n{target}",
         "seconds",
     ):
@@ -104,7 +105,8 @@ def table(results: Sequence[Result], best: Best | None, config: Config) -> Any:
         reached = result.epochs_to(config.target)
         view.add_row(
             result.method + (f" ({last.number}/{config.epochs})" if unfinished else ""),
-            f"diverged in\nepoch {last.number}" if result.diverged else f"{last.train_loss:.4f}",
+            pair(result.method, config),
+            f"diverged,\nepoch {last.number}" if result.diverged else f"{last.train_loss:.4f}",
             percent(last.validation_accuracy),
             percent(result.best_accuracy),
             "-" if reached is None else str(reached),
@@ -113,16 +115,20 @@ def table(results: Sequence[Result], best: Best | None, config: Config) -> Any:
     return view
 
 
+def pair(method: str, config: Config) -> str:
+    """The learning rate and momentum of a method, as 0.5, 0.9"""
+    return ", ".join(f"{x:g}" for x in config.pair(method) if x is not None)
+
+
 def _caption(results: Sequence[Result], best: Best | None, config: Config) -> str:
     lines = [
-        "Train loss: over all training rows after the last epoch, without dropout. "
-        "Equal for all methods: initial parameters, batches, dropout, learning rate."
+        "Train loss: over all training rows after the last epoch, without dropout. Accuracy: of the validation rows."
     ]
     if best is not None:
         accuracy = percent(best.epoch.validation_accuracy)
         lines.append(f"Best model: {best.method}, epoch {best.epoch.number}, {accuracy}.")
     if any(result.diverged for result in results):
-        lines.append(f"Diverged: the train loss became infinite or NaN; try an --lr below {config.lr:g}.")
+        lines.append("Diverged: the train loss became infinite or NaN; try a smaller --lr.")
     return "\n".join(lines)
 
 
@@ -137,7 +143,7 @@ def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
         finite = [epoch for epoch in result.history if math.isfinite(epoch.train_loss)]
         numbers = [epoch.number for epoch in finite]
         style: dict[str, Any] = {
-            "label": METHODS[result.method].label,
+            "label": f"{METHODS[result.method].label}, {pair(result.method, config)}",
             "color": COLOURS[result.method],
             "marker": "o" if len(numbers) <= 60 else "",
             "markersize": 3.5,
@@ -154,6 +160,6 @@ def plot(path: str | Path, results: Sequence[Result], config: Config) -> None:
         axes.grid(alpha=0.3)
     left.legend(loc="upper right")
     right.legend(loc="lower right")
-    figure.suptitle(f"lr {config.lr:g}, momentum {config.momentum:g}, batches of {config.batch_size}")
+    figure.suptitle(f"batches of {config.batch_size}")
     with replacing(path) as file:
         figure.savefig(file, format=suffix(path), dpi=150)

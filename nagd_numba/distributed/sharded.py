@@ -72,7 +72,8 @@ class ShardedStep(Saved):
     params : array
         As given.
     states : dict
-        The slice of each state of the rule, vectors: zeros at first (FISTA's iterate: the parameters).
+        The slice of each state of the rule, vectors: zeros at first (FISTA's iterate and schedule-free z:
+        the parameters).
     lo, hi : int
         Where this rank's slice begins, and where it ends.
     t : int
@@ -174,10 +175,9 @@ class ShardedStep(Saved):
             DeviceExchange(comm, self.slices, dtype) if self._device else Exchange(comm, self.slices, dtype, order)
         )
         self.lo, self.hi = self.slices.of(comm.rank)
-        # A rule that trains no networks is one whose states do not begin with zeros: it begins at the parameters.
         mine = self._flat[self.lo : self.hi]
-        zeros = bool(self.optimizer.methods)
-        self.states = {x: zeros_like(mine) if zeros else copied(mine) for x in self.optimizer.rule.states}
+        points = self.optimizer.points
+        self.states = {x: copied(mine) if x in points else zeros_like(mine) for x in self.optimizer.rule.states}
         self._over = OverRanks(comm, self.slices)
         self._kept: np.ndarray | None = None  # the gradient of the slice, where a guard sees it before the step
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +93,20 @@ def _of_interface(name: str, x: Any) -> DeviceMemory:
     return DeviceMemory(pointer or 0, shape, interface.get("strides"), dtype, kind.itemsize, read_only, x)
 
 
-def no_overlap(memory: Sequence[tuple[str, DeviceMemory]]) -> None:
-    """Raise where two arrays share memory."""
-    places = sorted((x.pointer, x.end, k) for k, (_, x) in enumerate(memory) if x.size > 0)
-    for (_, end, k), (start, _, other) in itertools.pairwise(places):
-        if start < end:
-            first, second = (memory[index][0] for index in sorted((k, other)))
-            raise ValueError(
-                f"{first} and {second} overlap in device memory; each needs its own: pass a copy of {second}"
-            )
+def no_overlap(memory: Sequence[tuple[str, DeviceMemory]], shared: Collection[str] = frozenset()) -> None:
+    """Raise where two arrays share memory, of which one at least is not among the names of those that may."""
+    furthest: dict[bool, tuple[int, int]] = {}  # of those that may share, and of the others: the end, and which
+    for start, end, k in sorted((x.pointer, x.end, k) for k, (_, x) in enumerate(memory) if x.size > 0):
+        own = memory[k][0] in shared
+        for kind in (True, False):
+            reached, other = furthest.get(kind, (start, k))
+            if start < reached and not (own and kind):
+                first, second = (memory[index][0] for index in sorted((k, other)))
+                raise ValueError(
+                    f"{first} and {second} overlap in device memory; each needs its own: pass a copy of {second}"
+                )
+        if end > furthest.get(own, (end - 1, k))[0]:
+            furthest[own] = end, k
 
 
 def one_device(memory: Sequence[tuple[str, DeviceMemory]]) -> int:

@@ -167,10 +167,8 @@ def step(
 
     That is one of the `memories` of the guard, by device; None where there is no element.
     """
-    described = [(names, launch._described(names, group)) for names, group in groups]
+    described, together, _ = launch.checked(rule, groups)
     first = described[0][1]
-    launch._alike(described)
-    together = [(n, x) for names, parts in described for n, x in zip(names, parts, strict=True) if x is not None]
     exact = np.dtype("float64" if first[0].dtype == "float64" else "float32")
     validation.clipping_limits(wishes.clip_norm, wishes.clip_value, exact)
     hyper = Hyper(rule, options, given, exact)

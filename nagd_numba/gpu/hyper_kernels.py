@@ -19,7 +19,7 @@ from ..kernels.template import template
 from .compiler import Kernel
 from .guard_kernels import SKIP
 from .pointer_tuples import load_strided, store_strided
-from .pointers import address, load, pointer_at, store
+from .pointers import address, doubles_at, load, pointer_at, store
 
 
 @functools.cache
@@ -32,6 +32,7 @@ def prepare_kernel(rule: Rule, options: tuple[Any, ...], exact: str) -> Kernel:
         HYPER=count,
         COUNTER=list(rule.hyper).index("t") if rule.counts_steps else -1,
         SCALAR=scalar,
+        EXACT=rule.exact,
         **limits(rule),
     )
     values, addresses = types.UniTuple(types.float64, count), types.UniTuple(types.int64, count)
@@ -40,7 +41,7 @@ def prepare_kernel(rule: Rule, options: tuple[Any, ...], exact: str) -> Kernel:
 
 
 @template
-def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, LOW, BELOW):
+def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, EXACT, LOW, BELOW):
     from .target import cuda
 
     def prepare(values, addresses, out, count, control):
@@ -48,7 +49,8 @@ def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, LOW, BELOW):
 
         Where an address is not 0 the hyper-parameter is what stands there; the number of the step an int64, which
         becomes one more where there is a step.  There is none where `control`, if its address is not 0, says so, or
-        where a hyper-parameter is out of its range: then that is written there.  `count` only tells a type.
+        where a hyper-parameter is out of its range: then that is written there.  `count` only tells a type, and with
+        EXACT so does `out`: float64 are written there.
         """
         found = cuda.local.array(HYPER, types.float64)
         for k in range(HYPER):
@@ -63,12 +65,18 @@ def prepare(constants, OPTIONS, HYPER, COUNTER, SCALAR, LOW, BELOW):
         if valid:
             made = constants(hyper, SCALAR, OPTIONS)
             valid = all_finite(made)
-            store_strided(out, 1, 1, made)
+            if EXACT:
+                store_strided(doubles_at(out, 0), 1, 1, made)
+            else:
+                store_strided(out, 1, 1, made)
         guarded = address(control) != 0
         wanted = not guarded or load(control, SKIP) == 0.0
         if guarded and not valid:
             store(control, SKIP, 1.0)
-        store(out, 0, SCALAR(1) if valid and wanted else SCALAR(0))
+        if EXACT:
+            store(doubles_at(out, 0), 0, 1.0 if valid and wanted else 0.0)
+        else:
+            store(out, 0, SCALAR(1) if valid and wanted else SCALAR(0))
         if COUNTER >= 0 and valid and wanted and addresses[COUNTER] != 0:
             t = pointer_at(addresses[COUNTER], count)
             store(t, 0, load(t, 0) + 1)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import validation
 from ..kernels.rule import Rule
 from . import device_array, driver, elementwise, launch, repeats, streams, tables
 from .hyper import CONSTANTS, Hyper
@@ -90,17 +89,14 @@ def apply(
     lists: bool,
 ) -> None:
     """`launch.apply` with hyper-parameters some of which are arrays on the device."""
-    described = [(names, launch._described(names, group)) for names, group in groups]
-    launch._alike(described)
+    described, together, shared = launch.checked(rule, groups)
     first = described[0][1]
     hyper = Hyper(rule, options, given, np.dtype("float64" if first[0].dtype == "float64" else "float32"))
-    together = [(n, x) for names, parts in described for n, x in zip(names, parts, strict=True) if x is not None]
-    device_array.no_overlap([*together, *hyper.written()])
+    device_array.no_overlap([*together, *hyper.written()], shared)
     filled = [parts for _, parts in described if parts[0].size > 0]
     if filled:
         device = device_array.one_device([*together, *hyper.places()])
         made = LaunchInMemory(rule, options, filled, hyper, device, lists)
         everything = (*(x for _, group in groups for x in group), *hyper.arrays.values())
         repeats.start_in_order(made, streams.Sources(everything), everything, stream, ())
-    for _, (params, _, *written) in groups:
-        validation.tell_torch(params, *written)
+    launch.tell_torch(rule, groups)

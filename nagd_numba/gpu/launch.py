@@ -17,6 +17,7 @@ from .repeats import Group
 from .tables import Memory
 
 BLOCKS_PER_MULTIPROCESSOR = 8
+MASKS = ("bool", "uint8")
 _TABLE = cuda_launch.ARGUMENTS  # the word of a record of a list that is the table's address
 
 Names = tuple[str, ...]
@@ -34,12 +35,11 @@ class Launch:
         hyper: tuple[Any, ...],
         lists: bool,
     ) -> None:
-        described = [(names, _described(names, group)) for names, group in groups]
+        described, together, shared = checked(rule, groups)
+        device_array.no_overlap(together, shared)
         self.rule, self.options = rule, options
+        self.only_read = only_read(rule)
         first = described[0][1]
-        _alike(described)
-        together = [(n, x) for names, parts in described for n, x in zip(names, parts, strict=True) if x is not None]
-        device_array.no_overlap(together)
         self.exact = np.dtype("float64" if first[0].dtype == "float64" else "float32")
         self.hyper = self.check(hyper)  # of the first start
         filled = [parts for _, parts in described if parts[0].size > 0]
@@ -135,8 +135,7 @@ def apply(
     everything = repeats.flattened(tuple(zip(*(group for _, group in groups), strict=True)))
     if launch.ready:
         repeats.start_in_order(launch, streams.Sources(everything), everything, stream, launch.hyper)
-    for _, (params, _, *written) in groups:
-        validation.tell_torch(params, *written)
+    tell_torch(rule, groups)
     if launch.ready:
         repeats.remember(launch, key, everything, len(groups))
 
@@ -188,18 +187,58 @@ def _started(launch: Launch, stream: int) -> Callable[[tuple[float, ...]], None]
     return start
 
 
-def _described(names: Names, group: Group) -> Parts:
-    """The arrays of one group, each as it has to be."""
+def only_read(rule: Rule) -> frozenset[int]:
+    """The places of the arrays of a group that a step does not write to."""
+    first = 2 + len(rule.states)
+    return frozenset({1, *range(first, first + len(rule.inputs) + bool(rule.mask))})
+
+
+def tell_torch(rule: Rule, groups: list[tuple[Names, Group]]) -> None:
+    """Tell PyTorch which tensors were written."""
+    reads = only_read(rule)
+    for _, group in groups:
+        validation.tell_torch(*(x for k, x in enumerate(group) if k not in reads))
+
+
+def checked(
+    rule: Rule, groups: list[tuple[Names, Group]]
+) -> tuple[list[tuple[Names, Parts]], list[tuple[str, device_array.DeviceMemory]], set[str]]:
+    """The arrays of all groups, each as it has to be: in groups, one after the other, and which may share memory.
+
+    These are the ones that are only read, where the rule is made of others: bounds, for example.
+    """
+    reads = only_read(rule)
+    described = [(names, _described(rule, reads, names, group)) for names, group in groups]
+    _alike(described)
+    there = [
+        (name, x, k in reads)
+        for names, parts in described
+        for k, (name, x) in enumerate(zip(names, parts, strict=True))
+        if x is not None
+    ]
+    shared = {name for name, _, read in there if read} if rule.inputs or rule.mask else set()
+    return described, [(name, x) for name, x, _ in there], shared
+
+
+def _described(rule: Rule, reads: frozenset[int], names: Names, group: Group) -> Parts:
+    """The arrays of one group, each as it has to be: params, grads, states, inputs, mask, and the master copy."""
     params = device_array.describe(names[0], group[0], write=True, dtypes=(*EXACT, *HALF))
     parts: list[Any] = [params]
     exact = "float32" if params.dtype in HALF else params.dtype
-    for name, x in zip(names[1:], group[1:], strict=True):
+    mask = len(group) - 2 if rule.mask else None
+    for k, (name, x) in enumerate(zip(names[1:], group[1:], strict=True), 1):
         if x is None:
             parts.append(None)
             continue
-        wanted = params.dtype if len(parts) == 1 else exact
-        part = device_array.describe(name, x, write=len(parts) > 1, dtypes=(*EXACT, *HALF))
-        if part.dtype != wanted:
+        wanted = params.dtype if k == 1 else exact
+        part = device_array.describe(name, x, write=k not in reads, dtypes=None if k == mask else (*EXACT, *HALF))
+        if k == mask and part.dtype not in MASKS:
+            places = ", since nobody can look at places without waiting for the device" if "int" in part.dtype else ""
+            raise TypeError(
+                f"{name} has dtype {part.dtype}; bool or uint8 and the shape of {names[0]} are needed on a CUDA "
+                f"device{places}"
+            )
+        if k != mask and part.dtype != wanted:
             beside = "" if wanted == params.dtype else f" beside {params.dtype} parameters"
             raise TypeError(f"{name} has dtype {part.dtype} and {names[0]} {params.dtype}; {wanted} is needed{beside}")
         if part.shape != params.shape:
@@ -224,10 +263,13 @@ def _alike(described: list[tuple[Names, Parts]]) -> None:
 
 
 def head(parts: Parts, width: int) -> int:
-    """Elements before the first that lies at a multiple of 16 bytes in all arrays; all of them if there is none."""
+    """Elements before the first that lies at a multiple of 16 bytes in all arrays; all of them if there is none.
+
+    The bytes of a mask move `width` at a time.
+    """
     there = [x for x in parts if x is not None]
     for first in range(width):
-        if all((x.pointer + first * x.itemsize) % 16 == 0 for x in there):
+        if all((x.pointer + first * x.itemsize) % min(16, width * x.itemsize) == 0 for x in there):
             return int(min(first, there[0].size))
     return int(there[0].size)
 

@@ -21,6 +21,21 @@ def _tuple_of(context: Any, builder: Any, kind: types.Type, values: list[Any]) -
     return context.make_tuple(builder, kind, values)
 
 
+@intrinsic(prefer_literal=True)
+def first_of(typingctx, pointers, count):
+    """The first `count` (a literal) pointers of a tuple, which are of one type."""
+    number = count.literal_value
+    made = pointers if number == len(pointers) else types.UniTuple(pointers[0], number)
+
+    def build(context, builder, signature, operands):
+        if made == pointers:
+            return operands[0]
+        values = [builder.extract_value(operands[0], k) for k in range(number)]
+        return _tuple_of(context, builder, made, values)
+
+    return made(pointers, count), build
+
+
 @intrinsic
 def load_each(typingctx, pointers, at):
     """Element `at` of each memory, as a tuple."""
@@ -84,7 +99,8 @@ def pointers_at(typingctx, table, at, like):
     def build(context, builder, signature, operands):
         start = builder.gep(operands[0], [operands[1]])
         addresses = [builder.load(builder.gep(start, [_I64(k)])) for k in range(len(like))]
-        return _tuple_of(context, builder, like, [emit_pointer(context, builder, like.dtype, x) for x in addresses])
+        pointers = [emit_pointer(context, builder, kind, x) for kind, x in zip(like, addresses, strict=True)]
+        return _tuple_of(context, builder, like, pointers)
 
     return like(table, types.int64, like), build
 

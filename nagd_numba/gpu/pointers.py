@@ -177,6 +177,24 @@ def put(typingctx, pointer, at, values, first, width):
     return types.void(pointer, types.int64, values, types.int64, width), build
 
 
+@intrinsic(prefer_literal=True)
+def marks_at(typingctx, pointer, at, width):
+    """Bit `e` of the result tells whether byte `at + e` of `width` (a literal) bytes, which are aligned, is not 0."""
+
+    def build(context, builder, signature, operands):
+        count, kind = width.literal_value, ir.IntType(64)
+        vector = ir.VectorType(ir.IntType(8), count).as_pointer()
+        start = builder.bitcast(builder.gep(operands[0], [operands[1]]), vector)
+        given, marks = builder.load(start, align=count), kind(0)
+        for e in range(count):
+            byte = builder.extract_element(given, _I32(e))
+            marked = builder.icmp_unsigned("!=", byte, byte.type(0))
+            marks = builder.or_(marks, builder.select(marked, kind(1 << e), kind(0)))
+        return marks
+
+    return types.int64(pointer, types.int64, width), build
+
+
 @intrinsic
 def dynamic_shared(typingctx, like):
     """The block's dynamic shared memory, whose size the launch gives, as a pointer of the type of `like`."""

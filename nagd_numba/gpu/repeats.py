@@ -29,10 +29,15 @@ class Prepared:
         self.launch = launch
         self.used = True  # since the cache was last full
         self.sources = streams.Sources(group)
-        self._written = [k for k, x in enumerate(group) if k // count != 1 and validation.is_tensor(x)]
+        tensors = [k for k, x in enumerate(group) if validation.is_tensor(x)]
+        self._written = [k for k in tensors if k // count not in launch.only_read]
         self.moving = [k for k, x in enumerate(group) if x is not None and moves(x)]
         self._places = [_place(group[k]) for k in self.moving]
         self.on_default = launch.on(0) if self.sources.default and not self.moving else None
+
+    def moved(self, group: Group) -> bool:
+        """Does an array lie elsewhere than when it was looked at?"""
+        return [_place(group[k]) for k in self.moving] != self._places
 
     def step(self, group: Group, hyper: tuple[Any, ...], stream: Any) -> bool:
         """Start the launch; False where an array has moved, or a hyper-parameter is no number."""
@@ -46,7 +51,7 @@ class Prepared:
             if status:
                 self.launch.failed(status, hyper)
             return True
-        if self.moving and [_place(group[k]) for k in self.moving] != self._places:
+        if self.moving and self.moved(group):
             return False
         self.used = True
         if not self._start(group, hyper, stream):

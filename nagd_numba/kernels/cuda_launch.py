@@ -188,7 +188,7 @@ def rule_kernel(rule: Rule, options: tuple[Any, ...], dtype: np.dtype) -> Any:
         constants=rule.constants,
         OPTIONS=options,
         T=dtype.type,
-        ITEMSIZE=dtype.itemsize,
+        ITEMSIZE=8 if rule.exact else dtype.itemsize,
         COUNT_OF_CONSTANTS=rule.constant_count,
         **limits(rule),
     )

@@ -50,6 +50,8 @@ class Rule:
     tested     the positions of the constants that `update` compares with 0, and that usually are not: fused kernels
                have a loop for that case
     nonnegative  the states that are never negative, and enter by their square root in a denominator
+    interpolated  a state `z` and a hyper-parameter `b` by name, where the parameters are `y = (1 - b) z + b x` of the
+               point `x` that is evaluated; `b` is then the same in all steps, and `z` is `y` before the first
     only       `only(options)`, where `update` has more to compile than one choice of the options needs: what does the
                same for that choice alone
     split      `(once, then)` where `constants` computes powers: `then(hyper, once(hyper, options), T, options)` is the
@@ -79,6 +81,7 @@ class Rule:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     tested: tuple[int, ...] = ()
     nonnegative: tuple[str, ...] = ()
+    interpolated: tuple[str, str] | None = None
     only: Callable[[tuple[Any, ...]], Callable] | None = None
     split: tuple[Callable, Callable] | None = None
     elementwise: tuple[str, ...] = ("lr", "weight_decay")

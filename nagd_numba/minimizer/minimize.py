@@ -89,15 +89,17 @@ def minimize(
         `callback(x)` or `callback(intermediate_result)` (by the name of its parameter), after each iteration, with a
         copy of x.  It ends the run by raising `StopIteration` or by returning True.
     options : dict, optional
-        ftol      stop after 10 iterations in a row in which the least F fell by at most `ftol max(1, |F|)`; 0: never
-        maxtime   seconds; the iteration that is running is finished
-        monotone  True: F never rises from one x to the next (MFISTA), at one value of F for each iteration
-        momentum  beta itself, a constant in [0, 1), for "nag" and "momentum"
-        L0        where backtracking starts; by default a curvature seen near x0, which is never above the true L
-        noise     of values of `fun`, relative: where they differ by less, gradients are compared to find L; 1e-6, which
-                  is enough for sums in float32
-        l1, bounds, penalty    see `prox`
-        disp      True: print the message at the end
+        By name:
+
+        - `ftol`: stop after 10 iterations in a row in which the least F fell by at most `ftol max(1, |F|)`; 0: never.
+        - `maxtime`: seconds; the iteration that is running is finished.
+        - `monotone`: True: F never rises from one x to the next (MFISTA), at one value of F for each iteration.
+        - `momentum`: beta itself, a constant in [0, 1), for "nag" and "momentum".
+        - `L0`: where backtracking starts; by default a curvature seen near x0, which is never above the true L.
+        - `noise`: of values of `fun`, relative: where they differ by less, gradients are compared to find L; 1e-6,
+          which is enough for sums in float32.
+        - `l1`, `bounds`, `penalty`: see `prox`.
+        - `disp`: True: print the message at the end.
 
     Returns
     -------

@@ -28,14 +28,31 @@ def scipy_method(
 ) -> Any:
     """`nagd_numba.minimize` for `scipy.optimize.minimize(..., method=nagd_numba.scipy_method)`.
 
-    Takes SciPy's arguments, `tol` and `bounds` (as `prox="box"`) included, and everything that `nagd_numba.minimize`
-    takes as `options`: L, strong_convexity, restart, prox, method, maxiter, and the names in its own options.
-    Constraints are refused, Hessians ignored and unknown options left out, each of these with SciPy's warning.  `jac`
-    is True, a function, or None (also what SciPy makes of "2-point" and "3-point"): central differences.
+    Parameters
+    ----------
+    fun, x0, args, callback
+        As for `scipy.optimize.minimize`, which passes them on; `x0` is not modified.
+    jac : True, function, or None
+        The gradient, as for `nagd_numba.minimize`; None (also what SciPy makes of "2-point" and "3-point") is central
+        differences.
+    bounds : optional
+        In SciPy's forms; as `prox="box"`.
+    hess, hessp : optional
+        Ignored, with SciPy's warning.
+    constraints : optional
+        Refused.
+    **options
+        `tol`, and everything that `nagd_numba.minimize` takes: L, strong_convexity, restart, prox, method, maxiter, and
+        the names in its own options.  Unknown ones are left out, with SciPy's warning.
 
     Returns
     -------
     scipy.optimize.OptimizeResult, of `nagd_numba.minimize`
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nagd_numba.minimize`, and for constraints.
 
     Examples
     --------

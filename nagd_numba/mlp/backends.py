@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.aligned import aligned
 from ..kernels.jit import SIMULATOR
 from ..validation import any_on_device, finite, first_not_finite, host_array, no_overlap, unsimulated
 from . import arguments
 from .cpu.trainer import Trainer, evaluate
 from .dataset import Split, samples, split
+from .interpolated import evaluated
 from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .spec import NetworkSpec
@@ -31,8 +33,9 @@ class HostBackend:
         self._name = name = "params2d" if many else "params"
         self.params = (_matrix if many else _vector)(spec, name, params)
         shape = (*self.params.shape[:-1], states * spec.size)
-        self.vel = np.zeros(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
+        self.vel = aligned(shape, spec.dtype) if vel is None else _states(spec, vel, shape)
         no_overlap([(name, self.params), ("vel", self.vel)], written=(name, "vel"))
+        self.shown = self.params  # what is evaluated, and what the best is remembered of
         self._best: Any = None
 
     @property
@@ -54,18 +57,18 @@ class HostBackend:
         return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
-        return Trainer(self.spec, self.params, self.vel, parts.data, plan)
+        return evaluated(Trainer(self.spec, self.params, self.vel, parts.data, plan), self.params, self.vel)
 
     def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
-        """What evaluates the parameters on the rows for validation: the sums of `metrics.described`, of each network.
+        """What evaluates what is shown on the rows for validation: the sums of `metrics.described`, of each network.
 
         The ranks of `comm` share the work.
         """
         data, rows = parts.validation, parts.validation_rows
         assert data is not None
         if self.networks:
-            return lambda: np.stack([evaluate(self.spec, params, data, rows) for params in self.params])
-        return lambda: evaluate(self.spec, self.params, data, rows, comm)
+            return lambda: np.stack([evaluate(self.spec, params, data, rows) for params in self.shown])
+        return lambda: evaluate(self.spec, self.shown, data, rows, comm)
 
     def values(self) -> np.ndarray:
         """The parameters as they are now, in host memory."""
@@ -80,17 +83,17 @@ class HostBackend:
         return arguments.bad_element(self.params), arguments.bad_element(self.vel)
 
     def remember(self) -> bool:
-        """Keep a copy of the parameters, if they are finite."""
-        good = first_not_finite(self.params) is None
+        """Keep a copy of what is shown, if it is finite."""
+        good = first_not_finite(self.shown) is None
         if good and self._best is None:
-            self._best = np.empty_like(self.params)
+            self._best = np.empty_like(self.shown)
         if good:
-            self._best[...] = self.params
+            self._best[...] = self.shown
         return good
 
     def restore(self) -> None:
-        """Make the copy the parameters."""
-        self.params[...] = self._best
+        """Make the copy what is shown."""
+        self.shown[...] = self._best
 
 
 def backend_of(spec: NetworkSpec, params: Any, vel: Any, many: bool = False, states: int = 1) -> Any:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..optimizers.average import Average
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
+from .averages import AveragedBackend, averaged_rule
 from .epochs import Order, train_ahead, train_epochs
 from .labels import Labels
 from .metrics import checked_metrics, columns, measured
@@ -64,6 +66,7 @@ class Trainable:
         micro_batches: int = 8,
         label_smoothing: float = 0.0,
         class_weight: Any = None,
+        average: Average | None = None,
     ) -> History:
         """Train `params` in place, compiled, and return the course of the training.
 
@@ -97,8 +100,12 @@ class Trainable:
             Finite, >= 0.
         progress : bool
             Show a bar.
-        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad"}
-            All but the first three want another `lr`: 0.001 is usual, for "lion" a tenth of it.
+        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad",
+                     "schedule_free_sgd", "schedule_free_adamw"}
+            All but the first three and "schedule_free_sgd" want another `lr`: 0.001 is usual, for "lion" a tenth of it.
+            With a schedule-free one the parameters are its `x` between epochs, for the validation, `keep`, the callback
+            and in the end, and its `y` in them (`schedule_free_eval`, `schedule_free_train`); a schedule of `lr` does
+            not change the weights of its average, and `momentum` is one number.
         vel : array of shape (states * size,), optional
             The states of the optimizer, one after the other, modified in place; zeros by default.  That is the
             velocity, with "adam", "adamw", "nadam" `m`, then `v`.
@@ -151,6 +158,12 @@ class Trainable:
             Where y has a class for each sample: its weight multiplies `sample_weight`, also in a share for validation.
             Finite, >= 0, 1 for classes not in the dict.  "balanced": the weight of all samples, divided by that of the
             class and by the number of classes in y, as in scikit-learn.
+        average : nagd_numba.Average, optional
+            An average of the parameters, made by `nagd_numba.Average(params)`, which every update takes into account,
+            as `average=` of a step does (but that numbers below the smallest normal one become 0).  The validation is
+            that of the average, and with `keep="best"` the average is the one with the lowest watched loss in the end;
+            `params` are the last ones.  In host memory, without `comm` and `reproducible`, and not with an optimizer
+            that is schedule-free.
 
         Returns
         -------
@@ -193,7 +206,12 @@ class Trainable:
         with ranks.checked() as said:
             choice("optimizer", optimizer, OPTIMIZERS)
             rule, options = rule_of(optimizer)
-            backend = ranks.backend(spec, params, vel, optimizer)
+            if average is None:
+                backend, trained = ranks.backend(spec, params, vel, optimizer), rule
+            else:
+                ranks.check_average()
+                trained = averaged_rule(rule)
+                backend = AveragedBackend(spec, params, vel, False, len(rule.states), average)
             epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
             batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
             choice("keep", keep, ("last", "best"))
@@ -212,7 +230,7 @@ class Trainable:
                 _continues(past, columns(wanted, parts), vel, optimizer, keep)
             shown = flag("progress", progress)
             rows = len(parts.rows)
-            plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
+            plan = Plan.of(spec, rows, batch_size, accumulate, trained, options, clip=largest, measure=bool(wanted))
             ranks.check_batch(plan.batch)
             said |= {
                 **{"network": self, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "seed": seed},
@@ -227,6 +245,7 @@ class Trainable:
         best = math.inf
         # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
         ahead = backend.asynchronous and callback is None and not validated and keep == "last" and rates.foreseeable
+        ahead = ahead and rule.interpolated is None
         train = train_ahead if ahead else train_epochs
         before = past.seconds
 

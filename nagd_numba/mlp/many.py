@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..optimizers.average import Average
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
 from .arguments import bad_element
+from .averages import AveragedBackend, averaged_rule
 from .backends import backend_of
 from .epochs import Order, train_ahead, train_epochs
 from .labels import Labels
@@ -50,6 +52,7 @@ def fit_many(
     callback: Callable[[list[History]], Any] | None = None,
     label_smoothing: float = 0.0,
     class_weight: Any = None,
+    average: Average | None = None,
 ) -> list[History]:
     """Train many networks of one shape at once, in place, each as `MLP.fit` would alone, to the last bit.
 
@@ -75,6 +78,8 @@ def fit_many(
         As for `MLP.fit`, the same for all networks.
     label_smoothing, class_weight
         As for `MLP.fit`, the same for all networks.
+    average : nagd_numba.Average, optional
+        Of `params2d`: a row for each network, as for `MLP.fit`.
 
     Returns
     -------
@@ -100,7 +105,11 @@ def fit_many(
     spec = mlp.spec
     choice("optimizer", optimizer, OPTIMIZERS)
     rule, options = rule_of(optimizer)
-    backend = backend_of(spec, params2d, vel, many=True, states=len(rule.states))
+    trained = rule if average is None else averaged_rule(rule)
+    if average is None:
+        backend = backend_of(spec, params2d, vel, many=True, states=len(rule.states))
+    else:
+        backend = AveragedBackend(spec, params2d, vel, True, len(rule.states), average)
     networks = backend.networks
     epochs = whole("epochs", epochs)
     batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
@@ -121,11 +130,12 @@ def fit_many(
         return []
 
     rows = len(parts.rows)
-    plan = Plan.of(spec, rows, batch_size, accumulate, rule, options, clip=largest, measure=bool(wanted))
+    plan = Plan.of(spec, rows, batch_size, accumulate, trained, options, clip=largest, measure=bool(wanted))
     trainer = backend.trainer(parts, plan)
     evaluate = None if parts.validation is None else backend.evaluation(parts, plan)
     # Where somebody looks at the parameters after each epoch, the next one cannot begin before.
     ahead = backend.asynchronous and callback is None and evaluate is None and all(own.foreseeable for own in rates)
+    ahead = ahead and rule.interpolated is None
     train = train_ahead if ahead else train_epochs
     histories = [History() for _ in range(networks)]
 

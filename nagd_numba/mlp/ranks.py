@@ -21,6 +21,7 @@ from . import arguments
 from .backends import HostBackend, backend_of
 from .cpu.portion_trainer import PortionTrainer, Sharing
 from .dataset import Data, Split
+from .interpolated import evaluated
 from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .rates import rule_of
@@ -47,6 +48,9 @@ class Alone:
 
     def check_batch(self, rows: int) -> None:
         """Raise where so many rows cannot be shared."""
+
+    def check_average(self) -> None:
+        """Raise where no average of the parameters is formed."""
 
     def digests(self, parts: Split, vel: Any) -> dict[str, str]:
         """What tells the data of ranks apart."""
@@ -95,6 +99,12 @@ class Ranks(Alone):
     def check_batch(self, rows: int) -> None:
         if self.micro_batches is not None and self.micro_batches > rows:
             raise ValueError(f"micro_batches is {self.micro_batches}, and a batch has {rows} rows; at most as many fit")
+
+    def check_average(self) -> None:
+        raise ValueError(
+            "average is for the training of one process without reproducible: ranks step slices by the plain rule; "
+            "leave it out"
+        )
 
     def digests(self, parts: Split, vel: Any) -> dict[str, str]:
         if self.comm.size == 1:
@@ -146,9 +156,9 @@ class RanksBackend(HostBackend):
             raise ValueError("X is sparse, and training with comm or reproducible is for a dense one: X.toarray()")
         return parts
 
-    def trainer(self, parts: Split, plan: Plan) -> PortionTrainer:
+    def trainer(self, parts: Split, plan: Plan) -> Any:
         self._trainer = PortionTrainer(self.spec, self.params, self.vel, parts.data, plan, self._method, self._sharing)
-        return self._trainer
+        return evaluated(self._trainer, self.params, self.vel, collect=self.states)
 
     def states(self) -> np.ndarray:
         """The states of all ranks, collected; called by all of them."""

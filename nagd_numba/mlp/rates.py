@@ -28,6 +28,11 @@ class Rates:
         self.lr = as_schedule("lr", lr)
         used = self.method.momentum is not None
         self.momentum: Schedule = as_schedule("momentum", momentum) if used else Constant(0.0)
+        if self.rule.interpolated is not None and not isinstance(self.momentum, Constant):
+            raise ValueError(
+                f"momentum is a schedule, and with {optimizer} it must be one number: it says where between two points "
+                f"the parameters lie"
+            )
         self.dtype = dtype
         self._constant: np.ndarray | None = None
         self._recorded = [names.index(name) if name is not None else -1 for name in ("lr", self.method.momentum)]
@@ -79,10 +84,14 @@ class Rates:
         return {"lr": hyper[lr], "momentum": 0.0 if momentum < 0 else hyper[momentum]}
 
     def _check_momentum(self, name: str, values: np.ndarray) -> None:
-        below = self.rule.range_of(name).below
-        if not (values < below).all():
+        limits = self.rule.range_of(name)
+        if not (values < limits.below).all():
             raise ValueError(
-                f"momentum is {values.max()}; with {self.method.name} it is {name}, which is below {below:g}"
+                f"momentum is {values.max()}; with {self.method.name} it is {name}, which is below {limits.below:g}"
+            )
+        if not (values >= limits.low).all():
+            raise ValueError(
+                f"momentum is {values.min()}; with {self.method.name} it is {name}, which is at least {limits.low:g}"
             )
 
     def _checked(self, name: str, schedule: Schedule, t: np.ndarray, progress: Progress) -> np.ndarray:

@@ -24,7 +24,8 @@ from ..kernels.segments import Step
 from . import _stored
 from ._host import apply, apply_lists
 from .bounds import is_array
-from .composition import Composition, step_composed
+from .composed_arguments import Composition
+from .composition import step_composed
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import Int8State, place_of

@@ -84,7 +84,7 @@ def call_of(optimizer: Optimizer, kinds: Mapping[str, Any]) -> Call:
         parts = Parts(
             lower=kind_of(bounds.get("lower")),
             upper=kind_of(bounds.get("upper")),
-            prox=prox_of(prox, 0.0 if "prox_weight" in given else None),
+            prox=prox_of(prox, 0.0 if "prox_weight" in given else None, on_device=False),
             average="average" in given,
             rates=rates,
             mask=_mask(name, given["mask"], params) if "mask" in given else "",

@@ -17,7 +17,8 @@ Roundings are pinned to those of `torch.optim.Adam` on the CPU with AVX2 or AVX-
     p = rnd(p + rnd(rnd(-s m) / rnd(rnd(rnd(sqrt(v)) / c) + eps)))
 
 From equal `p`, `g`, `m` and `v` a step makes PyTorch's moments to the last bit.  It makes its parameters wherever
-PyTorch's square root is the rounded one: its is Intel MKL's, which for about 0.6 % of the numbers returns a neighbour.
+PyTorch's square root is the rounded one: its is MKL's, which returns a neighbour for 0.6 % of the numbers on Intel's
+processors, and for 17 % on AMD's (float32).
 The denominator is then off by a unit or two in the last place, and a step by at most `4 u |step|`, `u` being the type's
 epsilon, before it is added to `p`.  Over many steps with given gradients the moments stay PyTorch's where `w = 0`, for
 they depend on the gradients alone.  With a penalty they depend on `p` as well, and follow it: after the first step in
@@ -39,7 +40,7 @@ from ._dispatch import python_step, rule_constants, step_number
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -78,9 +79,26 @@ def adam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constants
         m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
         p = p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars of one floating type; `constants` is what
-    `adam_constants` makes of the hyper-parameters, once a step.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
 
+    Parameters
+    ----------
+    p, g, m, v : float32 or float64
+        The parameter, its gradient, the averages of the gradient and of its square: scalars of one type.
+    constants : tuple
+        What `adam_constants` makes of the hyper-parameters, once a step.
+
+    Returns
+    -------
+    (p, m, v), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from numba import njit
     >>> from nagd_numba import adam_constants
@@ -273,9 +291,28 @@ def adam_constants(
 ) -> Constants:
     """What `adam_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
 
-    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The
-    hyper-parameters are those of `adam_step`, with the same ranges and errors; `dtype` is np.float32 or np.float64.
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
 
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    t : int
+        The number of the step, from 1 on.
+    lr, beta1, beta2, eps, weight_decay : optional
+        As for `adam_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> import nagd_numba
     >>> p, m, v = nagd_numba.adam_update(1.0, 4.0, 0.0, 0.0, nagd_numba.adam_constants(np.float64, 1, lr=0.1))

@@ -21,7 +21,7 @@ from ._overload import in_compiled_code
 from .adam import RANGES, descend, moments, once, scale
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -34,7 +34,32 @@ def adamw_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
         p = (1 - lr w) p;    m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
         p = p - lr/(1 - beta1^t) m / (sqrt(v)/sqrt(1 - beta2^t) + eps)
 
-    For use as `adam_update`; `constants` is what `adamw_constants` makes of the hyper-parameters, once a step.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    p, g, m, v : float32 or float64
+        The parameter, its gradient, the averages of the gradient and of its square: scalars of one type.
+    constants : tuple
+        What `adamw_constants` makes of the hyper-parameters, once a step.
+
+    Returns
+    -------
+    (p, m, v), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.adamw_constants(np.float64, 1, lr=0.1, weight_decay=0.5)
+    >>> p, m, v = adamw_update(1.0, 0.0, 0.0, 0.0, constants)
+    >>> round(p, 6), m, v
+    (0.95, 0.0, 0.0)
     """
     step_size, weight, beta2, square_weight, correction, eps, shrink = constants
     m, v = moments(g, m, v, weight, beta2, square_weight)
@@ -185,7 +210,36 @@ def adamw_constants(
     eps: float = 1e-8,
     weight_decay: float = 0.01,
 ) -> Constants:
-    """The same for `adamw_update`."""
+    """What `adamw_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
+
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
+
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    t : int
+        The number of the step, from 1 on.
+    lr, beta1, beta2, eps, weight_decay : optional
+        As for `adamw_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.adamw_constants(np.float32, 1, lr=0.5, weight_decay=0.5)
+    >>> nagd_numba.adamw_update(np.float32(1), np.float32(0), np.float32(0), np.float32(0), constants)[0]
+    0.75
+    """
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
     return rule_constants(OPTIMIZER, dtype, **settings)
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..flat import FlatParams
 from ..kernels.jit import in_both
 
 
@@ -93,12 +94,17 @@ def average_of(given: Any) -> Average | Weighted | None:
 class Average:
     """An average of the parameters: `average=` of a step.
 
-        a <- a + w (p - a)      w = 1/k for the mean, (1 - decay)/(1 - decay^k) with a decay, in the k-th step
+        a <- a + w (p - a)
+
+    in the `k`-th step that counts, with the weight `w = 1/k` for the mean, and with a decay
+
+        w = (1 - decay)/(1 - decay^k)
 
     Parameters
     ----------
     params : array, FlatParams, or list of arrays
-        What is averaged: the average has its shape and dtype, and memory of its own.  NumPy or PyTorch on the CPU.
+        What is averaged: the average has its shape and dtype, float32 or float64, and memory of its own, on the host or
+        on the same device.  Beside a master copy this is the average of it.
     decay : float, optional
         From 0 to below 1, for an exponential moving average.  Without it the average is the mean.
     start : int
@@ -107,7 +113,8 @@ class Average:
     Attributes
     ----------
     value : array, or list of arrays
-        The average; modified in place by the steps.
+        The average; modified in place by the steps.  NumPy's arrays on the host; on a device PyTorch's or CuPy's if the
+        parameters are, else Numba's.
     steps : int
         The steps so far.
 
@@ -138,13 +145,15 @@ class Average:
         self.decay = None if decay is None else float(decay)
         self.start = validation.whole("start", start, least=0)
         self.steps = 0
-        params = getattr(params, "flat", params) if not isinstance(params, np.ndarray) else params
+        params = params.flat if isinstance(params, FlatParams) else params
         lists = isinstance(params, list | tuple)
         named = [(f"params[{k}]", x) for k, x in enumerate(params)] if lists else [("params", params)]
-        for name, x in named:
-            if validation.is_device_array(x):
-                raise TypeError(f"{name} is on a CUDA device, and an average is of host arrays")
-        copies = [np.array(validation.host_array(name, x, write=False)) for name, x in named]
+        if validation.any_on_device(named):
+            from ..gpu import exchange  # imports numba.cuda
+
+            copies = [exchange.copied(name, x) for name, x in named]
+        else:
+            copies = [np.array(validation.host_array(name, x, write=False)) for name, x in named]
         self.value: Any = copies if lists else copies[0]
 
     def __repr__(self) -> str:
@@ -155,6 +164,10 @@ class Average:
     def weight(self) -> float:
         """The weight of the parameters in the next step."""
         return average_weight(self.steps + 1 - self.start, self.decay)
+
+    def weights(self, count: int) -> np.ndarray:
+        """Those in the next steps, so many."""
+        return np.array([average_weight(self.steps + k - self.start, self.decay) for k in range(1, count + 1)])
 
     @contextlib.contextmanager
     def swapped(self, params: Any) -> Iterator[Any]:
@@ -168,14 +181,20 @@ class Average:
     def swap(self, params: Any) -> None:
         """Exchange the parameters and the average, in place."""
         with validation.prefixed("swap"):
-            params = getattr(params, "flat", params) if not isinstance(params, np.ndarray) else params
+            params = params.flat if isinstance(params, FlatParams) else params
             own = self.value if isinstance(self.value, list) else [self.value]
             others = params if isinstance(params, list | tuple) else [params]
             if len(own) != len(others):
                 raise TypeError(f"params are {len(others)} arrays, and the average is of {len(own)}")
+            names = [f"params[{k}]" if isinstance(self.value, list) else "params" for k in range(len(own))]
+            both = [*zip(names, others, strict=True), *(("the average", x) for x in own)]
+            if validation.any_on_device(both):
+                from ..gpu import exchange
+
+                exchange.exchanged(list(zip(names, own, others, strict=True)))
+                return
             pairs = []
-            for k, (mine, x) in enumerate(zip(own, others, strict=True)):
-                name = f"params[{k}]" if isinstance(self.value, list) else "params"
+            for name, mine, x in zip(names, own, others, strict=True):
                 host = validation.host_array(name, x, write=True)
                 validation.same_kind([("the average", mine), (name, host)])
                 pairs.append((mine, host))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import validation
 from ..flat import FlatParams
@@ -16,9 +16,13 @@ from . import _host, _stored
 from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors
 from .bounds import is_array
-from .composition import NOTHING, Composed, Composition, not_beside
+from .composed_arguments import Composition
+from .composition import Composed, composed_step
 from .optimizer import Optimizer
 from .registry import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from .composed_on_device import ComposedOnDevice
 
 Hyper = tuple[float, ...]
 
@@ -126,7 +130,7 @@ class Bound:
         self._branch = hyper.index(optimizer.branch) if branched else None  # type: ignore[arg-type]
         self._starts: dict[bool, Callable[[Hyper], None]] = {}  # by whether the number at `_branch` is 0
         self._host: _Host | None = None
-        self._made_of: Composed | None = None
+        self._made_of: Composed | ComposedOnDevice | None = None
         self._prefix = validation.prefixed(f"bound {optimizer.name}")
         self._hyper = self._checked(optimizer.filled(self._settings))
         self._prepared(self._hyper)
@@ -247,9 +251,8 @@ class Bound:
         return self._host.start
 
     def _composed(self, named: dict[str, Any], options: tuple[Any, ...]) -> Callable[[Hyper], None]:
-        rule, (params, grads, *states) = self._rule, self._arrays
-        not_beside((self._stream, self._beside[0], None, self._rounding, self._beside[1]))
-        made = Composed(self._optimizer, params, grads, states, named, options, self._composition or NOTHING)
+        rule, beside = self._rule, (self._stream, self._beside[0], None, self._rounding, self._beside[1])
+        made = composed_step(self._optimizer, self._arrays, named, options, beside, self._composition)
         made.check(named)
         self._made_of = made
         return lambda values: made.start(dict(zip(rule.hyper, values, strict=True)))

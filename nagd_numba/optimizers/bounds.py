@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from numba.core.dispatcher import Dispatcher
 
 from .. import validation
 from ..flat import FlatParams
+from ..gpu import target
 from ..kernels.composed import ARRAY, L1, NUMBER, SCALED_L1
 from ..kernels.rule import Rule
 
@@ -17,17 +19,23 @@ PROXES = (L1, SCALED_L1, "nonneg", "box")
 
 
 def is_array(x: Any) -> bool:
-    """Is this given for each element?  (A device array that is a hyper-parameter holds one number for all.)"""
+    """Is this given for each element?  (A device array of one element holds one number for all.)"""
     if x.__class__ is float:
         return False
     if isinstance(x, FlatParams | list | tuple):
         return True
-    return getattr(x, "shape", ()) != () and not validation.is_device_array(x)
+    shape = getattr(x, "shape", ())
+    return shape != () and (not validation.is_device_array(x) or math.prod(shape) != 1)
+
+
+def is_bound_array(x: Any) -> bool:
+    """Is a bound given for each element?"""
+    return is_array(x) or validation.is_device_array(x)
 
 
 def kind_of(bound: Any) -> str:
     """How a bound is given."""
-    return "" if bound is None else ARRAY if is_array(bound) else NUMBER
+    return "" if bound is None else ARRAY if is_bound_array(bound) else NUMBER
 
 
 def bounds_of(lower: Any, upper: Any, prox: Any) -> dict[str, Any]:
@@ -41,12 +49,12 @@ def bounds_of(lower: Any, upper: Any, prox: Any) -> dict[str, Any]:
     elif named == "box" and not bounds:
         raise ValueError("prox is 'box': lower, upper or both are needed")
     for name, x in bounds.items():
-        if not is_array(x) and not np.isfinite(validation.real(name, x)):
+        if not is_bound_array(x) and not np.isfinite(validation.real(name, x)):
             raise ValueError(f"{name} is {validation.shown(x)}; a finite number is needed, or None for no bound")
     return bounds
 
 
-def prox_of(prox: Any, weight: Any) -> Any:
+def prox_of(prox: Any, weight: Any, on_device: bool) -> Any:
     """The proximal map beside the bounds, for `kernels.composed.Parts`."""
     weighted = isinstance(prox, str) and prox in (L1, SCALED_L1)
     if weight is not None and not weighted:
@@ -58,10 +66,10 @@ def prox_of(prox: Any, weight: Any) -> Any:
         if weighted and weight is None:
             raise ValueError(f"prox is {prox!r}: prox_weight, the weight of the norm, is needed")
         return prox if weighted else ""
-    if not isinstance(prox, Dispatcher):
+    if not isinstance(prox, Dispatcher) and not (on_device and target.is_function(prox, device=True)):
         raise TypeError(
             f"prox is {validation.type_of(prox)}; one of {', '.join(map(repr, PROXES))} is needed, or a function "
-            f"(x, lr) -> x that is compiled: numba.njit(prox)"
+            f"(x, lr) -> x that is compiled: numba.njit(prox){', or cuda.jit(prox, device=True)' if on_device else ''}"
         )
     return prox
 

@@ -32,6 +32,7 @@ class Together:
         self.step, self.table, self._row = step, table, row
 
     def __call__(self, numbers: np.ndarray) -> int:
+        """Step the arrays of one row of numbers; returns the status."""
         return self.step(self.table, numbers[self._row])
 
 

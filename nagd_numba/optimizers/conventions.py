@@ -23,11 +23,38 @@ def nesterov_update(
     """One element of Nesterov's accelerated gradient, PyTorch's convention: returns the new `(p, v)`.
 
         v = momentum v + g
-        p = p - lr (g + momentum_next v)        nesterov=False: p = p - lr v   (heavy ball)
+        p = p - lr (g + momentum_next v)
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars `p`, `g`, `v` of one floating type; the
-    hyper-parameters are cast to it.  `momentum=0` is gradient descent, `p - lr g`, to the last bit.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
 
+    Parameters
+    ----------
+    p, g, v : float32 or float64
+        The parameter, its gradient, the velocity: scalars of one type.
+    lr, momentum, momentum_next : float
+        As for `nagd_numba.step`; cast to that type.  `momentum=0` is gradient descent, `p - lr g`, to the last bit.
+    nesterov : bool
+        A constant.  False for the heavy ball: `p = p - lr v`.
+
+    Returns
+    -------
+    (p, v), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Notes
+    -----
+    Ranges are not checked here.
+
+    References
+    ----------
+    Y. Nesterov, Soviet Math. Dokl. 27 (1983) 372; I. Sutskever et al., ICML 2013.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from numba import njit
     >>> @njit

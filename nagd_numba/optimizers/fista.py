@@ -6,13 +6,13 @@ With the gradient `g` of the smooth part at the extrapolated point `y` (the para
     y  <- x' + (t_k - 1)/t_{k+1} (x' - x)           t_1 = 1,    t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2
     x  <- x'
 
-======== ============================== ===========================================================
-prox     of                             is
-======== ============================== ===========================================================
-none     0                              x
-l1       lr weight |x|                  0 where |x| <= lr weight, else x, nearer to 0 by lr weight
-nonneg   0 where x >= 0, else infinity  max(x, 0)
-======== ============================== ===========================================================
+======== ================================== =================================================================
+prox     of                                 is
+======== ================================== =================================================================
+none     0                                  `x`
+l1       `lr weight |x|`                    0 where `|x| <= lr weight`, else `x`, nearer to 0 by `lr weight`
+nonneg   0 where `x >= 0`, else infinity    `max(x, 0)`
+======== ================================== =================================================================
 
 Without a prox, at constant `lr`, this is `nesterov` with the two momenta of `t_k`.  It keeps the iterate and not a
 velocity, so that the zeros that a prox makes are zeros of `x`, and a change of `lr` (backtracking) needs no correction.
@@ -36,7 +36,7 @@ from ._dispatch import python_step
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import StochasticRounding
@@ -54,9 +54,41 @@ def fista_update(
 
         x' = prox(p - lr g);    p = x' + beta (x' - x)
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars `p`, `g`, `x` of one floating type; the
-    hyper-parameters are cast to it.  `prox` is a constant: 0 for none, 1 to move towards 0 by `threshold` (the L1
-    norm), 2 for numbers >= 0.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    p, g, x : float32 or float64
+        The extrapolated point, its gradient, the iterate: scalars of one type.
+    lr, beta : float
+        The step size, and `(t - 1)/fista_t(t)`; cast to that type.
+    threshold : float
+        By how much `prox=1` moves towards 0: `lr` times the weight of the L1 norm.
+    prox : {0, 1, 2}
+        A constant: 0 for none, 1 for the L1 norm, 2 for numbers >= 0.
+
+    Returns
+    -------
+    (p, x), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    References
+    ----------
+    A. Beck and M. Teboulle, SIAM J. Imaging Sci. 2 (2009) 183.
+
+    Examples
+    --------
+    >>> from nagd_numba import fista_t
+    >>> y, x, t = 0.0, 0.0, 1.0
+    >>> for _ in range(100):  # the minimum of (x - 3)^2/2 + |x|
+    ...     y, x = fista_update(y, y - 3.0, x, 0.5, (t - 1) / fista_t(t), 0.5, 1)
+    ...     t = fista_t(t)
+    >>> round(x, 6)
+    2.0
     """
     T = type(p)
     new = _mapped(p, g, T(lr), T(threshold), prox)
@@ -216,8 +248,21 @@ def fista_step(
 
 @in_both
 def fista_t(t: float) -> float:
-    """`t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2`; in `@njit` functions too.
+    """The next `t` of FISTA; in `@njit` functions too.
 
+        t_{k+1} = (1 + sqrt(1 + 4 t_k^2))/2
+
+    Parameters
+    ----------
+    t : float
+        `t_k`, >= 1; not checked, so that nothing is raised.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> fista_t(1.0)
     1.618033988749895
     """

@@ -202,22 +202,27 @@ class Guard:
 
     @property
     def norm(self) -> float:
+        """The norm of the gradients of the last step, before clipping."""
         return self._report().norm
 
     @property
     def nonfinite_count(self) -> int:
+        """How many elements of the last step's gradients were not finite."""
         return self._report().nonfinite_count
 
     @property
     def dot(self) -> float:
+        """The inner product of velocities and gradients in the last step."""
         return self._report().dot
 
     @property
     def skipped(self) -> bool:
+        """Whether the last step changed nothing."""
         return self._report().skipped
 
     @property
     def skipped_steps(self) -> int:
+        """How many steps changed nothing so far."""
         return self._here.skipped_steps + sum(int(x.report().skipped_steps) for x in self._memories.values())
 
     def _report(self) -> Report:

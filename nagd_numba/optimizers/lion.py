@@ -26,7 +26,7 @@ from ._dispatch import python_step, rule_constants
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -38,9 +38,26 @@ def lion_update(p: Scalar, g: Scalar, m: Scalar, constants: Constants) -> tuple[
 
         p = (1 - lr w) p - lr sign(beta1 m + (1 - beta1) g);    m = beta2 m + (1 - beta2) g
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars of one floating type; `constants` is what
-    `lion_constants` makes of the hyper-parameters.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
 
+    Parameters
+    ----------
+    p, g, m : float32 or float64
+        The parameter, its gradient, the average of the gradient: scalars of one type.
+    constants : tuple
+        What `lion_constants` makes of the hyper-parameters.
+
+    Returns
+    -------
+    (p, m), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> import nagd_numba
     >>> p, m = lion_update(1.0, 4.0, 0.0, nagd_numba.lion_constants(np.float64, lr=0.1))
@@ -187,8 +204,30 @@ def lion_constants(
 ) -> Constants:
     """What `lion_update` needs of the hyper-parameters: a tuple of scalars of `dtype`.
 
-    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions.  The hyper-parameters are
-    those of `lion_step`, with the same ranges and errors; `dtype` is np.float32 or np.float64.
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
+
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    lr, beta1, beta2, weight_decay : optional
+        As for `lion_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> nagd_numba.lion_update(1.0, -4.0, 0.0, nagd_numba.lion_constants(np.float64, lr=0.5))[0]
+    1.5
     """
     return rule_constants(OPTIMIZER, dtype, lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay)
 

@@ -15,9 +15,8 @@ def masks_of(mask: Any, lists: bool, count: int) -> tuple[str, list[Any]]:
     """The kind of the masks, and one for each place of lists, or None."""
     if mask is None:
         return "", [None] * count
-    if lists != isinstance(mask, LISTS) or (lists and len(mask) != count):
-        raise TypeError("mask must be as params is: an array, or a list of as many arrays")
-    masks = [np.asarray(getattr(x, "flat", x) if isinstance(x, FlatParams) else x) for x in (mask if lists else [mask])]
+    given = places_of_masks(mask, lists, count)
+    masks = [np.asarray(getattr(x, "flat", x) if isinstance(x, FlatParams) else x) for x in given]
     kinds = set()
     for k, x in enumerate(masks):
         name = f"mask[{k}]" if lists else "mask"
@@ -33,6 +32,13 @@ def masks_of(mask: Any, lists: bool, count: int) -> tuple[str, list[Any]]:
     if len(kinds) > 1:
         raise TypeError("mask has arrays of bytes and of places; one kind is needed for all")
     return kinds.pop() if kinds else "", masks
+
+
+def places_of_masks(mask: Any, lists: bool, count: int) -> list[Any]:
+    """The mask of each place of lists."""
+    if lists != isinstance(mask, LISTS) or (lists and len(mask) != count):
+        raise TypeError("mask must be as params is: an array, or a list of as many arrays")
+    return list(mask) if lists else [mask]
 
 
 def mask_of(mask: Any, params: tuple[str, np.ndarray], kind: str) -> np.ndarray | None:

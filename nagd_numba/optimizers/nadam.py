@@ -47,7 +47,7 @@ from ._overload import in_compiled_code
 from .adam import RANGES, moments
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
 from .storage import StochasticRounding
@@ -70,7 +70,31 @@ def nadam_update(p: Scalar, g: Scalar, m: Scalar, v: Scalar, constants: Constant
         m = beta1 m + (1 - beta1) g;    v = beta2 v + (1 - beta2) g^2
         p = p - lr [(1 - mu_t)/(1 - M_t) g + mu_{t+1}/(1 - M_{t+1}) m] / (sqrt(v/(1 - beta2^t)) + eps)
 
-    For use as `adam_update`; `constants` is what `nadam_constants` makes of the hyper-parameters, once a step.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    p, g, m, v : float32 or float64
+        The parameter, its gradient, the averages of the gradient and of its square: scalars of one type.
+    constants : tuple
+        What `nadam_constants` makes of the hyper-parameters, once a step.
+
+    Returns
+    -------
+    (p, m, v), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> p, m, v = nadam_update(1.0, 4.0, 0.0, 0.0, nagd_numba.nadam_constants(np.float64, 1, variant="optax"))
+    >>> round(p, 6), round(m, 6), round(v, 6)
+    (0.997053, 0.4, 0.016)
     """
     along_g, along_m, weight, beta2, square_weight, correction, eps, penalty, shrink = constants
     if penalty != 0:
@@ -324,7 +348,37 @@ def nadam_constants(
     variant: Variant = "torch",
     decoupled: bool = False,
 ) -> Constants:
-    """The same for `nadam_update`."""
+    """What `nadam_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
+
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
+
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    t : int
+        The number of the step, from 1 on.
+    lr, beta1, beta2, eps, weight_decay, variant, decoupled : optional
+        As for `nadam_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.nadam_constants(np.float64, 1, lr=0.1)
+    >>> p, m, v = nagd_numba.nadam_update(1.0, 0.0, 0.0, 0.0, constants)
+    >>> p, m, v
+    (1.0, 0.0, 0.0)
+    """
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
     return rule_constants(OPTIMIZER, dtype, **settings, variant=variant, decoupled=decoupled)
 

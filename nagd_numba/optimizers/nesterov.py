@@ -9,15 +9,14 @@ step `mu_next` (equal to `mu` unless a schedule says otherwise), every form belo
 in other variables.  `p` is the look-ahead point; Nesterov's iterate is `p - mu_next v`.  With two momenta this is
 exactly Sutskever's method under his momentum schedule and exactly FISTA under its `t_k`.
 
-======== ============================== ============================= ==========================================
-name     state                          parameters                    used by
-======== ============================== ============================= ==========================================
-torch    b = mu b + g                   p -= lr (g + mu_next b)       PyTorch, optax, Apex, TensorFlow 1
-keras    m = mu m - lr g                p += mu_next m - lr g         Keras, TensorFlow 2, scikit-learn, Lasagne
-caffe    h' = mu h + lr g               p -= (1+mu_next) h' - mu h    Caffe, Deeplearning4j
-bengio   v' = mu v - lr g               p += mu_next mu v             Optimisers.jl, MXNet
-                                             - (1+mu_next) lr g
-======== ============================== ============================= ==========================================
+======== ======================== ========================================== =========================================
+name     state                    parameters                                 used by
+======== ======================== ========================================== =========================================
+torch    `b = mu b + g`           `p -= lr (g + mu_next b)`                  PyTorch, optax, Apex, TensorFlow 1
+keras    `m = mu m - lr g`        `p += mu_next m - lr g`                    Keras, TensorFlow 2, scikit-learn, Lasagne
+caffe    `h' = mu h + lr g`       `p -= (1+mu_next) h' - mu h`               Caffe, Deeplearning4j
+bengio   `v' = mu v - lr g`       `p += mu_next mu v - (1+mu_next) lr g`     Optimisers.jl, MXNet
+======== ======================== ========================================== =========================================
 
 At constant `lr` the parameters agree (`b = -m/lr = h/lr`).  After a change of `lr` they do not: `keras`, `caffe` and
 `bengio` carry the old rate in the state, which must be scaled by `lr_new/lr_old` to follow `torch`.
@@ -52,7 +51,7 @@ from ._dispatch import Ready, python_step
 from ._overload import in_compiled_code
 from .arrays import Arrays, Constants, Params, Scalar, State
 from .average import Average
-from .composition import Composition
+from .composed_arguments import Composition
 from .conventions import (
     BENGIO,
     CAFFE,
@@ -223,7 +222,7 @@ def step(
         The velocity: the same again, zeros before the first step; modified in place.  None may share memory.
         Beside float16 or bfloat16 parameters: float32, or an `Int8State`.
     lr : float
-        Learning rate, finite, >= 0.  On the host `lr` and `weight_decay` may be arrays of the shape of `params`.
+        Learning rate, finite, >= 0.  `lr` and `weight_decay` may be arrays of the shape and place of `params`.
     momentum : float
         Finite, >= 0, usually below 1.  At 0 the step is gradient descent, to the last bit.
     momentum_next : float, optional
@@ -258,7 +257,7 @@ def step(
         (Kahan's summation).  `params + compensation` is what is updated.
     mask : array, optional
         Of bool or uint8, of the shape of `params`: where it is 0 nothing is read and nothing written, also of `vel`.
-        Or the places of the elements to step, a vector of whole numbers, ascending.
+        Or, on the host, the places of the elements to step, a vector of whole numbers, ascending.
     lower, upper : float or array, optional
         Bounds for the parameters, where the iterate and the look-ahead point stay (projected Nesterov).
     prox : {"l1", "scaled_l1", "nonneg", "box"} or function, optional
@@ -294,6 +293,7 @@ def step(
     With CUDA arrays each hyper-parameter may be an array of one element on their device, of the dtype of `vel`.  It is
     read when the step runs, so that a captured graph follows what is written to it; the bits are those of the number.
     An unfit value there (negative, NaN) cannot raise: such a step changes nothing, and a `guard` tells so by `skipped`.
+    Of an array of rates the elements with unfit ones stay as they are.
 
     References
     ----------

@@ -144,6 +144,13 @@ class Optimizer:
         rule.scalars(validation.hyper_parameters(hyper, dtype, rule.range_of), dtype, options)
         return hyper, options
 
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The states that are points as the parameters are, and begin as copies of them."""
+        if self.rule.interpolated is not None:
+            return self.rule.interpolated[:1]
+        return () if self.methods else self.rule.states
+
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
         """The number of every name of every choice."""

@@ -21,6 +21,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "lion",
         "rmsprop",
         "adagrad",
+        "schedule_free_sgd",
+        "schedule_free_adamw",
     )
 }  # fmt: skip
 RULES: dict[str, Rule] = {name: optimizer.rule for name, optimizer in OPTIMIZERS.items()}

@@ -96,7 +96,7 @@ def step_rows(
     -----
     A gradient belongs to parameters that are up to date: `finish_rows(..., t - 1, rows=rows)` before it is evaluated.
     Where every row has a gradient in each step the bits are those of `nagd_numba.step`.  Else a row makes up for any
-    number of steps with one rounding of `p` and one of `v`; `docs/sparse_rows.md` has the bounds.
+    number of steps with one rounding of `p` and one of `v`; `docs/howto/sparse_rows.md` has the bounds.
 
     Inside an `@njit` function the same call compiles to a serial loop in the caller, under the conditions of `step`.
 
@@ -170,7 +170,7 @@ def finish_rows(
     >>> table, vel, last = np.zeros((3, 1)), np.ones((3, 1)), np.zeros(3, np.int64)
     >>> _ = nagd_numba.finish_rows(table, vel, last, t=100, lr=0.1, momentum=0.5, rows=np.array([2]))
     >>> table.ravel().round(6), last
-    (array([ 0. ,  0. , -0.05]), array([  0,   0, 100]))
+    (array([ 0.  ,  0.  , -0.05]), array([  0,   0, 100]))
     """
     hyper = lr, momentum, momentum if momentum_next is None else momentum_next, weight_decay
     fixed = convention, nesterov, decoupled, maximize
@@ -188,9 +188,29 @@ def finish_rows(
 def row_history(steps: int, start: int = 0) -> np.ndarray:
     """An array in which `step_rows` writes down what its steps do, for steps from `start + 1` to `start + steps`.
 
-    128 bytes for each step, up to the next power of two.  On a CUDA device a copy of it serves.  After `finish_rows`
-    another one may follow, with `start` the number of the last step.
+    Parameters
+    ----------
+    steps : int
+        How many steps it is for, >= 1.
+    start : int
+        The number of the step before the first of them, >= 0.
 
+    Returns
+    -------
+    float64 array in host memory: 128 bytes for each step, up to the next power of two.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of their range.
+
+    Notes
+    -----
+    On a CUDA device a copy of it serves.  After `finish_rows` another one may follow, with `start` the number of the
+    last step.
+
+    Examples
+    --------
     >>> import nagd_numba
     >>> nagd_numba.row_history(1000).shape
     (2048, 8)

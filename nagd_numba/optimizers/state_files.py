@@ -67,9 +67,18 @@ def save_states(path: str | Path, **named: Any) -> None:
 
 
 def load_states(path: str | Path) -> dict[str, Any]:
-    """What `save_states` has written, by name: arrays of NumPy, `Int8State`, `StochasticRounding`, and lists of them.
+    """What `save_states` has written, by name.
 
-    bfloat16 numbers come back as arrays of `ml_dtypes`, which must be installed for that.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    dict
+        Arrays of NumPy, `Int8State`, `StochasticRounding`, and lists of them, all new.  bfloat16 numbers come back as
+        arrays of `ml_dtypes`, which must be installed for that.
 
     Raises
     ------
@@ -77,6 +86,16 @@ def load_states(path: str | Path) -> dict[str, Any]:
         For a file of another kind, or a damaged one.
     ImportError
         Where there is bfloat16 in it and no `ml_dtypes`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nagd_numba.save_states(folder + "/run.npz", params=np.ones(2))
+    ...     nagd_numba.load_states(folder + "/run.npz")
+    {'params': array([1., 1.])}
     """
     with validation.prefixed("load_states"):
         content = npz.read(path, "file of save_states")

@@ -40,6 +40,13 @@ class StochasticRounding:
         `steps` grows by one with each step, of an array or of a list; it may be set, and with `seed` is all that a
         saved state needs.  Elements are numbered modulo 2^32.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For a seed, a count or a place that is not a whole number in its range.
+
+    Notes
+    -----
     One object is for one thread at a time.
 
     Examples
@@ -87,6 +94,11 @@ class Int8State:
         int8 or uint8, a vector of as many elements as the parameters have; modified in place by a step.
     scales : array
         float32, one for each 32 codes or part of that; modified in place.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By the step that is given it, for arrays of other types, or whose lengths do not fit together.
 
     Notes
     -----
@@ -136,7 +148,7 @@ def int8_states(step: Callable[..., Any], params: Any) -> tuple[Any, ...]:
     Raises
     ------
     TypeError, ValueError
-        For what is no such step (FISTA's state begins with the parameters), or no array.
+        For what is no such step (FISTA's state and schedule-free `z` begin with the parameters), or no array.
 
     Examples
     --------
@@ -152,7 +164,7 @@ def int8_states(step: Callable[..., Any], params: Any) -> tuple[Any, ...]:
         optimizer: Optimizer | None = next((x for x in OPTIMIZERS.values() if x.step is step), None)
         if optimizer is None:
             raise TypeError(f"step is {step!r}; one of nagd_numba's is needed: {', '.join(x for x in OPTIMIZERS)}")
-        if not optimizer.methods:
+        if optimizer.points:
             raise ValueError(f"step is {optimizer.name}, whose state does not begin with zeros; keep that in float32")
         rule = optimizer.rule
         if isinstance(params, list | tuple):

@@ -15,9 +15,27 @@ from ..validation import number, prefixed, real, whole
 
 @dataclass(frozen=True)
 class Progress:
-    """What training has reached: updates and samples in an epoch, and the losses of each epoch so far.
+    """What training has reached: what a schedule is told beside the numbers of the updates.
 
-    `losses` are those of the training, `validation_losses` those of the validation data, or None without such data.
+    Parameters
+    ----------
+    updates, samples : int
+        In an epoch, >= 1.
+    losses : sequence of float
+        Of the training, one for each epoch so far.
+    validation_losses : sequence of float, optional
+        Of the validation data; None without such data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
+    >>> progress = Progress(updates=10, samples=320, losses=[0.9, 0.5])
+    >>> progress.watched
+    [0.9, 0.5]
     """
 
     updates: int
@@ -41,6 +59,18 @@ class Schedule:
 
     With `foreseeable = True` the values depend on nothing but `t`, `progress.updates` and `progress.samples`, whenever
     they are asked for: training on a device then asks for those of an epoch before the last has ended.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Halved(Schedule):
+    ...     foreseeable = True
+    ...
+    ...     def values(self, t, progress):
+    ...         return 0.5 ** (t // progress.updates)
+    >>> Halved().values(np.array([0, 10, 20]), Progress(updates=10, samples=100))
+    array([1.  , 0.5 , 0.25])
     """
 
     foreseeable = False
@@ -54,7 +84,7 @@ class Schedule:
         return False
 
     def then(self, other: Any, epochs: float) -> Schedule:
-        """This schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
+        """The schedule for so many epochs, then the other, which counts updates, epochs and losses from there.
 
         `other` is a number, a schedule or a function of the number of the update; `epochs` is > 0, and whole where one
         of the two may look at losses (all but those of this package that follow a formula).  PyTorch's `SequentialLR`.
@@ -77,7 +107,7 @@ class Schedule:
             return Times(self, as_schedule("other", other))
 
     def clamp(self, low: float = 0.0, high: float = math.inf) -> Schedule:
-        """This schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
+        """The schedule, but never below `low` nor above `high`; 0 <= `low` <= `high`.
 
         >>> Constant(0.5).times(lambda t: t).clamp(0.25, 1).values(np.arange(4), Progress(10, 100))
         array([0.25, 0.5 , 1.  , 1.  ])
@@ -88,8 +118,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value at every update, finite and >= 0.
+    """The same value at every update.
 
+    Parameters
+    ----------
+    value : float
+        Finite, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
     >>> Constant(0.1).values(np.arange(3), Progress(10, 100))
     array([0.1, 0.1, 0.1])
     """
@@ -102,6 +144,7 @@ class Constant(Schedule):
             number("value", self.value)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.full(t.shape, float(self.value))
 
 
@@ -127,9 +170,11 @@ class Then(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         switch = math.ceil(self.epochs * progress.updates)
         before, made = t < switch, np.empty(t.shape)
         if before.any():
@@ -139,6 +184,7 @@ class Then(Schedule):
         return made
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         if len(list(progress.losses)) <= self.epochs:
             return self.first.ended(progress)
         return self.second.ended(self._since(progress))
@@ -168,12 +214,16 @@ class Times(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether both parts are."""
         return self.first.foreseeable and self.second.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return self.first.values(t, progress) * self.second.values(t, progress)
+        """The values of the updates `t`, an array of the same shape."""
+        both: np.ndarray = self.first.values(t, progress) * self.second.values(t, progress)
+        return both
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.first.ended(progress) or self.second.ended(progress)
 
 
@@ -197,12 +247,16 @@ class Clamp(Schedule):
 
     @property
     def foreseeable(self) -> bool:  # type: ignore[override]
+        """Whether the schedule within is."""
         return self.schedule.foreseeable
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
-        return np.clip(self.schedule.values(t, progress), self.low, self.high)
+        """The values of the updates `t`, an array of the same shape."""
+        clipped: np.ndarray = np.clip(self.schedule.values(t, progress), self.low, self.high)
+        return clipped
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self.schedule.ended(progress)
 
 
@@ -218,7 +272,29 @@ class _Function(Schedule):
 
 
 def as_schedule(name: str, x: Any) -> Schedule:
-    """A number, a schedule, or a function of the update's number, as a schedule."""
+    """A number, a schedule, or a function of the update's number, as a schedule.
+
+    Parameters
+    ----------
+    name : str
+        What an error calls it.
+    x : float, Schedule, or function
+        A number is >= 0; a function `f(t)` gets the number of the update, an int from 0 on.
+
+    Returns
+    -------
+    Schedule
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> as_schedule("lr", lambda t: 1 / (1 + t)).values(np.arange(3), Progress(10, 100)).round(3)
+    array([1.   , 0.5  , 0.333])
+    """
     if isinstance(x, Schedule):
         return x
     if isinstance(x, type) and issubclass(x, Schedule):

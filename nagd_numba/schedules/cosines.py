@@ -15,12 +15,31 @@ from .base import Progress, Schedule
 class Cosine(Schedule):
     """A linear warm-up to `peak`, then half a cosine down to `final` at the end of `epochs`, and `final` from there.
 
-    At update `t`, with `w` updates of warm-up and `n` in all: `peak (t+1)/w` for `t < w`, then
-    `final + (peak - final) (1 + cos(pi (t-w)/(n-w)))/2`.  `epochs`, > 0, and `warmup`, from
-    0 to `epochs`, are in epochs and need not be whole; `peak` and `final` are >= 0.
+    At update `t`, with `w` updates of warm-up and `n` in all:
 
-    Source: I. Loshchilov, F. Hutter, ICLR 2017 (without restarts).
+        value = peak (t + 1)/w                                              where t < w
+        value = final + (peak - final) (1 + cos(pi (t - w)/(n - w)))/2      from there to n
 
+    Parameters
+    ----------
+    peak, final : float
+        Finite, >= 0.
+    epochs : float
+        > 0; need not be whole.
+    warmup : float
+        Epochs, from 0 to `epochs`; need not be whole.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, ICLR 2017 (without restarts).
+
+    Examples
+    --------
     >>> Cosine(1.0, epochs=3, warmup=1).values(np.array([0, 1, 2, 4, 6]), Progress(2, 100)).round(3)
     array([0.5, 1. , 1. , 0.5, 0. ])
     """
@@ -39,6 +58,7 @@ class Cosine(Schedule):
             number("final", self.final)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         warmup, end = self.warmup * progress.updates, self.epochs * progress.updates
         share = np.clip((t - warmup) / max(end - warmup, 1), 0.0, 1.0)
         falling = self.final + (self.peak - self.final) * (1 + np.cos(math.pi * share)) / 2
@@ -54,12 +74,34 @@ def cosines(angles: np.ndarray) -> np.ndarray:
 class WarmRestarts(Schedule):
     """Half a cosine from `peak` down to `final` within `epochs`, again and again, each `growth` times as long.
 
-    At update `t`, `s` updates after the start of a cycle of `n`: `final + (peak - final) (1 + cos(pi s/n))/2`.
-    `peak` and `final` are >= 0; `epochs`, > 0, need not be whole; `growth` is a whole number from 1 on.  PyTorch's
-    `CosineAnnealingWarmRestarts`.
+    At `s` updates after the start of a cycle of `n`:
 
-    Source: I. Loshchilov, F. Hutter, ICLR 2017.
+        value = final + (peak - final) (1 + cos(pi s/n))/2
 
+    Parameters
+    ----------
+    peak, final : float
+        Finite, >= 0.
+    epochs : float
+        Of the first cycle, > 0; need not be whole.
+    growth : int
+        >= 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Notes
+    -----
+    PyTorch's `CosineAnnealingWarmRestarts`.
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, ICLR 2017.
+
+    Examples
+    --------
     >>> WarmRestarts(1.0, epochs=1, growth=2).values(np.arange(7), Progress(2, 100)).round(2)
     array([1.  , 0.5 , 1.  , 0.85, 0.5 , 0.15, 1.  ])
     """
@@ -78,6 +120,7 @@ class WarmRestarts(Schedule):
             number("final", self.final)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         first = self.epochs * progress.updates
         if self.growth == 1:
             since, length = t % first, np.full(t.shape, first)
@@ -95,15 +138,38 @@ class WarmRestarts(Schedule):
 class OneCycle(Schedule):
     """From `initial` up to `peak` within a `share` of `epochs`, then down to `final` at their last update, and on.
 
-    By half a cosine each way, or with `anneal="linear"` in lines.  With `three_phases` as long down to `initial`, and
-    then to `final`.  By default `initial = peak/25` and `final = initial/10^4`.  Of a momentum, which falls while the
-    rate rises, `peak` is the lowest: `OneCycle(0.85, epochs, initial=0.95, final=0.95)`.
+    By half a cosine each way, or in lines.  Of a momentum, which falls while the rate rises, `peak` is the lowest:
+    `OneCycle(0.85, epochs, initial=0.95, final=0.95)`.
 
-    `peak`, `initial` and `final` are >= 0; `epochs`, > 0, need not be whole; `share` is from 0 to 1, with
-    `three_phases` to 1/2.  PyTorch's `OneCycleLR`, whose `cycle_momentum` is that schedule of the momentum.
+    Parameters
+    ----------
+    peak : float
+        Finite, >= 0.
+    epochs : float
+        > 0; need not be whole.
+    share : float
+        From 0 to 1, with `three_phases` to 1/2.
+    initial, final : float, optional
+        Finite, >= 0; by default `peak/25` and `initial/10^4`.
+    anneal : {"cosine", "linear"}
+    three_phases : bool
+        As long down to `initial`, and then to `final`.
 
-    Source: L. N. Smith, N. Topin, arXiv:1708.07120.
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
 
+    Notes
+    -----
+    PyTorch's `OneCycleLR`, whose `cycle_momentum` is that schedule of the momentum.
+
+    References
+    ----------
+    L. N. Smith, N. Topin, arXiv:1708.07120.
+
+    Examples
+    --------
     >>> OneCycle(1.0, epochs=2, share=0.5).values(np.arange(10), Progress(5, 100)).round(2)
     array([0.04, 0.18, 0.52, 0.86, 1.  , 0.9 , 0.65, 0.35, 0.1 , 0.  ])
     """
@@ -128,6 +194,7 @@ class OneCycle(Schedule):
             choice("anneal", self.anneal, ("cosine", "linear"))
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         total = self.epochs * progress.updates
         rise = self.share * total
         initial = self.peak / 25.0 if self.initial is None else self.initial

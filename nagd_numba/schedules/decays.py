@@ -13,10 +13,28 @@ from .base import Progress, Schedule
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """`initial factor^floor(epoch / every)`, with epochs counted from 0.
+    """A value that is multiplied by `factor` after every so many epochs.
 
-    `initial` is >= 0, `every` a whole number of epochs from 1 on, `factor` > 0.
+    In epoch `e`, counted from 0, with `n` for `every`:
 
+        value = initial factor^floor(e / n)
+
+    Parameters
+    ----------
+    initial : float
+        Finite, >= 0.
+    every : int
+        Epochs, >= 1.
+    factor : float
+        Finite, > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
     >>> StepDecay(0.1, every=2, factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
     array([0.1  , 0.1  , 0.05 , 0.05 , 0.025])
     """
@@ -33,16 +51,38 @@ class StepDecay(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
 
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """`initial factor^k` after `k` of the milestones: epochs, counted from 0, at whose start the value changes.
+    """A value that is multiplied by `factor` at each of some epochs.
 
-    `initial` is >= 0; `milestones` are whole numbers from 1 on, in order, of which one that is there twice counts
-    twice; `factor` > 0.  PyTorch's `MultiStepLR`.
+    After `k` of the milestones:
 
+        value = initial factor^k
+
+    Parameters
+    ----------
+    initial : float
+        Finite, >= 0.
+    milestones : sequence of int
+        Epochs, counted from 0, at whose start the value changes: >= 1, in order; one that is there twice counts twice.
+    factor : float
+        Finite, > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Notes
+    -----
+    PyTorch's `MultiStepLR`.
+
+    Examples
+    --------
     >>> MultiStep(0.1, [2, 3], factor=0.5).values(np.array([0, 10, 20, 30, 40]), Progress(10, 100))
     array([0.1  , 0.1  , 0.05 , 0.025, 0.025])
     """
@@ -66,17 +106,38 @@ class MultiStep(Schedule):
         object.__setattr__(self, "milestones", epochs)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         passed = np.searchsorted(np.array(self.milestones, np.int64), t // progress.updates, side="right")
         return self.initial * self.factor ** passed.astype(float)
 
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """`initial factor^(t / updates)` at update `t`, with so many updates in an epoch: each epoch falls by `factor`.
+    """A value that falls at every update, by `factor` in an epoch.
 
-    `initial` is >= 0, `factor` > 0.  PyTorch's `ExponentialLR` with a step at every update, and `factor` its `gamma` to
-    the power of the updates of an epoch; with a step at every epoch it is `StepDecay(initial, 1, gamma)`.
+    At update `t`, with `n` updates in an epoch:
 
+        value = initial factor^(t / n)
+
+    Parameters
+    ----------
+    initial : float
+        Finite, >= 0.
+    factor : float
+        Finite, > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Notes
+    -----
+    PyTorch's `ExponentialLR` with a step at every update, and `factor` its `gamma` to the power of the updates of an
+    epoch; with a step at every epoch it is `StepDecay(initial, 1, gamma)`.
+
+    Examples
+    --------
     >>> Exponential(1.0, 0.25).values(np.array([0, 5, 10, 20]), Progress(10, 100))
     array([1.    , 0.5   , 0.25  , 0.0625])
     """
@@ -91,6 +152,7 @@ class Exponential(Schedule):
             number("factor", self.factor, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial * self.factor ** (t / progress.updates)
 
 
@@ -98,8 +160,28 @@ class Exponential(Schedule):
 class Linear(Schedule):
     """From `initial` in a line to `final` after `epochs`, and `final` from there: a warm-up, or a decay.
 
-    `initial` and `final` are >= 0; `epochs`, > 0, need not be whole.  PyTorch's `LinearLR`.
+    At update `t` of the first `n`, which make up those epochs:
 
+        value = initial + (final - initial) t / n
+
+    Parameters
+    ----------
+    initial, final : float
+        Finite, >= 0.
+    epochs : float
+        > 0; need not be whole.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Notes
+    -----
+    PyTorch's `LinearLR`.
+
+    Examples
+    --------
     >>> Linear(0.1, 0.5, epochs=2).values(np.array([0, 5, 10, 20, 30]), Progress(10, 100))
     array([0.1, 0.2, 0.3, 0.5, 0.5])
     """
@@ -116,17 +198,33 @@ class Linear(Schedule):
             number("epochs", self.epochs, low_open=True)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         end = self.epochs * progress.updates
         passed = np.minimum(t, end)
-        return (self.initial * (end - passed) + self.final * passed) / end
+        values: np.ndarray = (self.initial * (end - passed) + self.final * passed) / end
+        return values
 
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """scikit-learn's `invscaling`: `initial / (s + 1)^power` after `s` samples, changed at the end of an epoch.
+    """scikit-learn's `invscaling`: a power of the number of samples, changed at the end of an epoch.
 
-    Both are >= 0.
+    After `s` samples:
 
+        value = initial / (s + 1)^power
+
+    Parameters
+    ----------
+    initial, power : float
+        Finite, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
     >>> InverseScaling(1.0).values(np.array([0, 9, 10]), Progress(10, 99))
     array([1. , 1. , 0.1])
     """
@@ -141,4 +239,5 @@ class InverseScaling(Schedule):
             number("power", self.power)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power

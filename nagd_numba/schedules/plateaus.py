@@ -22,8 +22,21 @@ class Adaptive(Schedule):
 
     An epoch counts whose training loss is not below the best before by `tolerance`; one that is ends the count.  When
     more than `patience` have counted, the rate is divided by 5, or, at `least` or below, training ends.
-    `patience` is a whole number from 0 on; the others are >= 0.
 
+    Parameters
+    ----------
+    initial, tolerance, least : float
+        Finite, >= 0.
+    patience : int
+        Epochs, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Examples
+    --------
     >>> Adaptive(1.0, patience=1).values(np.arange(2), Progress(10, 100, [3.0, 2.0, 2.0, 2.0]))
     array([0.2, 0.2])
     """
@@ -52,9 +65,11 @@ class Adaptive(Schedule):
         return rate, False
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         return np.full(t.shape, self._follow(progress.losses)[0])
 
     def ended(self, progress: Progress) -> bool:
+        """Whether this schedule wants the training to end."""
         return self._follow(progress.losses)[1]
 
 
@@ -65,11 +80,32 @@ class Plateau(Schedule):
     The watched loss is that of the validation data, or without them that of the training.  An epoch counts unless its
     loss is below `best (1 - threshold)`, or with `relative=False` below `best - threshold`, of the best that was so far
     below it; one that is ends the count.  When more than `patience` have counted, the value is lowered, and the
-    `cooldown` epochs after that do not count.  A change of at most `least_change` is not made.
+    `cooldown` epochs after that do not count.
 
-    `factor` is > 0 and < 1; `patience` and `cooldown` are whole numbers from 0 on; the others are >= 0.  PyTorch's
-    `ReduceLROnPlateau`, for a loss.
+    Parameters
+    ----------
+    initial, threshold, least : float
+        Finite, >= 0.
+    factor : float
+        > 0 and < 1.
+    patience, cooldown : int
+        Epochs, >= 0.
+    relative : bool
+        See above.
+    least_change : float
+        A change of at most this is not made; >= 0.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For what is out of its range.
+
+    Notes
+    -----
+    PyTorch's `ReduceLROnPlateau`, for a loss.
+
+    Examples
+    --------
     >>> Plateau(1.0, patience=1).values(np.arange(2), Progress(10, 100, [3.0, 2.0, 2.0, 2.0]))
     array([0.1, 0.1])
     """
@@ -95,6 +131,7 @@ class Plateau(Schedule):
             number("least_change", self.least_change)
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
+        """The values of the updates `t`, an array of the same shape."""
         rate, best, count, cooling = float(self.initial), math.inf, 0, 0
         for loss in progress.watched:
             needed = best * (1.0 - self.threshold) if self.relative else best - self.threshold

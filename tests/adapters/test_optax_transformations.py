@@ -83,7 +83,7 @@ def test_an_update_that_is_added_makes_the_step(name, options):
     ids=str,
 )
 def test_an_update_that_is_added_is_close_to_the_step(name, options, dtype, x64):
-    """The states' bits; of the parameters as many roundings as stand in `docs/optax.md`.
+    """The states' bits; of the parameters as many roundings as stand in `docs/howto/optax.md`.
 
     Without a decay a step adds its change d to p in one rounding, and here d is rounded before: u |d| more, and twice
     u |p'| since both sums are rounded.  (Nadam's step adds its two parts one after the other: once more u |p'|.)

@@ -8,6 +8,7 @@ pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 import torch
 
 import nagd_numba
+from nagd_numba import schedule_free_eval, schedule_free_train
 from nagd_numba.adapters import torch as ours
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.torch_networks import assert_same_tensors, made, parameters, states, trained, with_gradients
@@ -108,7 +109,9 @@ def test_conventions_agree_at_constant_rates(convention):
     torch.testing.assert_close(*ends, rtol=0, atol=30 * 8 * 4 * torch.finfo(torch.float64).eps)
 
 
-@pytest.mark.parametrize("name", ["NAG", "Adam", "AdamW", "NAdam", "Lion", "RMSprop", "Adagrad"])
+@pytest.mark.parametrize(
+    "name", ["NAG", "Adam", "AdamW", "NAdam", "Lion", "RMSprop", "Adagrad", "SGDScheduleFree", "AdamWScheduleFree"]
+)
 def test_bits_of_the_librarys_step(name):
     """On lists of arrays of NumPy, which have no tensors around them."""
     cls = getattr(ours, name)
@@ -130,6 +133,32 @@ def test_bits_of_the_librarys_step(name):
     assert_same_tensors(params, map(torch.from_numpy, arrays))
     for key, state in zip(cls.form.states, kept, strict=True):
         assert_same_tensors(states(optimizer, key), map(torch.from_numpy, state))
+
+
+@pytest.mark.parametrize("name", ["SGDScheduleFree", "AdamWScheduleFree"])
+def test_modes_of_schedule_free_optimizers(name):
+    cls = getattr(ours, name)
+    p = torch.nn.Parameter(torch.linspace(-1, 1, 30))
+    optimizer = cls([p], lr=0.1)
+    optimizer.eval()  # nothing was stepped: the points are the same
+    optimizer.train()
+    for _ in range(3):
+        p.grad = p.detach().clone()
+        optimizer.step()
+    y, z = p.detach().numpy().copy(), optimizer.state[p]["z"].numpy()
+    optimizer.eval()
+    x = schedule_free_eval(y.copy(), z)
+    assert_same_tensors([p], [torch.from_numpy(x)])
+    optimizer.eval()  # they are that already
+    assert_same_tensors([p], [torch.from_numpy(x)])
+    with pytest.raises(RuntimeError, match="step after eval"):
+        optimizer.step()
+    other = cls([torch.nn.Parameter(p.detach().clone())], lr=0.1)
+    other.load_state_dict(optimizer.state_dict())  # in the mode in which it was saved
+    for one in (optimizer, other):
+        one.train()
+        (q,) = one.param_groups[0]["params"]
+        assert_same_tensors([q], [torch.from_numpy(schedule_free_train(x.copy(), z))])
 
 
 @pytest.mark.parametrize("momenta", [(0.5, 0.6), (0.9, 0.0)])

@@ -1,4 +1,4 @@
-"""The page `docs/torch.md`: its code runs, and it names every class."""
+"""The page `docs/howto/torch.md`: its code runs, and it names every class."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ pytest.importorskip("torch", "2.5", reason="torch >= 2.5 is not installed")
 
 from nagd_numba.adapters import torch as ours
 
-PAGE = Path(__file__).parents[2] / "docs" / "torch.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "torch.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the source tree")
 
 
@@ -18,7 +18,7 @@ def test_blocks_run_one_after_another():
     assert len(blocks) >= 3
     names = {}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"docs/torch.md, block {number}", "exec"), names)
+        exec(compile(block, f"docs/howto/torch.md, block {number}", "exec"), names)
 
 
 def test_the_table_has_every_class_and_its_options():

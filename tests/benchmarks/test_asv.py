@@ -4,19 +4,17 @@ Needs asv, git, and a package index (asv installs the project from two commits);
 its driver, selenium and npm.  Takes about a minute.
 """
 
-import contextlib
-import functools
-import http.server
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.browser import chromium, served
 
 ROOT = Path(__file__).parents[2]
 FIGURE = "step.Step.track_over_moved_bytes"
@@ -95,38 +93,10 @@ def test_nothing_is_timed_cold(project, compared):
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None or shutil.which("npm") is None:
-        pytest.skip("Chromium, its driver or npm is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-background-networking",
-        "disable-component-update",
-    ):
-        options.add_argument(f"--{option}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-    options.add_argument("--window-size=1400,1000")
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as found:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    with chromium() as found:
         yield found
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The address of a web server for the files of a folder."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_the_dashboard_shows_both_commits_with_no_network(project, compared, browser):

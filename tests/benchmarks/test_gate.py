@@ -1,16 +1,13 @@
-"""`python -m benchmarks.gate`, the README's performance section, and the pages of the dashboard."""
-
-from pathlib import Path
+"""`python -m benchmarks.gate`, the page about speed, and the pages of the dashboard."""
 
 import pytest
 
 gate = pytest.importorskip("benchmarks.gate", reason="the benchmarks are not beside the tests")
-from benchmarks import dashboard, readme  # noqa: E402
+from benchmarks import dashboard, performance_page  # noqa: E402
 from nagd_numba.bench import report  # noqa: E402
 from nagd_numba.bench.promises import Promise, promised  # noqa: E402
 from nagd_numba.bench.sections import Row  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 ANYWHERE = Promise("step", {"n": 10, "dtype": "float32"}, "NumPy", 2.0)
 ON_TWO = Promise("step", {"n": 10, "dtype": "float32"}, "torch fused", 1.5, cores=2)
 
@@ -75,16 +72,16 @@ def test_exit_status(monkeypatch, capsys):
     assert "BROKEN: training, batch 32, hidden 32, against JAX: at least 1.4; measured 0.7, 0.7, 0.7" in out
 
 
-def test_the_readme_is_that_of_the_committed_figures():
-    results = report.read_json(readme.RESULTS)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.replaced(text, results) == text
-    with pytest.raises(ValueError, match="the README has no lines"):
-        readme.replaced("nothing", results)
+def test_the_page_about_speed_is_that_of_the_committed_figures():
+    results = report.read_json(performance_page.RESULTS)
+    text = performance_page.PAGE.read_text(encoding="utf-8")
+    assert performance_page.replaced(text, results) == text
+    with pytest.raises(ValueError, match="the page has no lines"):
+        performance_page.replaced("nothing", results)
 
 
 def test_the_committed_figures_keep_the_promises():
-    results = report.read_json(readme.RESULTS)
+    results = report.read_json(performance_page.RESULTS)
     judged = 0
     for name, rows in results["sections"].items():
         for row in rows:

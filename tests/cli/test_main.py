@@ -14,7 +14,7 @@ from nagd_numba.cli import train_report
 from nagd_numba.cli.compile_notice import TEXT
 from nagd_numba.cli.data import load_digits, split
 from nagd_numba.cli.info import collect
-from nagd_numba.cli.main import main
+from nagd_numba.cli.main import _parser, main
 from nagd_numba.gpu import toolchain
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.gpu.toolchain import Tool
@@ -39,7 +39,43 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().out.strip() == f"nagd-numba {nagd_numba.__version__}"
     assert main(["train", "--help"]) == 0
     assert "standardised" in capsys.readouterr().out
-    assert main([]) == 2
+
+
+def test_alone_it_says_where_to_start(capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "Begin with: nagd-numba train" in said
+    commands = _parser()._subparsers._group_actions[0].choices
+    assert all(f"nagd-numba {name}" in said for name in commands)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["trian"],
+            "nagd-numba: error: argument COMMAND: invalid choice: 'trian'; one of info, export, train, sweep, ",
+        ),
+        (["trian"], "did you mean 'train'?"),
+        (["--verson"], "nagd-numba: error: unrecognized arguments: --verson; did you mean '--version'?"),
+        (["--"], "nagd-numba: error: "),
+        (["train", "--metods", "gd"], "train: error: unrecognized arguments: --metods gd; did you mean '--methods'?"),
+        (
+            ["train", "--batchsize=3"],
+            "train: error: unrecognized arguments: --batchsize=3; did you mean '--batch-size'",
+        ),
+        (["train", "digits"], "train: error: unrecognized arguments: digits; nagd-numba train --help lists all"),
+        (["sweep", "--lrs", "1"], "sweep: error: unrecognized arguments: --lrs 1; did you mean '--lr'?"),
+        (["info", "--suport"], "info: error: unrecognized arguments: --suport; did you mean '--support'?"),
+        (["export"], "export: error: the following arguments are required: DIR"),
+        (["train", "--qqqq"], "unrecognized arguments: --qqqq; nagd-numba train --help lists all"),
+    ],
+)
+def test_the_nearest_command_or_option_is_suggested(capsys, arguments, message):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err.splitlines()[-1]
 
 
 def test_info():
@@ -104,7 +140,7 @@ def test_train_prints_plain_lines_and_a_table(capsys):
     assert "digits: 1617 training and 180 validation rows, 10 classes; network 64-128-10, cpu" in out
     lines = [line.split() for line in out.splitlines()]
     assert [line[0] for line in lines if line[1:2] == ["epoch"]] == ["gd", "gd", "nag", "nag"]
-    for heading in ("train loss", "validation", "epochs to", "95 %", "seconds", "Best model: nag"):
+    for heading in ("momentum", "accuracy", "epochs to", "95 %", "seconds", "Best model: nag", "Next:"):
         assert heading in out
     assert "Traceback" not in out
 
@@ -161,7 +197,7 @@ def test_a_diverged_method_is_told(tmp_path, capsys):
     path = tmp_path / "model.npz"
     assert main([*SHORT, "--lr", "1e30", "--loss", "mse", "--methods", "nag", "--save", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "diverged in" in out
+    assert "diverged" in out
     assert "Nothing to save: every method diverged." in out
     assert not path.exists()
 

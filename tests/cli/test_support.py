@@ -1,4 +1,4 @@
-"""The table of what runs where: complete, and what the README shows."""
+"""The table of what runs where: complete, and what the documentation shows."""
 
 import re
 from pathlib import Path
@@ -10,14 +10,15 @@ from nagd_numba.c.functions import FUNCTIONS
 from nagd_numba.cli import support
 from nagd_numba.optimizers.registry import OPTIMIZERS
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "support.md"
 
 
-def test_the_readme_has_the_table_of_now():
+def test_the_page_has_the_table_of_now():
     """To renew it: `nagd-numba info --support`, between the marks."""
-    if not README.is_file():
-        pytest.skip("the tests run without the sources' README.md")
-    shown = re.search(r"<!-- support: [^\n]*-->\n\n(.*?)\n\n<!-- end of support -->", README.read_text(), re.DOTALL)
+    if not PAGE.is_file():
+        pytest.skip("the tests run without the documentation's sources")
+    text = PAGE.read_text(encoding="utf-8")
+    shown = re.search(r"<!-- support: [^\n]*-->\n\n(.*?)\n\n<!-- end of support -->", text, re.DOTALL)
     assert shown is not None
     assert shown[1] == support.table()
 

@@ -55,6 +55,28 @@ def test_any_alignment(offset):
     same_as_host(p[offset:], g[offset:], v[offset:], dp.copy_to_host(), dv.copy_to_host())
 
 
+def test_masks_bounds_averages_and_rates_of_elements():
+    from numba import cuda
+
+    from nagd_numba import Average
+
+    n = 1_000_003
+    p, g, v = arrays(n)
+    rng = np.random.default_rng(1)
+    own = {"lr": rng.random(n).astype(np.float32), "mask": rng.random(n) < 0.5, "lower": -rng.random(n, np.float32)}
+    dp, dg, dv = (cuda.to_device(x) for x in (p, g, v))
+    there = {name: cuda.to_device(x) for name, x in own.items()}
+    averages = [Average(x, decay=0.9) for x in (p, dp)]
+    for _ in range(3):
+        step(dp, dg, dv, **there, prox="l1", prox_weight=0.1, average=averages[1])
+    numbers = {"prox": "l1", "prox_weight": 0.1, "average": averages[0]}
+    same_as_host(p, g, v, dp.copy_to_host(), dv.copy_to_host(), steps=3, **own, **numbers)
+    for average, x in zip(averages, (p, dp), strict=True):
+        average.swap(x)
+    np.testing.assert_array_equal(p, dp.copy_to_host())
+    np.testing.assert_array_equal(averages[0].value, averages[1].value.copy_to_host())
+
+
 def test_streams():
     from numba import cuda
 

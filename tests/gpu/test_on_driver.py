@@ -22,6 +22,11 @@ def test_guards():
     on_driver.run(HERE / "guards.py", marks="not slow")
 
 
+@pytest.mark.ci
+def test_masks_and_averages():
+    on_driver.run(HERE / "composed.py", marks="not slow")
+
+
 @pytest.mark.slow
 def test_training_and_what_is_unloaded():
     on_driver.run(*(HERE / f"{name}.py" for name in ("training", "unloading")), marks="not slow")

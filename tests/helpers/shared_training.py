@@ -6,7 +6,7 @@ import numpy as np
 
 import nagd_numba
 from nagd_numba.cli.data import load_digits
-from nagd_numba.optimizers.registry import METHODS
+from nagd_numba.optimizers.registry import METHODS, optimizer_of
 from nagd_numba.schedules import Adaptive, StepDecay
 
 RANDOM = np.random.default_rng(5)
@@ -40,7 +40,7 @@ def train(comm, reproducible=True, **options):
     sizes, l2, dtype = options.pop("sizes", (6, 9, 3)), options.pop("l2", 0.0), options.pop("dtype", "float32")
     net = nagd_numba.MLP(sizes, dropout=0.3, l2=l2, dtype=dtype)
     params = net.init(1)
-    states = {"adam": 2, "adamw": 2, "nadam": 2}.get(options.get("optimizer"), 1)
+    states = len(optimizer_of(options.get("optimizer", "nag")).rule.states)
     vel = np.zeros(states * net.size, dtype)
     history = net.fit(params, X, LABELS, vel=vel, seed=3, comm=comm, reproducible=reproducible, **options)
     return net, params, vel, history

@@ -177,6 +177,18 @@ def test_bounds_leave_alone_what_does_not_reach_them(optimizer, dtype):
         same(arrays[0], np.clip(plain[0], dtype(-0.25), dtype(0.5)))
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize("name", [x for x, made in OPTIMIZERS.items() if made.rule.proximal is None])
+def test_the_threshold_of_l1_is_the_step_size_times_the_weight(name):
+    optimizer, rng = OPTIMIZERS[name], np.random.default_rng(5)
+    arrays, numbers = arrays_of(optimizer, rng, 200, np.float64), numbers_of(optimizer)
+    plain = [x.copy() for x in arrays]
+    optimizer.step(*plain, **numbers)
+    optimizer.step(*arrays, **numbers, prox="l1", prox_weight=0.5)
+    same(arrays[0], plain[0] - np.clip(plain[0], -0.125, 0.125))
+    assert not arrays[0].all()
+
+
 @pytest.fixture
 def box_problem():
     """A quadratic whose minimum has numbers at both bounds, and between them."""
@@ -233,7 +245,7 @@ def test_every_rule_comes_to_the_solution_of_a_box_problem(box_problem, name):
     optimizer = OPTIMIZERS[name]
     p = np.zeros(12)
     states = [np.zeros(12) for _ in optimizer.rule.states]
-    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}
+    counted = {"adam", "adamw", "nadam", "adagrad", "fista"}  # the schedule-free ones: test_schedule_free
     for k in range(1, 6001):
         own = {"t": k} if name in counted else {}
         own |= {"weight_decay": 0.0} if name in ("adamw", "lion") else {}
@@ -421,7 +433,7 @@ WRONG = [
     ({"prox_weight": 1.0}, ValueError, "prox_weight is for"),
     ({"prox": "box"}, ValueError, "lower, upper or both"),
     ({"prox": "nonneg", "lower": 1.0}, ValueError, "leave out one of them"),
-    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov scales no element by itself"),
+    ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov has no scale of elements for it"),
     ({"prox": abs}, TypeError, r"numba.njit\(prox\)"),
     ({"average": np.zeros(5)}, TypeError, "a nagd_numba.Average is needed"),
     ({"average": nagd_numba.Average(np.zeros(4))}, ValueError, "average has shape"),

@@ -128,7 +128,7 @@ def test_a_run_of_100_000_steps_is_within_four_units(dtype, numbers):
 
 
 def bound(dtype, numbers, touched, largest, velocity):
-    """How far a row that was touched so many times can be from the exact run: see docs/sparse_rows.md."""
+    """How far a row that was touched so many times can be from the exact run: see docs/howto/sparse_rows.md."""
     unit, mu = np.finfo(dtype).eps / 2, max(numbers["momentum"], numbers.get("momentum_next", 0))
     reach = numbers["lr"] * (1 + mu) / (1 - mu)  # of a change of the velocity, in the parameter
     return 1.01 * unit * (touched + 1) * (3 * largest + 4 * reach * velocity)

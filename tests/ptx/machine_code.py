@@ -20,11 +20,22 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nagd_numba.gpu import elementwise, guard_kernels, guard_scale, hyper_kernels, row_kernels, stored_kernel, toolchain
+from nagd_numba.gpu import (
+    elementwise,
+    exchange,
+    guard_kernels,
+    guard_scale,
+    hyper_kernels,
+    row_kernels,
+    stored_kernel,
+    toolchain,
+)
 from nagd_numba.gpu.compiler import Kernel
+from nagd_numba.kernels.composed import ARRAY, L1, NUMBER, SCALED_L1, Parts, composed
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.kernels.stored_loops import COMPENSATED, RANDOM
 from nagd_numba.mlp.gpu import finite, gemm, losses, persistent, reductions, split
@@ -273,6 +284,31 @@ def network_entries() -> Iterator[Entry]:
     yield _entry(persistent.kernel, *kinds, rule, rule.defaults())
 
 
+MASK = Parts(mask="bytes")
+BOUNDS = Parts(lower=NUMBER, upper=NUMBER)
+RATES = Parts(rates=("lr",))
+EVERYTHING = Parts(ARRAY, ARRAY, L1, average=True, rates=("lr", "weight_decay"), mask="bytes")
+
+
+def composed_entries() -> Iterator[Entry]:
+    """The kernels of rules with masks, bounds, averages and rates for elements: each alone, and all of it."""
+    for name, parts, storage, lists in (
+        ("nesterov", MASK, "float32", False),
+        ("nesterov", MASK, "bfloat16", True),
+        ("nesterov", BOUNDS, "float32", False),
+        ("nesterov", RATES, "float32", False),
+        ("nesterov", Parts(average=True), "float32", False),
+        ("nesterov", EVERYTHING, "float32", False),
+        ("nesterov", EVERYTHING, "float64", True),
+        ("adam", replace(EVERYTHING, prox=SCALED_L1), "float32", False),
+    ):
+        rule = composed(RULES[name], parts)
+        yield _entry(
+            elementwise.kernel, rule, rule.defaults(), storage, False, lists, everywhere=parts in (MASK, RATES)
+        )
+    yield _entry(exchange.kernel)
+
+
 def other_entries() -> Iterator[Entry]:
     """The kernels of steps with a guard, of hyper-parameters in the device's memory, of rows, and of small storage."""
     nesterov, adam = RULES["nesterov"], RULES["adam"]
@@ -306,6 +342,7 @@ def entries() -> Iterator[Entry]:
         for storage in STORED:
             yield from step_entries(rule, storage)
     yield from network_entries()
+    yield from composed_entries()
     yield from other_entries()
 
 

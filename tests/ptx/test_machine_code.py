@@ -26,15 +26,16 @@ KEY = "kernel", "sm_90"
 @functools.cache
 def network():
     """The entries of the network's kernels, and of all others but those of plain steps, by name."""
-    found = *machine_code.network_entries(), *machine_code.other_entries()
+    found = *machine_code.network_entries(), *machine_code.composed_entries(), *machine_code.other_entries()
     return {entry.name: entry for entry in found}
 
 
 def committed_names():
     """The names of the newest table, which can be listed where kernels cannot be made; one architecture is the rest."""
     rows = machine_code.load(machine_code.NEWEST).rows
-    names = sorted({name for name, _ in rows if not re.search("_(one|lists)_", name)})
-    quick = re.compile("mlp_(losses|update|part|delta)")
+    composed = "_(prox|averaged|by|masked)_"
+    names = sorted({name for name, _ in rows if re.search(composed, name) or not re.search("_(one|lists)_", name)})
+    quick = re.compile("mlp_(losses|update|part|delta)|nesterov_masked_.*_one_")
     return [
         pytest.param(name, marks=() if (name, "sm_80") in rows and quick.match(name) else pytest.mark.slow)
         for name in names
@@ -96,7 +97,7 @@ def test_every_maker_of_kernels_is_in_the_table():
 
 def _makes_kernel(call):
     named = isinstance(call.func, ast.Name) and call.func.id == "Kernel"
-    return named and not any(keyword.arg == "users" for keyword in call.keywords)
+    return named and not any(ast.unparse(keyword) == "users=True" for keyword in call.keywords)
 
 
 def _is_function(node):

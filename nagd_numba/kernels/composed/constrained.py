@@ -25,13 +25,16 @@ def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
     element, so that it is the map in the metric in which the rule descends.
     """
     if prox == SCALED_L1 and rule.scale is None:
-        raise ValueError(f"prox is 'scaled_l1', and {rule.name} scales no element by itself; 'l1' is needed")
+        raise ValueError(f"prox is 'scaled_l1', and {rule.name} has no scale of elements for it; 'l1' is needed")
     numbers: list[str] = []
     inputs: list[str] = []
     more: list[Callable] = []  # of the hyper-parameters and the type: constants behind those of the rule
     of_limits: list[Callable] = []  # of the state and the constants: the limit
     count, at = rule.constant_count, len(rule.hyper)
-    rate = rule.rate or inlined(lr_at.bind(K=list(rule.hyper).index("lr")))
+    if rule.rate is None:
+        rate = inlined(lr_at.bind(K=list(rule.hyper).index("lr")))
+    else:
+        rate = inlined(rate_of_first.bind(rate=rule.rate, HYPER=at))
     for name, kind in (("lower", lower), ("upper", upper)):
         if kind == NUMBER:
             of_limits.append(inlined(constant_at.bind(K=count + len(more))))
@@ -47,9 +50,9 @@ def constrained(rule: Rule, lower: str, upper: str, prox: Any) -> Rule:
         if prox in (L1, SCALED_L1):
             weight = at + len(numbers)
             numbers.append("prox_weight")
-            more.append(inlined(threshold_at.bind(rate=rate, HYPER=at, K=weight)))
+            more.append(inlined(threshold_at.bind(rate=rate, K=weight)))
         else:
-            more.append(inlined(rate_of.bind(rate=rate, HYPER=at)))
+            more.append(inlined(rate_of.bind(rate=rate)))
     else:
         of_limits.append(none)
     return _made_constrained(rule, tuple(numbers), tuple(inputs), tuple(more), tuple(of_limits), lower, upper, prox)
@@ -122,17 +125,25 @@ def lr_at(K):
 
 
 @template
-def rate_of(rate, HYPER):
+def rate_of_first(rate, HYPER):
+    def rate_of_first(hyper):
+        return rate(part(hyper, 0, HYPER))
+
+    return rate_of_first
+
+
+@template
+def rate_of(rate):
     def rate_of(hyper, T):
-        return T(rate(part(hyper, 0, HYPER)))
+        return T(rate(hyper))
 
     return rate_of
 
 
 @template
-def threshold_at(rate, HYPER, K):
+def threshold_at(rate, K):
     def threshold_at(hyper, T):
-        return T(mul(rate(part(hyper, 0, HYPER)), hyper[K]))
+        return T(mul(rate(hyper), hyper[K]))
 
     return threshold_at
 

@@ -21,6 +21,7 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
+from ...kernels.aligned import LINE
 from ...kernels.jit import inlined, subroutine
 from ...kernels.linking import Linked, linked
 from ...kernels.pointers import load_tuple, peek, peek_each, poke, poke_each, restorer, shifted, spread
@@ -29,10 +30,11 @@ from ...kernels.rule import Rule
 from ...kernels.template import template
 from ..activations import ACTIVATIONS
 from ..elements import flushed, hidden_delta, hidden_unit, penalised
-from .gemm import LINE, epilogue_interface
+from .gemm import epilogue_interface
 from .microkernel import ROWS, prefetch, tile
 
 TILES = 6  # of a buffer: the sums, parameters, and up to four states of a rule
+SHORT = 32  # columns: LLVM unrolls a loop over fewer of them, and does not vectorise it
 LARGE = 1 << 14  # parameters from which on those of the next tile are fetched
 
 
@@ -123,21 +125,23 @@ def update_element(update, OPTIONS):
 @template
 def update_epilogue(element, restore, fetch, put, TESTED, STATES, SCALARS, COLUMNS, TILE, ITEMSIZE):
     """Bit k of TESTED says whether the rule compares scalar k with 0."""
+    IN_PLACE = COLUMNS >= SHORT
 
     def update_epilogue(buffer, i, j, height, width, context):
         params, first_state, start, pitch, l2, _, constants, size = restore(context)
         corner = start + i * pitch + j
         scalars = load_tuple(constants, 0, SCALARS)
-        # Whole rows are updated where they are, others in the buffer, which has whole rows.
+        # Long rows are updated where they are, others in the buffer, which has whole rows.
         here, state, stride, line = shifted(params, corner), shifted(first_state, corner), size, pitch
-        if width < COLUMNS:
+        moved = width < COLUMNS or not IN_PLACE
+        if moved:
             here, state, stride, line = shifted(buffer, TILE), shifted(buffer, 2 * TILE), TILE, COLUMNS
             fetch(params, corner, pitch, height, width, here)
             for s in range(STATES):
                 fetch(first_state, corner + s * size, pitch, height, width, shifted(state, s * TILE))
-        elif size >= LARGE:  # the tile below comes next
+        if size >= LARGE:  # the tile below comes soon
             for r in range(height, 2 * height):
-                for q in range(0, COLUMNS, LINE // ITEMSIZE):
+                for q in range(0, width, LINE // ITEMSIZE):
                     prefetch(params, corner + r * pitch + q)
                     for s in range(STATES):
                         prefetch(first_state, corner + s * size + r * pitch + q)
@@ -146,15 +150,22 @@ def update_epilogue(element, restore, fetch, put, TESTED, STATES, SCALARS, COLUM
         usual = l2 == 0
         for k in range(SCALARS):
             usual &= TESTED >> k & 1 == 0 or constants[k] != 0
-        if usual:
-            for r in range(height):
-                for q in range(COLUMNS):
-                    element(buffer, r * COLUMNS + q, here, states, r * line + q, l2, scalars)
+        if IN_PLACE:
+            if usual:
+                for r in range(height):
+                    for q in range(COLUMNS):
+                        element(buffer, r * COLUMNS + q, here, states, r * line + q, l2, scalars)
+            else:
+                for r in range(height):
+                    for q in range(COLUMNS):
+                        element(buffer, r * COLUMNS + q, here, states, r * line + q, l2, scalars)
+        elif usual:
+            for e in range(whole(height) * COLUMNS):
+                element(buffer, e, here, states, e, l2, scalars)
         else:
-            for r in range(height):
-                for q in range(COLUMNS):
-                    element(buffer, r * COLUMNS + q, here, states, r * line + q, l2, scalars)
-        if width < COLUMNS:
+            for e in range(whole(height) * COLUMNS):
+                element(buffer, e, here, states, e, l2, scalars)
+        if moved:
             put(here, params, corner, pitch, height, width)
             for s in range(STATES):
                 put(shifted(state, s * TILE), first_state, corner + s * size, pitch, height, width)

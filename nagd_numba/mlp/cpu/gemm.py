@@ -19,6 +19,8 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
+from ...kernels.aligned import LINE
+from ...kernels.jit import inlined
 from ...kernels.linking import Interface, Linked, linked
 from ...kernels.pointers import shifted
 from ...kernels.template import template
@@ -27,7 +29,6 @@ from .microkernel import ROWS, VECTORS, tile
 # Elements from one row to the next from which on rows crowd the same lines of the cache, and each has its own page.
 FAR = 256
 OFTEN = 3  # tiles that read a panel of B, or panels that read a tile of A, from which on packing pays
-LINE = 64  # bytes of a line of the cache
 
 
 def _second_cache() -> int:
@@ -43,10 +44,13 @@ def _second_cache() -> int:
 
 
 BLOCK_BYTES = min(_second_cache(), 1 << 21) * 5 // 8  # of the packed tiles of A
+GROUP_BYTES = min(_second_cache(), 1 << 21) // 4  # of the panels of B that are packed together
+PANELS = 4  # in such a group, at most
+STRIPE = 16  # rows of B that are packed into all panels of a group, before those below
 
 
 @template
-def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENGTH, ITEMSIZE):
+def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENGTH, GROUP, ITEMSIZE):
     """Rows `first` to below `last` of `A B`, with `columns`; `inner` terms.
 
     `A[i, k]` is `a[i a_row + k a_inner]`, and `B[k, j]` is `b[k b_inner + j b_column]`; of A and of B one of the
@@ -68,7 +72,8 @@ def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENG
         if pack_a:
             blocks = (tiles - 1) // max(1, LENGTH // length) + 1
             together = (tiles - 1) // blocks + 1
-        packed_a = shifted(panels, length * COLUMNS)
+        group = COLUMNS * panels_of_group(length, GROUP) if pack_b else COLUMNS
+        packed_a = shifted(panels, length * group)
         for top in range(0, tiles, together):
             bottom = min(tiles, top + together)
             if pack_a:
@@ -79,38 +84,52 @@ def product(sums, epilogue, fetch, turn, fetch_a, turn_a, LANES, LANE_ROWS, LENG
                         fetch_a(a, i, a_inner, inner, height, here)
                     else:
                         turn_a(a, i * a_row, a_row, height, inner, here)
-            for j in range(0, columns, COLUMNS):
-                width = min(COLUMNS, columns - j)
-                packed = pack_b or width < COLUMNS
+            for begin in range(0, columns, group):
+                end = min(columns, begin + group)
+                packed = pack_b or end - begin < COLUMNS
                 if b_column != 1:
-                    turn(b, j * b_column, b_column, width, inner, panels)
+                    for j in range(begin, end, COLUMNS):
+                        here = shifted(panels, (j - begin) * length)
+                        turn(b, j * b_column, b_column, min(COLUMNS, end - j), inner, here)
                 elif packed:
-                    fetch(b, j, b_inner, inner, width, panels)
+                    for k in range(0, inner, STRIPE):
+                        for j in range(begin, end, COLUMNS):
+                            here = shifted(panels, (j - begin) * length + k * COLUMNS)
+                            fetch(b, k * b_inner + j, b_inner, min(STRIPE, inner - k), min(COLUMNS, end - j), here)
+                # The next group has so many elements for each term; each tile fetches a line of them.
+                fetched, following = 0, min(group, columns - end) if packed else 0
                 for t in range(top, bottom):
                     i, height = first + t * low + min(t, higher), low + (t < higher)
-                    # The next panel has as many lines for each term as a row of the tile has; each tile fetches one.
-                    ahead, way = panels, 0
-                    if packed and (t - top) * (LINE // ITEMSIZE) < min(COLUMNS, columns - j - width):
-                        if b_column == 1:
-                            ahead, way = shifted(b, j + COLUMNS + (t - top) * (LINE // ITEMSIZE)), b_inner
-                        elif b_inner == 1:
-                            ahead = shifted(b, (j + COLUMNS) * b_column + (t - top) * (LINE // ITEMSIZE) * inner)
-                            way = LINE // ITEMSIZE
                     if pack_a:
                         left, row, step = shifted(packed_a, (t - top) * length * LANE_ROWS), 1, LANE_ROWS
                     else:
                         left, row, step = shifted(a, i * a_row), a_row, a_inner
-                    if packed:
-                        sums(left, row, step, panels, COLUMNS, inner, height, width, buffer, False, ahead, way)
-                    else:
-                        sums(left, row, step, shifted(b, j), b_inner, inner, height, width, buffer, False, ahead, way)
-                    epilogue(function, buffer, i, j, height, width, context)
+                    for j in range(begin, end, COLUMNS):
+                        width = min(COLUMNS, end - j)
+                        ahead, way = panels, 0
+                        if fetched < following:
+                            if b_column == 1:
+                                ahead, way = shifted(b, end + fetched), b_inner
+                            elif b_inner == 1:
+                                ahead, way = shifted(b, end * b_column + fetched * inner), LINE // ITEMSIZE
+                            fetched += LINE // ITEMSIZE
+                        right, pitch = shifted(b, j), b_inner
+                        if packed:
+                            right, pitch = shifted(panels, (j - begin) * length), COLUMNS
+                        sums(left, row, step, right, pitch, inner, height, width, buffer, False, ahead, way)
+                        epilogue(function, buffer, i, j, height, width, context)
 
     return product
 
 
+@inlined
+def panels_of_group(length, GROUP):
+    """The panels of B, of so many terms each, that are packed together; all of a group have up to GROUP terms."""
+    return max(1, min(PANELS, GROUP // length))
+
+
 @template
-def panels_size(LANES, LANE_ROWS, LENGTH):
+def panels_size(LANES, LANE_ROWS, LENGTH, GROUP):
     """The elements of the panels of one thread: for products of so many rows of a batch and layers up to the widest."""
 
     def panels_size(rows, widest):
@@ -118,7 +137,8 @@ def panels_size(LANES, LANE_ROWS, LENGTH):
         for height, inner in ((rows, widest), (widest, rows)):
             length = (inner + LANES - 1) // LANES * LANES
             packed = min((height + ROWS - 1) // ROWS * length, max(LENGTH, length))
-            most = max(most, length * VECTORS * LANES + packed * LANE_ROWS)
+            group = panels_of_group(length, GROUP) * length
+            most = max(most, group * VECTORS * LANES + packed * LANE_ROWS)
         return most
 
     return panels_size
@@ -127,8 +147,10 @@ def panels_size(LANES, LANE_ROWS, LENGTH):
 def _lengths(dtype: str, length: int) -> dict[str, Any]:
     """The slots about panels; all of A's together have so many terms, by default as many as the cache has room for."""
     made = tile(dtype)
-    length = length or BLOCK_BYTES // np.dtype(dtype).itemsize // made.lane_rows
-    return {"LANES": made.lanes, "LANE_ROWS": made.lane_rows, "LENGTH": length}
+    itemsize = np.dtype(dtype).itemsize
+    length = length or BLOCK_BYTES // itemsize // made.lane_rows
+    group = GROUP_BYTES // itemsize // made.columns
+    return {"LANES": made.lanes, "LANE_ROWS": made.lane_rows, "LENGTH": length, "GROUP": group}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from ...kernels import reductions, threading_layer
+from ...kernels.aligned import aligned
 from ...kernels.autotune import CALL_SECONDS, Autotuner
 from ...kernels.jit import JIT_OFF
 from ...kernels.parallel import parallel_for
@@ -317,12 +318,3 @@ def _results(spec: NetworkSpec, params: np.ndarray, data: Data, rows: np.ndarray
         )
         kernel(given_rows, given, functions, len(parts))
     return results
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros that begin at a line of the cache."""
-    kind = np.dtype(dtype)
-    size = int(np.prod(shape)) * kind.itemsize
-    block = np.zeros(size + 64, np.uint8)
-    start = -block.ctypes.data % 64
-    return block[start : start + size].view(kind).reshape(shape)

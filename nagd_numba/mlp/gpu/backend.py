@@ -13,6 +13,7 @@ from ...gpu.device_array import EXACT, DeviceMemory, describe
 from ...validation import finite, is_device_array, plain_tensor
 from .. import arguments
 from ..dataset import Data, Split, samples, split
+from ..interpolated import evaluated
 from ..labels import AS_THEY_ARE, Labels
 from ..plan import Plan
 from ..sparse import is_sparse
@@ -91,13 +92,14 @@ class DeviceBackend:
             return x
         return self._driver.download(plain_tensor("X", x))
 
-    def trainer(self, parts: Split, plan: Plan) -> DeviceTrainer:
+    def trainer(self, parts: Split, plan: Plan) -> Any:
         there = self._data(parts.data)
         for name, x in ((self._name, self.params), ("vel", self.vel)):
             device_array.no_overlap([(name, x), ("X", there.X)])  # y and weights are copies
         device_array.one_device([("params", self.params), ("X", there.X), ("y", there.y)])
         spec = of_targets(self.spec, len(there.y.shape))
-        return DeviceTrainer(spec, self.params, self.vel, there, plan, self.networks, self._stream)
+        trainer = DeviceTrainer(spec, self.params, self.vel, there, plan, self.networks, self._stream)
+        return evaluated(trainer, self.params, self.vel, self._stream)
 
     def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
         """As `HostBackend.evaluation`."""

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.readme FILE`: the README's performance section, from a file of `nagd-numba bench --json`.
+"""`python -m benchmarks.performance_page FILE`: the tables of the page about speed, from `nagd-numba bench --json`.
 
-Writes what is between the markers in README.md, and the picture docs/performance.png; figures are not typed by hand.
+Writes what is between the markers in docs/explanation/performance.md, and the picture docs/performance.png; figures are
+not typed by hand.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from nagd_numba.bench.sections import SECTIONS
 from nagd_numba.io.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-BEGIN, END = "<!-- performance: written by benchmarks/readme.py -->\n", "<!-- end of performance -->\n"
+BEGIN, END = "<!-- performance: written by benchmarks/performance_page.py -->\n", "<!-- end of performance -->\n"
 
 
 def section(results: Mapping[str, Any]) -> str:
@@ -38,27 +40,26 @@ def section(results: Mapping[str, Any]) -> str:
         if rows and name != "limits":
             table = report.tabled(name, rows, promises=True)
             lines += [f"**{table.title}.** {table.note}".rstrip(), "", report.markdown(table), ""]
-    lines += ["![bandwidth of a step over n, and the roofline](docs/performance.png)", ""]
+    lines += ["![bandwidth of a step over n, and the roofline](../performance.png)", ""]
     return "\n".join(lines)
 
 
 def replaced(text: str, results: Mapping[str, Any]) -> str:
-    """A README with the section of these results."""
+    """The page with the section of these results."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README has no lines {BEGIN.strip()!r} and {END.strip()!r}")
+        raise ValueError(f"the page has no lines {BEGIN.strip()!r} and {END.strip()!r}")
     return f"{before}{begin}\n{section(results)}\n{end}{after}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance_page", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, nargs="?", default=RESULTS, help="(benchmarks/results/cpu.json)")
     results = report.read_json(parser.parse_args().file)
-    readme = ROOT / "README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), results)
+    text = replaced(PAGE.read_text(encoding="utf-8"), results)
     plot(ROOT / "docs" / "performance.png", results)
-    with replacing(readme) as file:
+    with replacing(PAGE) as file:
         file.write(text.encode())
     return 0
 

@@ -1,0 +1,102 @@
+"""Training with an average of the parameters: `average=` of `MLP.fit` and `fit_many`.
+
+The kernels train by the rule composed with its average (`kernels.composed`), of which the average is one more state, so
+that each update averages in its own pass.  What is evaluated, and what the best is remembered of, is the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import validation
+from ..kernels.composed import Parts, composed
+from ..kernels.rule import Rule
+from ..optimizers.average import Average
+from . import arguments
+from .backends import HostBackend
+from .cpu.trainer import Trainer
+from .dataset import Split
+from .labels import AS_THEY_ARE, Labels
+from .plan import Plan
+from .spec import NetworkSpec
+
+
+def averaged_rule(rule: Rule) -> Rule:
+    """The rule whose last state is the average, and whose last hyper-parameter is its weight."""
+    if rule.interpolated is not None:
+        raise ValueError(f"average is for other optimizers: {rule.name} has an average of its own, which is evaluated")
+    return composed(rule, Parts(average=True))
+
+
+class AveragedBackend(HostBackend):
+    """The host's, with an average that the updates form and that is evaluated."""
+
+    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int, average: Any) -> None:
+        if not isinstance(average, Average):
+            raise TypeError(f"average is {validation.type_of(average)}; a nagd_numba.Average is needed")
+        if validation.any_on_device([(x, y) for x, y in (("params", params), ("vel", vel)) if y is not None]):
+            raise ValueError(
+                "average is for networks in host memory, and params is on a CUDA device, where its kernels are not; "
+                "copy params to the host, or leave average out"
+            )
+        super().__init__(spec, params, vel, many, states)
+        self.average, value = average, average.value
+        if not isinstance(value, np.ndarray) or value.shape != self.params.shape or value.dtype != spec.dtype:
+            said = (
+                f"has shape {value.shape} and dtype {value.dtype}" if isinstance(value, np.ndarray) else "is of a list"
+            )
+            raise ValueError(
+                f"average {said}; that of {self._name} is needed, {self.params.shape} and {spec.dtype}: "
+                f"nagd_numba.Average({self._name})"
+            )
+        validation.no_overlap([("average", value), (self._name, self.params), ("vel", self.vel)], written=("average",))
+        self.shown = value
+
+    def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
+        parts = super().split(X, y, weights, validation, seed, labels)
+        arguments_of = [data.arrays() for data in (parts.data, parts.validation) if data is not None]
+        for given in arguments_of:
+            arguments.apart("average", self.shown, **given)
+        return parts
+
+    def trainer(self, parts: Split, plan: Plan) -> Any:
+        """`plan` has the `averaged_rule`."""
+        joined = np.concatenate([self.vel, self.shown], axis=-1)
+        return AveragedTrainer(Trainer(self.spec, self.params, joined, parts.data, plan), self, joined)
+
+
+class AveragedTrainer:
+    """A trainer whose last state is the average of a backend."""
+
+    def __init__(self, trainer: Trainer, backend: AveragedBackend, joined: np.ndarray) -> None:
+        self._trainer, self._backend, self._joined = trainer, backend, joined
+        self.plan: Plan = trainer.plan
+
+    def epoch(
+        self,
+        order: np.ndarray,
+        hyper: np.ndarray,
+        seed: Any,
+        first_step: int,
+        on_call: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """As `Trainer.epoch`; `hyper` is that of the rule without the average."""
+        backend, updates, done = self._backend, hyper.shape[-2], [0]
+        weights = backend.average.weights(updates)
+        column = np.broadcast_to(weights[:, None], (*hyper.shape[:-1], 1))
+
+        def called(steps: int) -> None:
+            done[0] = -(-steps // self.plan.accumulate)
+            if on_call is not None:
+                on_call(steps)
+
+        try:
+            return self._trainer.epoch(order, np.concatenate([hyper, column], axis=-1), seed, first_step, called)
+        finally:
+            states = backend.vel.shape[-1]
+            backend.vel[...] = self._joined[..., :states]
+            backend.shown[...] = self._joined[..., states:]
+            backend.average.steps += done[0]
