@@ -15,6 +15,7 @@ FUNCTIONS = {"argmin", "exp", "log", "max", "min", "sign", "softmax", "prox", "d
 QUANTITIES = {
     *("lr", "momentum", "momentum_next", "weight_decay", "lr_decay", "lr_new", "lr_old", "decay", "threshold"),
     *("grad_scale", "clip_norm", "clip_value", "outputs", "epochs", "v_hat", "strong_convexity"),
+    *("value", "initial", "peak", "final", "most"),
 }
 TOKEN = re.compile(
     r"""(?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)

@@ -14,7 +14,7 @@ PUBLIC |= {f"schedules.{name}": f"nagd_numba.schedules.{name}" for name in sched
 PUBLIC |= {f"distributed.{name}": f"nagd_numba.distributed.{name}" for name in distributed.__all__}
 PUBLIC |= {name.rpartition(".")[2]: full for name, full in PUBLIC.items() if name.startswith("distributed.")}
 METHODS = {f"MLP.{name}": f"nagd_numba.MLP.{name}" for name in vars(nagd_numba.MLP) if not name.startswith("_")}
-MODULES = {f"optimizers.{name}": f"nagd_numba.optimizers.{name}" for name in OPTIMIZERS}
+MODULES = {f"optimizers.{name}": f"nagd_numba.optimizers.{name}" for name in (*OPTIMIZERS, "schedule_free")}
 LINKED = PUBLIC | METHODS | MODULES
 
 

@@ -229,7 +229,7 @@ class Comparison:
             self._check_stop(at_once=True)
             if on_epoch is not None:
                 on_epoch(result, epoch)
-            if result.diverged:
+            if not math.isfinite(epoch.train_loss):
                 return
 
     def _trainer(self, method: str, params: Any, vel: Any, train: tuple[Any, Any]) -> tuple[Any, Trainer]:

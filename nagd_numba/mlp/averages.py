@@ -56,6 +56,7 @@ class AveragedBackend(HostBackend):
         self.shown = value
 
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
+        """As `HostBackend.split`; the average may not lie in the data."""
         parts = super().split(X, y, weights, validation, seed, labels)
         arguments_of = [data.arrays() for data in (parts.data, parts.validation) if data is not None]
         for given in arguments_of:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..history import History
 from ..optimizers.average import Average
+from ..optimizers.seeds import seed_of
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
@@ -48,6 +49,7 @@ class Trainable:
         *,
         vel: Any = None,
         seed: int = 0,
+        rng: Any = None,
         shuffle: bool = True,
         sample_weight: Any = None,
         validation: Any = None,
@@ -100,8 +102,9 @@ class Trainable:
             Finite, >= 0.
         progress : bool
             Show a bar.
-        optimizer : {"nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad",
-                     "schedule_free_sgd", "schedule_free_adamw"}
+        optimizer : str
+            "nag", "momentum", "gd", "adam", "adamw", "nadam", "lion", "rmsprop", "adagrad", "schedule_free_sgd" or
+            "schedule_free_adamw".
             All but the first three and "schedule_free_sgd" want another `lr`: 0.001 is usual, for "lion" a tenth of it.
             With a schedule-free one the parameters are its `x` between epochs, for the validation, `keep`, the callback
             and in the end, and its `y` in them (`schedule_free_eval`, `schedule_free_train`); a schedule of `lr` does
@@ -111,6 +114,8 @@ class Trainable:
             velocity, with "adam", "adamw", "nadam" `m`, then `v`.
         seed : int
             Decides the order of the rows, the dropout, and which rows a share for validation takes.
+        rng : optional
+            In place of `seed`: what `numpy.random.default_rng` takes, from which a seed is drawn.
         shuffle : bool
             False: every epoch takes the rows as they are.
         sample_weight : array of shape (n,), optional
@@ -212,7 +217,7 @@ class Trainable:
                 ranks.check_average()
                 trained = averaged_rule(rule)
                 backend = AveragedBackend(spec, params, vel, False, len(rule.states), average)
-            epochs, seed = whole("epochs", epochs), whole("seed", seed, 0, 1 << 64)
+            epochs, seed = whole("epochs", epochs), seed_of(seed, rng)
             batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
             choice("keep", keep, ("last", "best"))
             function("callback", callback, "the History")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..history import History
 from ..optimizers.average import Average
+from ..optimizers.seeds import seed_of
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
@@ -43,6 +44,7 @@ def fit_many(
     *,
     vel: Any = None,
     seed: Any = 0,
+    rng: Any = None,
     shuffle: bool = True,
     sample_weight: Any = None,
     validation: Any = None,
@@ -70,6 +72,9 @@ def fit_many(
     lr, momentum : what `MLP.fit` takes, or a sequence of M of that
     seed : int, or a sequence of M ints
         With a share of the rows for validation the seeds must be equal: all networks have the same rows.
+    rng : optional
+        In place of `seed`: what `numpy.random.default_rng` takes. A seed s is drawn from it, and network m has s + m
+        (modulo 2^64), or s where a share of the rows is for validation.
     vel : array of shape (M, states * mlp.size), optional
         The states of the optimizer, a row for each network as `MLP.fit` has them, modified in place; zeros by default.
     callback : function of the list of histories, optional
@@ -116,7 +121,12 @@ def fit_many(
     function("callback", callback, "the list of histories")
     shuffle = flag("shuffle", shuffle)
     wanted = checked_metrics(spec, metrics)
-    seeds = [whole("seed", x, 0, 1 << 64) for x in _each("seed", seed, networks)]
+    if rng is None:
+        seeds = [whole("seed", x, 0, 1 << 64) for x in _each("seed", seed, networks)]
+    else:
+        drawn = seed_of(seed, rng)
+        share = not isinstance(validation, tuple | list | None)
+        seeds = [drawn] * networks if share else [(drawn + m) % (1 << 64) for m in range(networks)]
     rates = [
         Rates(own_lr, own_momentum, optimizer, spec.dtype)
         for own_lr, own_momentum in zip(_each("lr", lr, networks), _each("momentum", momentum, networks), strict=True)

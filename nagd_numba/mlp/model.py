@@ -9,6 +9,7 @@ import numpy as np
 
 from ..flat import FlatParams
 from ..kernels.aligned import aligned
+from ..optimizers.seeds import generator
 from ..validation import prefixed
 from . import inference, layout
 from .embed import compiled
@@ -184,18 +185,22 @@ class MLP(Trainable):
             f"{', precision=' + repr(self.precision) if self.precision != 'float32' else ''})"
         )
 
-    def init(self, seed: int | None) -> np.ndarray:
+    def init(self, seed: Any = None, *, rng: Any = None) -> np.ndarray:
         """New parameters, a NumPy vector of shape (size,).
 
         The weights of layers that end in relu are normal with variance `2/inputs` (He); all others uniform in
-        `±sqrt(6/(inputs + outputs))` (Glorot).  Biases are 0.  Equal seeds give equal parameters
-        (`numpy.random.default_rng(seed)`, one layer after the other).
+        `±sqrt(6/(inputs + outputs))` (Glorot).  Biases are 0.  `seed`, or `rng` in its place, is what
+        `numpy.random.default_rng` takes: equal integers give equal parameters, one layer after the other; None is
+        another vector each time.
 
         >>> net = MLP([3, 4, 2])
         >>> net.init(0).shape
         (26,)
         """
-        random = np.random.default_rng(seed)
+        if seed is not None and rng is not None:
+            raise ValueError(f"MLP.init: seed is {seed!r}, and rng is given as well; leave one out")
+        with prefixed("MLP.init"):
+            random = generator(seed if rng is None else rng)
         params = aligned(self.spec.size, self.spec.dtype)  # products read it faster
         stack = list(layout.layers(self.spec.sizes))
         for layer in stack:

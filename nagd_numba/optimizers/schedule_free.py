@@ -32,7 +32,7 @@ from typing import Any
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.jit import inlined
-from ..kernels.power_sums import power_of_part, relative_sum
+from ..kernels.power_sums import relative_sum
 from ..kernels.rounding import add, div, fma, mul
 from ..kernels.rule import Range, Rule
 from ..kernels.template import template
@@ -61,10 +61,30 @@ def lerp(start: Scalar, end: Scalar, weight: Scalar) -> Scalar:
 
 @inlined
 def schedule_free_x(y: Scalar, z: Scalar, momentum: float) -> Scalar:
-    """One element of the point that is evaluated: `y + (1 - 1/momentum) (z - y)`.
+    """One element of the point that is evaluated.
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars `y` and `z` of one floating type.
+        x = y + (1 - 1/momentum) (z - y)
 
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    y, z : float32 or float64
+        The parameter and the state of the step: scalars of one type.
+    momentum : float
+        That of the step, from 0.001 to below 1; not checked here.
+
+    Returns
+    -------
+    x, new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
     >>> schedule_free_x(1.0, 2.0, 0.5)
     0.0
     """
@@ -77,13 +97,14 @@ def weights(t: float, warmup_steps: float, r: float, power: float) -> tuple[floa
 
     `c_t` is 1 in the first step and there alone, also in float32.
     """
-    if t < warmup_steps:
-        return div(1.0, relative_sum(t, add(r, power))), div(t, warmup_steps)
-    total = relative_sum(t, r)
-    if warmup_steps > 0.0:
-        less = add(relative_sum(warmup_steps, r), -relative_sum(warmup_steps, add(r, power)))
-        total = add(total, -mul(power_of_part(div(warmup_steps, t), r), less))
-    return div(1.0, total), 1.0
+    return div(1.0, relative_sum(t, warmup_steps, r, power)), warmup_part(t, warmup_steps)
+
+
+@inlined
+def warmup_part(t: float, warmup_steps: float) -> float:
+    """What the warmup multiplies the learning rate by."""
+    part: float = div(t, warmup_steps) if t < warmup_steps else 1.0
+    return part
 
 
 @inlined
@@ -107,6 +128,8 @@ def begun(y: Scalar, z: Scalar, weight: Scalar) -> Scalar:
 
 @template
 def mapped_advance(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
+    """`advance` whose `z` goes through the map `prox`, and `y` through `keep`."""
+
     def mapped_advance(y: Any, z: Any, d: Any, lr: Any, weight: Any, moved: Any, values: Any) -> Any:
         """`advance` whose `z` goes through a map; elements that it leaves alone have the bits of `advance`."""
         plain, free = advance(y, z, d, lr, weight, moved)
@@ -147,6 +170,16 @@ INTERPOLATION = Rule(
 def interpolate(params: Any, to: Any, weight: float, stream: Any = None) -> None:
     """Move arrays towards others, in place: `params <- lerp(params, to, weight)`; a weight of 1 copies."""
     update(INTERPOLATION, params, to, [], {"weight": weight}, (0,), stream)
+
+
+def warmup_number(x: Any, function: str) -> Any:
+    """`warmup_steps` as a float, for a function of that name; an array on a device is left as it is."""
+    if x.__class__ is int and 0 <= x < 1 << 53:
+        return float(x)
+    if validation.is_device_array(x):
+        return x
+    with validation.prefixed(function):
+        return float(validation.whole("warmup_steps", x, 0, 1 << 53))
 
 
 def evaluation_weight(momentum: float) -> float:
@@ -212,7 +245,40 @@ def schedule_free_eval(params: Params, z: Arrays, momentum: float = 0.9, stream:
 
 
 def schedule_free_train(params: Params, z: Arrays, momentum: float = 0.9, stream: Any = None) -> Params:
-    """From `x` back to `y`, in place: `y = x + (1 - momentum) (z - x)`; the arguments of `schedule_free_eval`."""
+    """From `x` back to `y`, in place: the way back from `schedule_free_eval`.
+
+        y = x + (1 - momentum) (z - x)
+
+    Parameters
+    ----------
+    params : array
+        `x`; modified in place.  Every kind of array and place that `nagd_numba.step` takes, and lists of arrays.
+    z : array
+        The state of the step: same dtype, shape and device.  Not modified.
+    momentum : float
+        That of the step, from 0.001 to below 1.
+    stream : optional
+        As for `nagd_numba.step`.
+
+    Returns
+    -------
+    params, the same object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unfit arrays or values, before anything is written.
+    RuntimeError
+        For device arrays where CUDA cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> x, z = np.array([0.0]), np.array([2.0])
+    >>> nagd_numba.schedule_free_train(x, z, momentum=0.5)
+    array([1.])
+    """
     _interpolated("schedule_free_train", params, z, momentum, training_weight, stream)
     return params
 

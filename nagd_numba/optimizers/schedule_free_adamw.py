@@ -37,7 +37,7 @@ from .average import Average
 from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
-from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, weights
+from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, warmup_number, warmup_part, weights
 from .storage import StochasticRounding
 
 
@@ -50,8 +50,32 @@ def schedule_free_adamw_update(
         v = beta2 v + (1 - beta2) g^2;    d = g / (sqrt(v/(1 - beta2^t)) + eps) + w p
         p = p + c (z - p) + lr (beta1 (1 - c) - 1) d;    z = z - lr d
 
-    For use as `schedule_free_sgd_update`; `constants` is what `schedule_free_adamw_constants` makes of the
-    hyper-parameters, once a step.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
+
+    Parameters
+    ----------
+    p, g, z, v : float32 or float64
+        The parameter, its gradient, the point of descent, the average of the squares: scalars of one type.
+    constants : tuple
+        What `schedule_free_adamw_constants` makes of the hyper-parameters, once a step.
+
+    Returns
+    -------
+    (p, z, v), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.schedule_free_adamw_constants(np.float64, t=1, lr=0.5, beta1=0.5)
+    >>> p, z, v = schedule_free_adamw_update(1.0, 4.0, 0.0, 0.0, constants)  # in the first step z is p
+    >>> round(p, 6), round(z, 6), round(v, 6)
+    (0.5, 0.5, 0.016)
     """
     lr, weight, moved = constants[0], constants[1], constants[2]
     d, v = _direction(p, g, v, constants)
@@ -90,7 +114,7 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 @inlined
 def _rate(hyper: tuple[float, ...]) -> float:
-    rate: float = mul(hyper[0], weights(hyper[8], hyper[5], hyper[6], hyper[7])[1])
+    rate: float = mul(hyper[0], warmup_part(hyper[8], hyper[5]))
     return rate
 
 
@@ -250,8 +274,11 @@ def schedule_free_adamw_step(
     >>> nagd_numba.schedule_free_eval(params, z, momentum=0.9).round(2)
     array([ 3., -1.])
     """
-    counted = step_number(t, "schedule_free_adamw_step")
-    hyper = lr, beta1, beta2, eps, weight_decay, warmup_steps, r, weight_lr_power, counted
+    warmup, counted = (
+        warmup_number(warmup_steps, "schedule_free_adamw_step"),
+        step_number(t, "schedule_free_adamw_step"),
+    )
+    hyper = lr, beta1, beta2, eps, weight_decay, warmup, r, weight_lr_power, counted
     plain = mask is lower is upper is prox is prox_weight is groups is average is None
     composition = None if plain else Composition(mask, lower, upper, prox, prox_weight, average, groups)
     _python_step(params, grads, (z, v), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)
@@ -270,7 +297,37 @@ def schedule_free_adamw_constants(
     r: float = 0.0,
     weight_lr_power: float = 2.0,
 ) -> Constants:
-    """The same for `schedule_free_adamw_update`."""
+    """What `schedule_free_adamw_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
+
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
+
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    t : int
+        The number of the step, from 1 on.
+    lr, beta1, beta2, eps, weight_decay, warmup_steps, r, weight_lr_power : optional
+        As for `schedule_free_adamw_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.schedule_free_adamw_constants(np.float64, t=1, lr=0.25)
+    >>> p, z, v = nagd_numba.schedule_free_adamw_update(1.0, 0.0, 1.0, 0.0, constants)
+    >>> p, z, v
+    (1.0, 1.0, 0.0)
+    """
     settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "t": t}
     of_weights = {"warmup_steps": warmup_steps, "r": r, "weight_lr_power": weight_lr_power}
     return rule_constants(OPTIMIZER, dtype, **settings, **of_weights)

@@ -29,7 +29,7 @@ from .average import Average
 from .composed_arguments import Composition
 from .guard import Guard
 from .optimizer import Method, Optimizer
-from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, weights
+from .schedule_free import MOMENTUM, RANGES, advance, along, begun, mapped_advance, warmup_number, warmup_part, weights
 from .storage import StochasticRounding
 
 
@@ -39,9 +39,26 @@ def schedule_free_sgd_update(p: Scalar, g: Scalar, z: Scalar, constants: Constan
 
         p = p + c (z - p) + lr (momentum (1 - c) - 1) g;    z = z - lr g
 
-    For use inside `@njit` and `@cuda.jit` functions, on scalars of one floating type; `constants` is what
-    `schedule_free_sgd_constants` makes of the hyper-parameters, once a step.
+    For use inside `@njit` and `@cuda.jit` functions, in host or device memory; nothing is written.
 
+    Parameters
+    ----------
+    p, g, z : float32 or float64
+        The parameter, its gradient, the point of gradient descent: scalars of one type.
+    constants : tuple
+        What `schedule_free_sgd_constants` makes of the hyper-parameters, once a step.
+
+    Returns
+    -------
+    (p, z), new.
+
+    Raises
+    ------
+    numba.core.errors.TypingError
+        When it is compiled, for scalars that are not of one floating type.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> import nagd_numba
     >>> p, z = 1.0, 0.0
@@ -79,7 +96,7 @@ def _constants(hyper: tuple[float, ...], T: Any, options: tuple[Any, ...]) -> Co
 
 @inlined
 def _rate(hyper: tuple[float, ...]) -> float:
-    rate: float = mul(hyper[0], weights(hyper[6], hyper[3], hyper[4], hyper[5])[1])
+    rate: float = mul(hyper[0], warmup_part(hyper[6], hyper[3]))
     return rate
 
 
@@ -226,7 +243,8 @@ def schedule_free_sgd_step(
     >>> nagd_numba.schedule_free_eval(params, z).round(2)
     array([ 3., -1.])
     """
-    hyper = lr, momentum, weight_decay, warmup_steps, r, weight_lr_power, step_number(t, "schedule_free_sgd_step")
+    warmup, counted = warmup_number(warmup_steps, "schedule_free_sgd_step"), step_number(t, "schedule_free_sgd_step")
+    hyper = lr, momentum, weight_decay, warmup, r, weight_lr_power, counted
     plain = mask is lower is upper is prox is prox_weight is groups is average is None
     composition = None if plain else Composition(mask, lower, upper, prox, prox_weight, average, groups)
     _python_step(params, grads, (z,), hyper, (maximize,), stream, master, guard, rounding, compensation, composition)
@@ -245,9 +263,33 @@ def schedule_free_sgd_constants(
 ) -> Constants:
     """What `schedule_free_sgd_update` needs of the hyper-parameters in step `t`: a tuple of scalars of `dtype`.
 
-    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.  The
-    hyper-parameters are those of `schedule_free_sgd_step`, with the same ranges and errors; `dtype` is np.float32 or
-    np.float64.
+    From Python (for the arguments of a `@cuda.jit` kernel) and inside `@njit` functions, once a step.
+
+    Parameters
+    ----------
+    dtype : numpy.float32 or numpy.float64
+        The type of the scalars that are stepped.
+    t : int
+        The number of the step, from 1 on.
+    lr, momentum, weight_decay, warmup_steps, r, weight_lr_power : optional
+        As for `schedule_free_sgd_step`, with the same defaults and ranges.
+
+    Returns
+    -------
+    tuple of scalars of `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype, and for numbers out of their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nagd_numba
+    >>> constants = nagd_numba.schedule_free_sgd_constants(np.float64, t=1, lr=0.25)
+    >>> nagd_numba.schedule_free_sgd_update(1.0, 2.0, 1.0, constants)
+    (0.5, 0.5)
     """
     settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "warmup_steps": warmup_steps}
     return rule_constants(OPTIMIZER, dtype, **settings, r=r, weight_lr_power=weight_lr_power, t=t)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import validation
 from ..kernels.codes import BLOCK, decoded
+from .seeds import seed_of
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -33,6 +34,8 @@ class StochasticRounding:
     first : int
         The number of the first element, where the arrays are a part of longer ones that others step; in a multiple of
         32 where there are int8 states.  The arrays of a list are numbered on from one to the next.
+    rng : optional
+        In place of `seed`: what `numpy.random.default_rng` takes, from which a seed is drawn.
 
     Attributes
     ----------
@@ -62,9 +65,9 @@ class StochasticRounding:
     (0.999, 10)
     """
 
-    def __init__(self, seed: int, steps: int = 0, first: int = 0) -> None:
+    def __init__(self, seed: int | None = None, steps: int = 0, first: int = 0, *, rng: Any = None) -> None:
         with validation.prefixed("StochasticRounding"):
-            self.seed = validation.whole("seed", seed, 0, 2**64)
+            self.seed = seed_of(seed, rng)
             self.steps = steps
             self.first = validation.whole("first", first, 0)
 

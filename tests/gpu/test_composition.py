@@ -60,8 +60,7 @@ drawn = {
 def test_masked_elements_have_no_part_in_the_step(n, offsets, part, seed, multiprocessors, threads, order, byte):
     """Any length, offset and grid: the bits of the host's where the mask is not 0, and what was there elsewhere."""
     host, mask = arrays(n, seed=seed), masks(n, seed, part)
-    for x in host:
-        x[~mask] = np.nan
+    host[1][~mask] = np.nan  # which would spread
     before = [x.copy() for x in host]
     with (
         mock.patch.object(elementwise, "THREADS", threads),
@@ -172,6 +171,8 @@ def test_groups_of_lists_are_a_launch_for_each_settings(gpu):
     for wrong in ({"momentum": -1.0}, {"momentum": float("nan")}):
         with pytest.raises(ValueError, match="momentum is"):
             step(*device, groups=[{}, wrong, {}, {}])
+        with pytest.raises(ValueError, match="momentum is"):  # of arrays that were met before
+            step(*device, groups=[{"lr": 0.5}, wrong, wrong, {"lr": 0.5}])
     with pytest.raises(ValueError, match=r"vel\[0\] and params\[1\] overlap"):
         step(*device[:2], [device[0][1], *device[2][1:]], groups=groups)
     with pytest.raises(TypeError, match="groups must be a list of 4 dicts"):

@@ -170,7 +170,7 @@ def test_the_best_average_is_kept_and_what_is_refused():
         ({"average": 0.9}, TypeError, "average is a float; a nagd_numba.Average is needed"),
         ({"average": nagd_numba.Average(params[1:])}, ValueError, "average has shape .*; that of params is needed"),
         ({"average": nagd_numba.Average([params])}, ValueError, "average is of a list; that of params is needed"),
-        ({"average": average, "optimizer": "schedule_free_sgd"}, ValueError, "schedule_free_sgd has an average of its"),
+        ({"average": average, "optimizer": "schedule_free_sgd"}, ValueError, "average is for other optimizers"),
         ({"average": average, "reproducible": True}, ValueError, "average is for the training of one process"),
     ]:
         with pytest.raises(error, match=f"MLP.fit: {message}"):

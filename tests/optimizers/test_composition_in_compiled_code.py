@@ -342,7 +342,7 @@ def test_errors_at_compile_time_name_the_argument():
         (lambda: named(p, g, v, "l1"), "prox must be a constant inside compiled code"),
         (lambda: misspelt(p, g, v), "step: prox is 'l2'"),
         (lambda: weightless(p, g, v), "prox_weight, the weight of the norm, is needed"),
-        (lambda: unscaled(p, g, v), "nesterov has no scale of elements for it"),
+        (lambda: unscaled(p, g, v), "nesterov has no scale of elements"),
         (lambda: twice(p, g, v), "leave out one of them"),
         (lambda: grouped(p, g, v, (1, 2)), "groups are named in Python: .* call the step for each segment"),
         (lambda: alone(p, g, v, average), r"average is array.*\(average.value, average.weight\)"),

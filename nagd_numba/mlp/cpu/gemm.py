@@ -43,7 +43,8 @@ def _second_cache() -> int:
     return 1 << 20
 
 
-BLOCK_BYTES = min(_second_cache(), 1 << 21) * 5 // 8  # of the packed tiles of A
+# Of the packed tiles of A: they are read in order, once for each group of panels, and need not lie in the second level.
+BLOCK_BYTES = min(_second_cache(), 1 << 21) * 5 // 4
 GROUP_BYTES = min(_second_cache(), 1 << 21) // 4  # of the panels of B that are packed together
 PANELS = 4  # in such a group, at most
 STRIPE = 16  # rows of B that are packed into all panels of a group, before those below
@@ -137,7 +138,7 @@ def panels_size(LANES, LANE_ROWS, LENGTH, GROUP):
         for height, inner in ((rows, widest), (widest, rows)):
             length = (inner + LANES - 1) // LANES * LANES
             packed = min((height + ROWS - 1) // ROWS * length, max(LENGTH, length))
-            group = panels_of_group(length, GROUP) * length
+            group = max(length, min(PANELS * length, GROUP))  # fewer terms may make a larger group
             most = max(most, group * VECTORS * LANES + packed * LANE_ROWS)
         return most
 
@@ -145,12 +146,13 @@ def panels_size(LANES, LANE_ROWS, LENGTH, GROUP):
 
 
 def _lengths(dtype: str, length: int) -> dict[str, Any]:
-    """The slots about panels; all of A's together have so many terms, by default as many as the cache has room for."""
+    """The slots about panels; those of A together, and those of a group of B, have so many terms, by default as many as
+    the cache has room for.
+    """
     made = tile(dtype)
     itemsize = np.dtype(dtype).itemsize
-    length = length or BLOCK_BYTES // itemsize // made.lane_rows
-    group = GROUP_BYTES // itemsize // made.columns
-    return {"LANES": made.lanes, "LANE_ROWS": made.lane_rows, "LENGTH": length, "GROUP": group}
+    block, group = BLOCK_BYTES // itemsize // made.lane_rows, GROUP_BYTES // itemsize // made.columns
+    return {"LANES": made.lanes, "LANE_ROWS": made.lane_rows, "LENGTH": length or block, "GROUP": length or group}
 
 
 @functools.cache

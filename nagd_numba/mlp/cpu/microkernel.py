@@ -227,16 +227,29 @@ def _for_rows(builder: Any, height: Any, work: Callable) -> None:
 
 
 def _rows_moved(columns, context, builder, kind, width, height, move):
-    """`move(r, v, mask)` for each vector of each row; without masks where rows are whole."""
+    """`move(r, v, mask)` for each vector of each row that has some of its columns; without masks where it has all.
+
+    Masked stores of AVX2 are slow: at most one in a row has a mask.
+    """
     vectors = Vectors(builder, context.get_value_type(kind.dtype))
-    count = columns // vectors.lanes
-    whole = builder.icmp_signed("==", width, ir.Constant(LONG, columns))
-    with builder.if_else(whole) as (then, otherwise):
-        with then:
-            _for_rows(builder, height, lambda r: [move(vectors, r, v * vectors.lanes, None) for v in range(count)])
-        with otherwise:
-            masks = [vectors.mask(width, v * vectors.lanes) for v in range(count)]
-            _for_rows(builder, height, lambda r: [move(vectors, r, v * vectors.lanes, m) for v, m in enumerate(masks)])
+    count, moved = columns // vectors.lanes, builder.append_basic_block("moved")
+    for whole in range(count, -1, -1):  # vectors that have all columns
+        masks = [None] * whole
+        if whole < count:
+            masks.append(vectors.mask(width, whole * vectors.lanes))
+
+        def row(r: Any, masks: list[Any] = masks) -> None:
+            for v, mask in enumerate(masks):
+                move(vectors, r, v * vectors.lanes, mask)
+
+        if whole > 0:
+            with builder.if_then(builder.icmp_signed(">=", width, ir.Constant(LONG, whole * vectors.lanes))):
+                _for_rows(builder, height, row)
+                builder.branch(moved)
+        else:
+            _for_rows(builder, height, row)
+            builder.branch(moved)
+    builder.position_at_end(moved)
     return context.get_dummy_value()
 
 

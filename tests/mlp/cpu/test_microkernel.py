@@ -78,7 +78,8 @@ def in_order(a, b, out):
                 out[i, j] = total if first == 0 else add(out[i, j], total)
 
 
-LENGTHS = (0, 200)  # of the panels of A together, in terms; 0: as many as the cache has room for
+# Of the panels of A together, and of those of a group of B, in terms; 0: as many as the cache has room for.
+LENGTHS = (0, 200)
 
 
 @functools.cache
@@ -239,6 +240,13 @@ def test_every_shape_around_the_edges_of_a_panel(kind, dtype, length):
             length=length,
             wider=100,
         )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_of_short_panels_has_room_where_the_widest_layer_is_wide(kind, dtype):
+    """Three panels of 64 terms are more than one of 160."""
+    check(kind, dtype, 100, gemm.OFTEN * tile(dtype).columns, 60, pads=(gemm.FAR,) * 3, length=200, wider=100)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
