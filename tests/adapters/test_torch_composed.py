@@ -235,7 +235,7 @@ def test_complex_averages():
         ({"prox": "l1"}, ValueError, "prox_weight, the weight of the norm, is needed"),
         ({"prox": "l1", "prox_weight": -1.0}, ValueError, "prox_weight is -1.0"),
         ({"prox_weight": 1.0}, ValueError, "prox_weight is for"),
-        ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "scales no element by itself"),
+        ({"prox": "scaled_l1", "prox_weight": 1.0}, ValueError, "nesterov has no scale of elements"),
         ({"prox": abs}, TypeError, r"numba.njit\(prox\)"),
         ({"average": 1.0}, ValueError, "average is 1.0; 'mean' or a decay >= 0 and < 1"),
         ({"average": "ema"}, TypeError, "average is 'ema'; a number is needed"),
