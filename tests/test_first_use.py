@@ -47,10 +47,32 @@ def use(t):
 assert use(1.0) > 1.6
 """
 
+WEIGHT = """
+@njit
+def use(k):
+    return nagd_numba.average_weight(k)
+
+assert use(4) == 0.25
+"""
+
+X = """
+@njit
+def use(y, z):
+    return nagd_numba.schedule_free_x(y, z, 0.5)
+
+assert use(1.0, 2.0) == 0.0
+"""
+
 
 def uses():
     """The code that uses each name; what is not here is for Python."""
-    made = {"minimize": MINIMIZE, "__version__": VERSION, "fista_t": T}
+    made = {
+        "minimize": MINIMIZE,
+        "__version__": VERSION,
+        "fista_t": T,
+        "average_weight": WEIGHT,
+        "schedule_free_x": X,
+    }
     for optimizer in OPTIMIZERS.values():
         states = len(optimizer.rule.states)
         t = "t=3" if "t" in optimizer.settings else ""
@@ -114,6 +136,8 @@ FOR_PYTHON = {
     "minimize_many",
     "row_history",
     "save_states",
+    "schedule_free_eval",
+    "schedule_free_train",
     "schedules",
     "scipy_method",
     "step_rows",
