@@ -92,8 +92,11 @@ def python_callable(compiled: Any, python: Callable) -> Any:
 
 
 def subroutine(function: Callable) -> Callable:
-    """Compile a function into its callers, by LLVM; cached with them."""
-    return njit(nogil=True, forceinline=True)(_renamed(plain(function), unique_name(function)))
+    """Compile a function into its callers, by LLVM; cached with them.
+
+    Without `fastmath=False` Numba would compile it with the flags of the first caller, for all of them.
+    """
+    return njit(nogil=True, forceinline=True, fastmath=False)(_renamed(plain(function), unique_name(function)))
 
 
 def user_function(function: Callable) -> Callable:

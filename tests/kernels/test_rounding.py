@@ -129,6 +129,6 @@ def test_jit_flags_stand_in_one_place():
     flags = re.compile(r"fastmath\s*=|nogil\s*=|cache\s*=\s*True|parallel\s*=\s*True,|error_model|boundscheck\s*=")
     for file in Path(nagd_numba.__file__).parent.rglob("*.py"):
         code = re.sub(r'""".*?"""|#[^\n]*', "", file.read_text(), flags=re.DOTALL)
-        assert "fastmath" not in code, file
+        assert "fastmath" not in code.replace("fastmath=False", ""), file
         alone = file.name in ("jit.py", "parallel.py")  # flags, and the one parallel loop
         assert alone or not flags.search(code), f"{file}: {flags.search(code)}"

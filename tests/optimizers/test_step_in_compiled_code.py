@@ -1,5 +1,8 @@
 """`step` and the scalar rule inside users' compiled code."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import cuda, njit, prange
@@ -107,6 +110,29 @@ def test_step_inside_prange():
             step(p[k], g[k], v[k], 0.1)
 
     check(user, *arrays((64, 33)), lr=0.1)
+
+
+@pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled callers")
+def test_fast_math_of_a_caller_changes_no_rounding_of_a_step():
+    """In a process of its own, since what the first caller had compiled served all others."""
+    program = """
+import numpy as np
+import nagd_numba
+from numba import njit
+
+def descend(params, grads, vel):
+    nagd_numba.step(params, grads, vel, 0.1, 0.9)
+
+arrays = np.random.default_rng(0).normal(size=(3, 10_001)).astype(np.float32)
+made = []
+for call in (njit(fastmath=True)(descend), njit(descend), descend):
+    params, grads, vel = arrays.copy()
+    call(params, grads, vel)
+    made.append(np.concatenate([params, vel]))
+assert (made[0] == made[2]).all() and (made[1] == made[2]).all()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @jit
