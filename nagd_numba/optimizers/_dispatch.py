@@ -120,7 +120,8 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
     ) -> None:
         """The step of the real and imaginary parts."""
         arrays, numbers, other, average = in_parts(optimizer.arrays, (params, grads, *states), hyper, composition)
-        run(arrays[0], arrays[1], arrays[2:], numbers, given, *beside, other)
+        rest = *beside, other
+        run(arrays[0], arrays[1], arrays[2:], numbers, given, *rest)
         if average is not None and composition is not None and composition.average is not None:
             composition.average.steps = average.steps
 

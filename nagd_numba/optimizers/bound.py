@@ -122,9 +122,9 @@ class Bound:
                 )
             if self._composition is not None and self._composition.average is not None:
                 raise TypeError("average of complex params cannot be bound; call the step itself with average=...")
-            hyper = tuple(settings.get(x) for x in self._rule.hyper)
-            self._arrays, rates, self._composition, _ = in_parts(optimizer.arrays, arrays, hyper, self._composition)
-            settings.update({x: y for x, y in zip(self._rule.hyper, rates, strict=True) if is_array(y)})
+            given = tuple(settings.get(x) for x in self._rule.hyper)
+            self._arrays, made, self._composition, _ = in_parts(optimizer.arrays, arrays, given, self._composition)
+            settings.update({x: y for x, y in zip(self._rule.hyper, made, strict=True) if is_array(y)})
         self._stream = stream
         self._settings = {**defaults, **{name: x for name, x in settings.items() if name != "guard"}}
         hyper = list(self._rule.hyper)

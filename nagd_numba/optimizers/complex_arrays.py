@@ -26,7 +26,7 @@ from .average import Average
 from .composed_arguments import Composition
 
 LISTS = (list, tuple)
-DTYPES = {np.dtype(np.complex64): np.dtype(np.float32), np.dtype(np.complex128): np.dtype(np.float64)}
+DTYPES = np.dtype(np.complex64), np.dtype(np.complex128)
 
 
 def is_complex(x: Any) -> bool:
@@ -51,9 +51,8 @@ def as_real(name: str, x: Any) -> Any:
         flat = as_real(name, x.flat)
         return FlatParams(layout, flat.dtype, flat.reshape(-1))
     if isinstance(x, np.ndarray):
-        kind = DTYPES[x.dtype]
         parts = np.ndarray.view(x, np.ndarray).real  # of the same strides, and as writeable
-        return np.lib.stride_tricks.as_strided(parts, (*x.shape, 2), (*x.strides, kind.itemsize))
+        return np.lib.stride_tricks.as_strided(parts, (*x.shape, 2), (*x.strides, x.itemsize // 2))
     if x.is_conj():
         raise ValueError(f"{name} is a conjugated view, whose memory holds other numbers; pass {name}.resolve_conj()")
     torch: Any = sys.modules["torch"]
