@@ -69,9 +69,10 @@ def python_step(optimizer: Optimizer, ready: Ready | None = None) -> Callable[..
                     call = ready[given]
                     if call(params, grads, states, hyper) == OK:
                         return
-                    numbers = tuple([x if x.__class__ is float else validation.real("", x) for x in hyper])
-                    if call(params, grads, states, numbers) == OK:  # they were whole numbers, say
-                        return
+                    if not any(map(is_array, hyper)):
+                        numbers = tuple([x if x.__class__ is float else validation.real("", x) for x in hyper])
+                        if call(params, grads, states, numbers) == OK:  # they were whole numbers, say
+                            return
                 except (KeyError, TypeError):  # not met before, or what no dictionary takes
                     pass
                 if params.dtype.kind == "c":

@@ -30,9 +30,9 @@ DTYPES = np.dtype(np.complex64), np.dtype(np.complex128)
 
 
 def is_complex(x: Any) -> bool:
-    """Is it a complex array of the host, or a list with one in it?"""
+    """Is it a complex array of the host, or a list that begins with one?"""
     if isinstance(x, LISTS):
-        return any(map(is_complex, x))
+        return len(x) > 0 and is_complex(x[0])
     if isinstance(x, FlatParams):
         return is_complex(x.flat)
     if isinstance(x, np.ndarray):
