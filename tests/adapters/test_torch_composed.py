@@ -242,7 +242,7 @@ def test_complex_averages():
         ({"average_start": -1}, ValueError, "average_start is -1"),
         ({"lower": 0.0, "guard": nagd_numba.Guard()}, ValueError, "guard does not go with lower"),
     ],
-    ids=str,
+    ids=lambda x: ", ".join(x) if isinstance(x, dict) else getattr(x, "__name__", None),
 )
 def test_unfit_options(options, error, message):
     p = torch.nn.Parameter(torch.ones(3))
