@@ -73,8 +73,8 @@ def run(report: Report, limit: float) -> None:
 
     timer = threading.Timer(limit, stop)
     timer.start()
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
             print(line, end="", flush=True)
@@ -84,6 +84,7 @@ def run(report: Report, limit: float) -> None:
         if process.poll() is None:
             stop()
             process.wait()
+        process.stdout.close()
     summary = lines[-1] if lines else ""
     if late.is_set():
         summary = f"not finished after {limit:.0f} s; the last line: {summary}"

@@ -53,7 +53,7 @@ def _splitmix(key, index):
 
 def splitmix_each(keys: np.ndarray, indices: Any) -> np.ndarray:
     """`splitmix` of every element of `keys`, uint64 of at least one dimension, whose arithmetic wraps around."""
-    word = keys + (np.asarray(indices).astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    word = keys + (np.atleast_1d(indices).astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
     for shift, factor in _MIX:
         word = (word ^ word >> np.uint64(shift)) * np.uint64(factor)
     return word ^ word >> np.uint64(31)
