@@ -46,6 +46,9 @@ class FakeTorch(types.ModuleType):
             def is_neg(self):
                 return False
 
+            def is_complex(self):
+                return False
+
             def detach(self):
                 return self
 
