@@ -1,5 +1,7 @@
 """Arrays, streams and graphs for the tests of this folder."""
 
+import gc
+
 import numpy as np
 from cuda.bindings import driver as api
 from numba import cuda
@@ -37,6 +39,7 @@ def same(device, host):
 
 def graph_of(body, mode=GLOBAL):
     """What a function does with a stream, as a graph, and the stream; after all that was started before."""
+    gc.collect()  # as PyTorch does: an array that a collection frees within a capture ends it
     cuda.synchronize()
     stream = new_stream()
     assert api.cuStreamBeginCapture(stream, mode)[0] == 0
