@@ -197,8 +197,8 @@ raises a RuntimeError after `eval()`.  The mode is kept in the parameter groups,
 
 It needs no scheduler.  One that lets `lr` fall may be used.  One that lets it grow may be, too, but the weights of the
 average are those of `warmup_steps` alone, where the package `schedulefree` weighs each step by the largest rate so far.
-None may change {momentum}, as `OneCycleLR` and `CyclicLR` do unless `cycle_momentum=False`: the point to evaluate follows
-from the parameters and `z` by that number, and would be another after each change."""
+None may change {momentum}, as `OneCycleLR` and `CyclicLR` do unless `cycle_momentum=False`: the point to evaluate
+follows from the parameters and `z` by that number, and would be another after each change."""
 
 _MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 _PEERS: dict[str, dict[str, Any]] = {

@@ -24,9 +24,9 @@ MESSAGES = {
 }
 
 # Classes whose own default learning rate is for other problems than PyTorch's, and what they take of its class instead.
-# Schedule-free SGD has 1, as the package: too large here, with a scheduler or without.  The largest curvature of the loss
-# is L = 2 (1 + |x|^2) = 35; gradient descent diverges at rates above 2/L = 0.06, and late schedule-free steps, which move
-# the parameters by `(1 - momentum) lr` times the gradient, at rates above 2/((1 - momentum) L) = 0.57.
+# Schedule-free SGD has 1, as the package: too large here, with a scheduler or without.  The largest curvature of the
+# loss is L = 2 (1 + |x|^2) = 35; gradient descent diverges at rates above 2/L = 0.06, and late schedule-free steps,
+# which move the parameters by `(1 - momentum) lr` times the gradient, at rates above 2/((1 - momentum) L) = 0.57.
 UNSTABLE = ("SGDScheduleFree",)
 
 
