@@ -117,6 +117,12 @@ class Form:
             return {"mu_product": float(plain(nadam.product)(group["betas"][0], t, nadam.TORCH))}
         return {}
 
+    def _modes(self) -> str:
+        if self.optimizer.rule.interpolated is None:
+            return ""
+        name = self.optimizer.rule.interpolated[1]
+        return _MODES.format(momentum="`betas`" if name in BETAS else f"`{self.renamed.get(name, name)}`")
+
     @cached_property
     def document(self) -> str:
         """The docstring of the class, made of the step's."""
@@ -131,7 +137,7 @@ class Form:
             formula=docs.formula(step),
             options=options.replace(", ".join(BETAS) + " : float", "betas : (float, float)"),
             exchange=exchange,
-            modes=_MODES if self.optimizer.rule.interpolated else "",
+            modes=self._modes(),
             name=self.name,
         )
 
@@ -187,7 +193,12 @@ True
 _MODES = """
 
 `eval()` makes the parameters those to evaluate and to save, `train()` those to train, which they are at first; `step`
-raises a RuntimeError after `eval()`.  The mode is kept in the parameter groups, as `train_mode`."""
+raises a RuntimeError after `eval()`.  The mode is kept in the parameter groups, as `train_mode`.
+
+It needs no scheduler.  One that lets `lr` fall may be used.  One that lets it grow may be, too, but the weights of the
+average are those of `warmup_steps` alone, where the package `schedulefree` weighs each step by the largest rate so far.
+None may change {momentum}, as `OneCycleLR` and `CyclicLR` do unless `cycle_momentum=False`: the point to evaluate
+follows from the parameters and `z` by that number, and would be another after each change."""
 
 _MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 _PEERS: dict[str, dict[str, Any]] = {

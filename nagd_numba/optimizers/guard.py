@@ -163,7 +163,7 @@ class Guard:
     A scale that is halved where the gradients overflow:
 
     >>> guard = nagd_numba.Guard(nonfinite="skip", grad_scale=2.0**16, growth_interval=2000)
-    >>> overflowing = guard.grad_scale * np.array([1e305, 1.0])
+    >>> overflowing = np.array([np.inf, 1.0])  # of a loss that was multiplied by guard.grad_scale
     >>> _ = nagd_numba.step(params, overflowing, vel, guard=guard)
     >>> guard.skipped, guard.grad_scale
     (True, 32768.0)

@@ -174,11 +174,16 @@ def interpolate(params: Any, to: Any, weight: float, stream: Any = None) -> None
 
 
 def warmup_number(x: Any, function: str) -> Any:
-    """`warmup_steps` as a float, for a function of that name; an array on a device is left as it is."""
+    """`warmup_steps` as a float, for a function of that name; an array on a device is left as it is.
+
+    A whole number may be a float: numbers of steps that trainers and groups of parameters keep are floats.
+    """
     if x.__class__ is int and 0 <= x < 1 << 53:
         return float(x)
     if validation.is_device_array(x):
         return x
+    if isinstance(x, float) and x.is_integer():
+        x = int(x)
     with validation.prefixed(function):
         return float(validation.whole("warmup_steps", x, 0, 1 << 53))
 

@@ -210,6 +210,18 @@ def test_an_element_at_no_bound_has_the_bits_of_the_plain_step():
     assert_same_bits([bound_y, bound_z], [plain_y, plain_z])
 
 
+@pytest.mark.parametrize("step", [schedule_free_sgd_step, schedule_free_adamw_step])
+def test_a_number_of_warmup_steps_may_be_a_float(step):
+    made = []
+    for warmup_steps in (4, 4.0, np.float64(4)):
+        arrays = [np.ones(5), np.full(5, 0.5), *(np.zeros(5) for _ in range(1 + (step is schedule_free_adamw_step)))]
+        for t in (1, 2, 3):
+            step(*arrays, t, lr=0.1, warmup_steps=warmup_steps)
+        made.append(arrays)
+    assert_same_bits(made[1], made[0])
+    assert_same_bits(made[2], made[0])
+
+
 def test_lists_and_views_go_from_y_to_x():
     y, z = [np.ones(3), np.ones((2, 2))], [np.zeros(3), np.zeros((2, 2))]
     assert schedule_free_eval(y, z, 0.5) is y
@@ -233,6 +245,8 @@ def test_refusals():
     for keywords, message in [
         ({"momentum": 0.0}, "momentum is 0.0; a finite number >= 0.001 and < 1"),
         ({"warmup_steps": 1.5}, "warmup_steps is 1.5; "),
+        ({"warmup_steps": -1.0}, "warmup_steps is -1; "),
+        ({"warmup_steps": float("inf")}, "warmup_steps is inf; "),
         ({"r": 8.0}, "r is 8.0; a finite number >= 0 and < 8"),
         ({"t": 0}, "t is 0; a whole number >= 1"),
     ]:
