@@ -14,14 +14,13 @@ from numba import njit
 
 import nagd_numba
 from nagd_numba.adapters import torch as ours
+from tests.helpers import rules
 from tests.helpers.torch_networks import assert_same_tensors, batches, made, step, with_gradients
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 CLASSES = ("NAG", "Adam", "AdamW", "NAdam", "Lion", "RMSprop", "Adagrad")
-classes = pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=() if x == "NAG" else pytest.mark.ci) for x in CLASSES]
-)
+classes = pytest.mark.parametrize("name", rules.marked(default=("NAG",), ci=("Adam",), names=CLASSES))
 
 
 @njit

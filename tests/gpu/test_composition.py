@@ -14,7 +14,7 @@ from nagd_numba import adam_step, bind, step
 from nagd_numba.gpu import device_array, elementwise, repeats
 from nagd_numba.kernels.composed import Parts, composed
 from nagd_numba.optimizers.registry import OPTIMIZERS
-from tests.helpers import fake_driver
+from tests.helpers import fake_driver, rules
 from tests.helpers.bits import same_bits
 from tests.helpers.half import Half, round_to, widen
 
@@ -303,8 +303,7 @@ def makes_an_array(x, lr):
     return np.sort(np.array([x, lr]))[0]
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("name", rules.marked(default=(), ci=("nesterov", "adam", "schedule_free_sgd")))
 def test_every_rule(gpu, name):
     optimizer = OPTIMIZERS[name]
     n, dtype = 333, np.float64 if name in ("adam", "lion") else np.float32

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 
 import nagd_numba
-from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers import rules
 from tests.helpers.bits import assert_same_bits
 
 kinds = pytest.mark.parametrize("dtype", [np.complex64, pytest.param(np.complex128, marks=pytest.mark.ci)])
-optimizers = pytest.mark.parametrize(
-    "optimizer",
-    [pytest.param(x, marks=() if name in ("nesterov", "adam") else pytest.mark.ci) for name, x in OPTIMIZERS.items()],
-    ids=list(OPTIMIZERS),
-)
+optimizers = rules.optimizers(default=("nesterov", "adam"), ci=("schedule_free_sgd",))
 
 
 def arrays_of(optimizer, dtype, shape=(6, 7)):

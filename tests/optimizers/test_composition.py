@@ -9,6 +9,7 @@ from numba import njit
 
 import nagd_numba
 from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers import rules
 from tests.helpers.bits import assert_same_bits
 
 
@@ -17,11 +18,7 @@ def same(x, y):
     assert_same_bits([x], [y])
 
 
-optimizers = pytest.mark.parametrize(
-    "optimizer",
-    [pytest.param(x, marks=() if name == "nesterov" else pytest.mark.ci) for name, x in OPTIMIZERS.items()],
-    ids=list(OPTIMIZERS),
-)
+optimizers = rules.optimizers(ci=("adam", "fista"))
 dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
 
 

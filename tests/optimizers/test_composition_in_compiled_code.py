@@ -12,17 +12,14 @@ import nagd_numba
 from nagd_numba import step
 from nagd_numba.kernels.composed import in_callers
 from nagd_numba.optimizers import _overload
-from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.helpers import rules
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
 N = 41
-optimizers = pytest.mark.parametrize(
-    "optimizer",
-    [pytest.param(x, marks=() if name == "nesterov" else pytest.mark.ci, id=name) for name, x in OPTIMIZERS.items()],
-)
+optimizers = rules.optimizers()
 dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
 
 
@@ -80,8 +77,7 @@ def test_everything_at_once_has_the_bits_of_the_call_from_python(optimizer, dtyp
         assert (x != y)[extra["mask"]].any()
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("optimizer", [OPTIMIZERS[x] for x in ("nesterov", "adam", "fista")], ids=lambda x: x.name)
+@rules.optimizers(default=(), ci=("nesterov",))
 @pytest.mark.parametrize(
     "keywords",
     [
