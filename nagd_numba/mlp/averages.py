@@ -58,9 +58,9 @@ class AveragedBackend(HostBackend):
     def split(self, X: Any, y: Any, weights: Any, validation: Any, seed: int, labels: Labels = AS_THEY_ARE) -> Split:
         """As `HostBackend.split`; the average may not lie in the data."""
         parts = super().split(X, y, weights, validation, seed, labels)
-        arguments_of = [data.arrays() for data in (parts.data, parts.validation) if data is not None]
-        for given in arguments_of:
-            arguments.apart("average", self.shown, **given)
+        for data in (parts.data, parts.validation):
+            if data is not None:
+                arguments.apart("average", self.shown, **data.arrays())
         return parts
 
     def trainer(self, parts: Split, plan: Plan) -> Any:

@@ -25,13 +25,12 @@ from . import _stored
 from ._host import apply, apply_lists
 from .bounds import is_array
 from .complex_arrays import in_parts, is_complex
-from .composed_arguments import Composition
+from .composed_arguments import LISTS, Composition
 from .composition import step_composed
 from .guard import Guard
 from .optimizer import Optimizer
 from .storage import Int8State, place_of
 
-LISTS = (list, tuple)
 _STEPS = Range(low=1.0, below=2.0**53, whole=True)  # numbers of steps: whole as floats, too
 
 

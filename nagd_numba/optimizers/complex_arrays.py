@@ -23,9 +23,8 @@ import numpy as np
 from .. import validation
 from ..flat import FlatParams
 from .average import Average
-from .composed_arguments import Composition
+from .composed_arguments import LISTS, Composition
 
-LISTS = (list, tuple)
 DTYPES = np.dtype(np.complex64), np.dtype(np.complex128)
 
 
@@ -67,7 +66,7 @@ def in_parts(
     Raises for arrays that are not of one dtype and shape, and for bounds and maps.
     """
     _alike(names, arrays)
-    rates = tuple(doubled(x) if isinstance(x, np.ndarray | list | tuple) else x for x in hyper)
+    rates = tuple(doubled(x) if isinstance(x, (np.ndarray, *LISTS)) else x for x in hyper)
     parts = tuple(as_real(name, x) for name, x in zip(names, arrays, strict=True))
     if composition is None:
         return parts, rates, None, None

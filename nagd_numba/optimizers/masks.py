@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..flat import FlatParams
-
-LISTS = (list, tuple)
+from .composed_arguments import LISTS
 
 
 def masks_of(mask: Any, lists: bool, count: int) -> tuple[str, list[Any]]:
