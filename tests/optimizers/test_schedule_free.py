@@ -197,7 +197,9 @@ def test_bounds_hold_for_every_point_and_the_solution_is_found(kind):
         step(y, Q @ y - c, *states, t, lr=lr, lower=-0.25, upper=0.5)
         assert ((states[0] >= -0.25) & (states[0] <= 0.5) & (y >= -0.25) & (y <= 0.5)).all()
     x = schedule_free_eval(y.copy(), states[0])
-    assert np.abs(x - found.x).max() < 2e-3  # a mean over 6,000 points forgets its first ones like 1/t
+    # x is the mean of all z, and Adam's z goes at least lr / 2 a step on its way of 0.5:
+    # (0.5 / 2) * (0.5 / (lr / 2)) / 6000.
+    assert np.abs(x - found.x).max() < (2e-3 if kind == "sgd" else 0.5**2 / 0.01 / 6000)
 
 
 def test_an_element_at_no_bound_has_the_bits_of_the_plain_step():
