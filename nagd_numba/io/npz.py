@@ -27,8 +27,9 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         if array.dtype.hasobject:  # numpy would pickle it
             raise TypeError(f"{name} holds Python objects; numbers or text are needed")
+    arrays[DIGEST] = np.asarray(_digest(arrays))
     with replacing(path) as file:
-        np.savez(file, **arrays, **{DIGEST: np.asarray(_digest(arrays))})
+        np.savez(file, **arrays)
 
 
 def read(path: str | Path, what: str) -> dict[str, np.ndarray]:
