@@ -56,7 +56,7 @@ def save(
             )
         with replacing(path / MANIFEST) as file:
             manifest = {**json.loads(text), "parts": parts}
-            file.write(json.dumps({**manifest, "digest": _manifest_digest(manifest)}, indent=1).encode())
+            file.write(json.dumps({**manifest, "digest": manifest_digest(manifest)}, indent=1).encode())
         _to_disk(path)
 
     try:
@@ -124,7 +124,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         if manifest["format"] not in (FORMAT, UNDIGESTED):
             raise ValueError(f"its format is {one_line(manifest['format'])!r}, not {FORMAT!r}")
         digest = manifest.pop("digest", None)
-        if (digest is not None or manifest["format"] == FORMAT) and digest != _manifest_digest(manifest):
+        if (digest is not None or manifest["format"] == FORMAT) and digest != manifest_digest(manifest):
             raise ValueError("it is not the one that was written: its digest is another")
         if type(manifest["t"]) is not int or manifest["t"] < 0 or "extra" not in manifest:
             raise ValueError(f"t is {one_line(manifest['t'])}, or there is no extra")
@@ -137,7 +137,8 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path / MANIFEST}: no manifest of a checkpoint: {one_line(error)}") from error
 
 
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """What tells a manifest from others; it is an entry of its own in the file."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 

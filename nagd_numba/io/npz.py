@@ -27,7 +27,7 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         if array.dtype.hasobject:  # numpy would pickle it
             raise TypeError(f"{name} holds Python objects; numbers or text are needed")
-    arrays[DIGEST] = np.asarray(_digest(arrays))
+    arrays[DIGEST] = np.asarray(digest(arrays))
     with replacing(path) as file:
         np.savez(file, **arrays)
 
@@ -38,7 +38,7 @@ def read(path: str | Path, what: str) -> dict[str, np.ndarray]:
         try:
             archive = Archive(stream)
             content = {name: archive.array(name) for name in archive.names}
-            if DIGEST in content and str(content[DIGEST]) != _digest(content):
+            if DIGEST in content and str(content[DIGEST]) != digest(content):
                 raise DamagedError("its arrays are not those that were written: their digest is another")
             return content
         except DamagedError as error:
@@ -58,7 +58,7 @@ def check_format(content: Mapping[str, np.ndarray], name: str, current: str, und
         raise ValueError("the digest of its arrays is missing")
 
 
-def _digest(content: Mapping[str, np.ndarray]) -> str:
+def digest(content: Mapping[str, np.ndarray]) -> str:
     """What tells these arrays from others: of their names, dtypes, shapes and values."""
     made = hashlib.blake2b(digest_size=16)
     for name in sorted(content):
