@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import validation
 from ..io import npz
+from ..io.one_line import one_line
 from ..kernels.half import BITS_OF
 from ._stored import stored_array
 from .storage import CODES, Int8State, StochasticRounding
@@ -101,26 +102,34 @@ def load_states(path: str | Path) -> dict[str, Any]:
         content = npz.read(path, "file of save_states")
         if _FORMAT not in content:
             raise ValueError(f"{path} is not a file of save_states")
-        version, digest = npz.whole(content, _FORMAT), content.pop(npz.DIGEST, None)
-        if not 1 <= version <= _VERSION:
-            raise ValueError(f"{path} has version {version} of these files; this nagd_numba knows 1 to {_VERSION}")
-        if version > 1 and digest is None:
-            raise ValueError(f"{path} is damaged: the digest of its arrays is missing")
-        del content[_FORMAT]
-        found: dict[str, dict[int, Any]] = {}
-        for member, array in content.items():
-            match = _NAME.fullmatch(member)
-            if match is None:
-                raise ValueError(f"{path} is not a file of save_states: there is {member!r} in it")
-            part = match["part"]
-            if part == "scales":
-                continue
-            place = -1 if match["place"] is None else int(match["place"])
-            found.setdefault(match["name"], {})[place] = _value(path, content, member, part, array)
-        for name, x in found.items():
-            if sorted(x) not in ([-1], list(range(len(x)))):
-                raise ValueError(f"{path} is damaged: of {name} there are the items {sorted(x)}")
-        return {name: x[-1] if -1 in x else [x[k] for k in sorted(x)] for name, x in found.items()}
+        try:
+            return _found(content)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged, or of another version: {one_line(error)}") from error
+
+
+def _found(content: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the arrays of a file stand for; raises for those that stand for nothing."""
+    version, digest = npz.whole(content, _FORMAT), content.pop(npz.DIGEST, None)
+    if not 1 <= version <= _VERSION:
+        raise ValueError(f"its version is {version}; this nagd_numba knows 1 to {_VERSION}")
+    if version > 1 and digest is None:
+        raise ValueError("the digest of its arrays is missing")
+    del content[_FORMAT]
+    found: dict[str, dict[int, Any]] = {}
+    for member, array in content.items():
+        match = _NAME.fullmatch(member)
+        if match is None:
+            raise ValueError(f"there is {member!r} in it")
+        if match["part"] == "scales":
+            npz.member(content, member.removesuffix("scales") + "codes")
+            continue
+        place = -1 if match["place"] is None else int(match["place"])
+        found.setdefault(match["name"], {})[place] = _value(content, member, match["part"], array)
+    for name, x in found.items():
+        if sorted(x) not in ([-1], list(range(len(x)))):
+            raise ValueError(f"of {name} there are the items {sorted(x)}")
+    return {name: x[-1] if -1 in x else [x[k] for k in sorted(x)] for name, x in found.items()}
 
 
 def _members(name: str, x: Any) -> dict[str, Any]:
@@ -140,22 +149,22 @@ def _members(name: str, x: Any) -> dict[str, Any]:
     return {name: array.view(np.float16) if kind in BITS_OF else array}
 
 
-def _value(path: str | Path, content: dict[str, np.ndarray], member: str, part: str | None, array: np.ndarray) -> Any:
+def _value(content: dict[str, np.ndarray], member: str, part: str | None, array: np.ndarray) -> Any:
     if part == "codes":
         scales = npz.member(content, member.removesuffix("codes") + "scales")
         if array.dtype not in CODES or scales.dtype != np.float32:
-            raise ValueError(f"{path}: {member} and its scales have dtypes {array.dtype} and {scales.dtype}")
+            raise ValueError(f"{member} and its scales have dtypes {array.dtype} and {scales.dtype}")
         return Int8State(array, scales)
     if part == "rounding":
         if array.shape != (3,) or array.dtype != np.uint64:
-            raise ValueError(f"{path}: {member} has shape {array.shape} and dtype {array.dtype}")
+            raise ValueError(f"{member} has shape {array.shape} and dtype {array.dtype}")
         return StochasticRounding(*map(int, array))
     if part == "bfloat16":
         try:
             import ml_dtypes
         except ImportError as error:
-            raise ImportError(f"{path} has bfloat16 numbers, which need ml_dtypes: pip install ml_dtypes") from error
+            raise ImportError(f"{member} are bfloat16 numbers, which need ml_dtypes: pip install ml_dtypes") from error
         if array.dtype != np.uint16:
-            raise ValueError(f"{path}: {member} has dtype {array.dtype}")
+            raise ValueError(f"{member} has dtype {array.dtype}")
         return array.view(ml_dtypes.bfloat16)
     return array

@@ -7,6 +7,7 @@ import gzip
 import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from ...io.archive import most_unpacked
 from ...io.regular import opened
@@ -50,20 +51,26 @@ def _bytes(path: Path) -> bytes:
             if content.startswith(_GZIP):
                 raise DataError(f"{path}: it is compressed by gzip; name it {path.name}.gz")
             return content
-        most, parts, length = most_unpacked(os.fstat(file.fileno()).st_size, _ALWAYS), [], 0
         try:
+            _check_unpacked(path, file)
             with gzip.GzipFile(fileobj=file) as unpacked:
-                while length <= most and (part := unpacked.read(_CHUNK)):
-                    parts.append(part)
-                    length += len(part)
+                return unpacked.read()
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{path}: not a gzip file, or only a part of one ({error})") from error
-        if length > most:
-            raise DataError(
-                f"{path}: it unpacks to more than {most} bytes, over a hundred times its own; if it is meant so, give "
-                f"the file unpacked (gunzip {path.name})"
-            )
-        return b"".join(parts)
+
+
+def _check_unpacked(path: Path, file: BinaryIO) -> None:
+    """Raise for a bomb, before it takes memory; the file is then at its start again."""
+    most, length = most_unpacked(os.fstat(file.fileno()).st_size, _ALWAYS), 0
+    with gzip.GzipFile(fileobj=file) as unpacked:
+        while length <= most and (part := unpacked.read(_CHUNK)):
+            length += len(part)
+    file.seek(0)
+    if length > most:
+        raise DataError(
+            f"{path}: it unpacks to more than {most} bytes, a hundred times its own; if it is meant so, give the file "
+            f"unpacked (gunzip {path.name})"
+        )
 
 
 def _without_mark(content: bytes) -> str:

@@ -1,14 +1,26 @@
 """Encodings and gzip."""
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from nagd_numba.cli.data import DataError
+from nagd_numba.cli.data import DataError, load_file
 from tests.helpers.tables import load, rows, understood
 
 TABLE = "größe,b,y\n" + rows("{0}.5,{1},{2}", labels=("Käse", "Öl"))
+
+
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2,a\n1,3,b\n" * (1 << 20)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"it unpacks to more than 4194304 bytes, .* \(gunzip x\.csv\.gz\)"):
+        load_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 @pytest.mark.parametrize(
