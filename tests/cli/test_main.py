@@ -1,6 +1,7 @@
 """The command line: output, errors, exit codes, Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -321,12 +322,63 @@ def test_interrupt_saves_the_best_model_so_far(tmp_path, twice):
     assert "Interrupted after epoch" in out
     assert "Best model: model.npz" in out
     assert "gd (" in out
-    assert seconds < 2
+    assert seconds < 20  # of the minutes that it would take; tests.reliability measures
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
     model, params, _ = load_model(tmp_path / "model.npz")
     parts = split(load_digits(), 0.1, 0)
     with np.load(tmp_path / "model.npz") as file:
         assert (model.predict(params, parts.X_validation) == parts.y_validation).mean() == float(file["accuracy"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_that_end_a_process_save_the_best_model(tmp_path, name, code):
+    process = start(tmp_path, "--epochs", "100000", "--save", "model.npz")
+    for line in process.stdout:
+        if "epoch      3/" in line:
+            break
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == "" or err.splitlines() == [TEXT]
+    reached = re.search(r"Interrupted after epoch (\d+) of gd", out)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+    with np.load(tmp_path / "model.npz") as file:
+        assert len(file["gd/history"]) == int(reached[1])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_interrupted_while_it_compiles(tmp_path, monkeypatch):
+    """The main thread is in LLVM, which it cannot leave; there is nothing in the cache."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    process = start(tmp_path, "--save", "model.npz")
+    assert TEXT in process.stderr.readline()
+    out, err, _ = interrupt(process)
+    assert "Interrupted before the first epoch ended.\nNothing to save: no epoch ended.\n" in out
+    assert err == ""
+    assert not (tmp_path / "model.npz").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("given", [["-m", "nagd_numba"], ["-c", "import nagd_numba"]])
+def test_interrupted_while_it_is_imported(given, tmp_path):
+    """The command ends by the signal, without a traceback; a program that imports the library is left alone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins, os, signal\n"
+        "known = builtins.__import__\n"
+        "def importing(name, *rest):\n"
+        "    if name == 'numba':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return known(name, *rest)\n"
+        "builtins.__import__ = importing\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, *given], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert ("Traceback" in done.stderr) == (given[0] == "-c")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -339,5 +391,5 @@ def test_interrupt_before_the_first_epoch(tmp_path):
     out, _, seconds = interrupt(process)
     assert "Interrupted before the first epoch ended." in out
     assert "Nothing to save: no epoch ended." in out
-    assert seconds < 3
+    assert seconds < 20
     assert not (tmp_path / "model.npz").exists()

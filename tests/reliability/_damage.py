@@ -95,7 +95,8 @@ def judged(kind: Kind, path: Path, size: int, known: list[Any], option: str | No
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     else:
-        wrong = "it was read, and is another" if known and kind.bits(result) not in known else ""
+        bits = kind.bits(result) if kind.bits is not None and known else None
+        wrong = "it was read, and is another" if known and bits not in known else ""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     more = _memory("VmHWM") - before

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Trainings:
         given = ["--device", "cpu", "--data", self.data, "--hidden", "16", "--epochs", self.epochs, "--seed", seed]
         return ["train", *map(str, given), "--save", str(path)]
 
-    def start(self, words: list[str], **more: object) -> Command:
+    def start(self, words: list[str], **more: Any) -> Command:
         return Command(words, self.folder, **more)
 
     def reference(self, seed: int = 0) -> dict[str, bytes]:
