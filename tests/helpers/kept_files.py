@@ -45,7 +45,7 @@ def _small_data() -> Any:
 
 def _write_model(path: Path, seed: int) -> None:
     model = MLP((2, 3, 2))
-    save_model(path, model, model.init(seed), Preprocessing(np.zeros(2), np.ones(2), np.array(["a", "b"])))
+    save_model(path, model, model.init(seed), Preprocessing(np.full(2, seed), np.ones(2), np.array(["a", "b"])))
 
 
 def _check_model(read: Any) -> None:
@@ -65,7 +65,7 @@ def _write_training(path: Path, seed: int) -> None:
     run = Comparison(_small_data(), CONFIG)
     params = run.model.init(seed)
     epoch = Epoch(1, 0.5, 0.6, 0.75)
-    run.states["nag"] = State(Result("nag", [epoch], 0.7, 0.1), params, np.zeros_like(params))
+    run.states["nag"] = State(Result("nag", [epoch], 0.7, 0.1), params, np.full_like(params, seed))
     run.best = Best("nag", epoch, params)
     content = checkpoint.content(run, SOURCE)
     save_model(path, run.model, run.best.params, run.data.preprocessing, "nag", 1, 0.75, content)
