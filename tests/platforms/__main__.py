@@ -44,7 +44,7 @@ class Platform(NamedTuple):
 
 PLATFORMS = (
     Platform("here"),  # as Numba compiles for this processor
-    Platform("x86-64", "x86-64", (), r"^\['fmaf'\]$"),  # knows no fused multiply-add: the C library computes it
+    Platform("x86-64", "x86-64", (), r"^\['fmaf'\]$"),  # has no fused multiply-add: the C library's is called
     Platform("x86-64-v3", "x86-64-v3", AVX2, "ymm"),
     Platform("x86-64-v4", "x86-64-v4", AVX512, "zmm"),
     Platform("aarch64", fused="fmla v"),
@@ -62,6 +62,8 @@ def command(platform_: Platform, folder: Path) -> tuple[list[str], dict[str, str
         missing = [name for name in platform_.features if not has.get(name)]
         if platform.machine() not in ("x86_64", "AMD64") or missing:
             raise aarch64.Unavailable(f"this processor has no {', '.join(missing) or 'code of x86'}")
+        if not platform_.features:  # glibc shall not use the instruction either
+            environment["GLIBC_TUNABLES"] = "glibc.cpu.hwcaps=-FMA,-FMA4"
         environment["NUMBA_CPU_NAME"] = platform_.cpu
         environment["NUMBA_CPU_FEATURES"] = ",".join(f"+{name}" for name in platform_.features)
     elif platform_.name == "aarch64":
