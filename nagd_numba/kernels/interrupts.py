@@ -1,4 +1,4 @@
-"""Ctrl-C waits while a kernel is compiled or loaded.
+"""Signals wait while a kernel is compiled or loaded.
 
 LLVM calls Python back meanwhile, and an exception in such a call is lost, or ends the process.
 """
@@ -14,19 +14,25 @@ from typing import Any
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """A SIGINT in this block is handled after it, as it would have been."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+    """What asks the process to end in this block is handled after it, as it would have been."""
+    with _waits("SIGHUP"), _waits("SIGTERM"), _waits("SIGINT"):
         yield
-        return
-    handler: Any = signal.getsignal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _waits(name: str) -> Iterator[None]:
+    """One signal of its own: where the handler of one raises at the end, those of the others are put back too."""
+    number: int = getattr(signal, name, 0)
+    mine = number and threading.current_thread() is threading.main_thread()  # which alone hears of them
+    handler: Any = signal.getsignal(number) if mine else None
     if not callable(handler):
         yield
         return
     caught: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *given: caught.append(given))
     try:
+        signal.signal(number, lambda *given: caught.append(given))
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(number, handler)
         if caught:
             handler(*caught[0])
