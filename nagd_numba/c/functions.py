@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import threading
 from collections.abc import Callable, Collection, Mapping
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 
 from ..kernels import elementwise
 from ..kernels.composed import composed
@@ -103,7 +103,6 @@ class CStep:
 
 DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 
-_lock = threading.Lock()
 _C_ARRAYS = {"written": "{} *", "read": "const {} *", "bytes": "const uint8_t *"}
 _C = {"length": "int64_t", "real": "double", "whole": "int64_t", "choice": "int", "flag": "int"}
 _NUMBA: dict[str, types.Type] = {
@@ -241,7 +240,7 @@ def declaration(name: str) -> str:
 
 def compiled(name: str, inspected: bool = False) -> Any:
     """A function, compiled, and kept for ever; with `inspected` its LLVM code can be read."""
-    with _lock:  # two threads would compile it twice, and only one of both would be kept
+    with global_compiler_lock:  # two threads would compile it twice, and only one of both would be kept
         return _compiled(name, inspected)
 
 

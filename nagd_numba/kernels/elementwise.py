@@ -171,8 +171,8 @@ def strided_checked(strided):
 
     def strided_checked(params, grads, states, hyper):
         status = any_strided_overlap((params, grads, *states))
-        if status != OK:
-            return status
+        if status != OK or overlaps_itself(params) or any_overlaps_itself(states):
+            return OVERLAP
         return strided(params, grads, states, hyper)
 
     return strided_checked
@@ -405,6 +405,20 @@ def strided_overlap(a, b):
 
 
 @inlined
+def overlaps_itself(a):
+    """Do elements of an array share memory?  Every stride must reach over all that smaller ones span."""
+    strides, shape = a.strides, a.shape
+    for d in range(len(shape)):
+        reach = a.itemsize
+        for e in range(len(shape)):
+            if e != d and shape[e] > 1 and (abs(strides[e]), e) < (abs(strides[d]), d):
+                reach += abs(strides[e]) * (shape[e] - 1)
+        if shape[d] > 1 and abs(strides[d]) < reach:
+            return a.size > 0
+    return False
+
+
+@inlined
 def extent(array):
     """The addresses between which an array lies."""
     first = address(array)
@@ -434,7 +448,18 @@ def any_strided_overlap(arrays):
     return OVERLAP if any(strided_overlap(a, b) != OK for a, b in pairs) else OK
 
 
+def any_overlaps_itself(arrays):
+    """Does one of a tuple of arrays?"""
+    return any(map(overlaps_itself, arrays))
+
+
 # Compiled code needs tuples of known length written out.
+@overload(any_overlaps_itself, inline="always")
+def _overload_any_overlaps_itself(arrays):
+    tests = " or ".join(f"overlaps(arrays[{k}])" for k in range(len(arrays)))
+    return eval(f"lambda arrays: {tests or False}", {"overlaps": overlaps_itself})
+
+
 @overload(any_strided_overlap, inline="always")
 def _overload_any_strided_overlap(arrays):
     pairs = itertools.combinations(range(len(arrays)), 2)

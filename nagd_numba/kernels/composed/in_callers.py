@@ -21,6 +21,7 @@ from ..elementwise import (
     all_finite,
     limits,
     overlapping,
+    overlaps_itself,
     range_loop,
     sizes,
     strided_loop,
@@ -98,14 +99,15 @@ def strided_composed(overlap, values, loop):
 
 
 def _strided_overlap(written: tuple[bool, ...]) -> Callable:
-    """The same for a tuple of arrays of one shape and any strides."""
+    """The same for a tuple of arrays of one shape and any strides, which are written with no element twice."""
     tests = [
         f"(overlap(arrays[{i}], arrays[{j}]) != {OK})"
         for i in range(len(written))
         for j in range(i)
         if written[i] or written[j]
     ]
-    return expression("arrays", " or ".join(tests), overlap=strided_overlap)
+    tests += [f"itself(arrays[{k}])" for k in range(len(written)) if written[k]]
+    return expression("arrays", " or ".join(tests), overlap=strided_overlap, itself=overlaps_itself)
 
 
 def every_place(params, states):
