@@ -138,18 +138,18 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
 
 
 def _also_saving(args: argparse.Namespace, run: Comparison, on_epoch: Any) -> Any:
-    """`on_epoch`, and then the state of the training is saved, if it was not within the last half second."""
+    """`on_epoch`, before which the state of the training is saved, if it was not within the last half second."""
     if args.save is None:
         return on_epoch
     last = -math.inf
 
     def both(result: Any, epoch: Any) -> None:
         nonlocal last
-        on_epoch(result, epoch)
         if run.best is not None and time.monotonic() - last > 0.5:
             with contextlib.suppress(OSError):  # told at the end, if it is still so
                 _write(args, run)
             last = time.monotonic()
+        on_epoch(result, epoch)  # last: the reader of what it prints may be gone
 
     return both
 
