@@ -146,7 +146,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
         def score(found: np.ndarray) -> float:
             if not np.isfinite(found).all():
                 return float("nan")
-            with np.errstate(over="ignore"):  # of a training that diverges
+            with np.errstate(all="ignore"):  # of a training that diverges
                 errors = (scales * (y - found.astype(np.float64)) ** 2).sum(axis=0)
             constant = np.where(errors == 0, 1.0, 0.0)
             return float(np.where(spread == 0, constant, 1 - errors / np.where(spread == 0, 1, spread)).mean())
