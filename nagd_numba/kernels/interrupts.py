@@ -1,6 +1,7 @@
 """Signals wait while a kernel is compiled or loaded.
 
-LLVM calls Python back meanwhile, and an exception in such a call is lost, or ends the process.
+LLVM calls Python back meanwhile, and an exception in such a call is lost, or ends the process; one amid Numba's
+registries leaves them without a half of themselves, and no later compilation succeeds.
 """
 
 from __future__ import annotations
@@ -14,20 +15,21 @@ from typing import Any
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """What asks the process to end in this block is handled after it, as it would have been."""
-    with _waits("SIGHUP"), _waits("SIGTERM"), _waits("SIGINT"):
+    """Signals in this block, to handlers in Python, are handled after it, as they would have been."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of them
+        yield
+        return
+    with contextlib.ExitStack() as waiting:
+        for number in signal.valid_signals():
+            handler: Any = signal.getsignal(number)
+            if callable(handler):
+                waiting.enter_context(_waits(number, handler))
         yield
 
 
 @contextlib.contextmanager
-def _waits(name: str) -> Iterator[None]:
+def _waits(number: int, handler: Any) -> Iterator[None]:
     """One signal of its own: where the handler of one raises at the end, those of the others are put back too."""
-    number: int = getattr(signal, name, 0)
-    mine = number and threading.current_thread() is threading.main_thread()  # which alone hears of them
-    handler: Any = signal.getsignal(number) if mine else None
-    if not callable(handler):
-        yield
-        return
     caught: list[Any] = []
     try:
         signal.signal(number, lambda *given: caught.append(given))

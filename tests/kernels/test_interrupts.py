@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while kernels compile."""
+"""Ctrl-C, SIGTERM and other signals while kernels compile."""
 
 import os
 import signal
@@ -64,9 +64,9 @@ def test_the_handler_is_as_before_and_gets_what_it_would_have_got():
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1"])
 def test_a_handler_that_raises_leaves_the_others_as_they_were(first):
-    numbers, said = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], []
+    numbers, said = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1], []
 
     def handler(number, _):
         said.append(number)
@@ -83,7 +83,7 @@ def test_a_handler_that_raises_leaves_the_others_as_they_were(first):
         with pytest.raises(InterruptedError):
             work()
         assert said == [getattr(signal, first)]
-        assert [signal.getsignal(number) for number in numbers] == [handler] * 3
+        assert [signal.getsignal(number) for number in numbers] == [handler] * 5
     finally:
         for number, was in zip(numbers, before, strict=True):
             signal.signal(number, was)
