@@ -17,7 +17,7 @@ except ImportError:  # Windows: what a killed process leaves stays
 else:
     LOCKS = True
 
-_cleared: set[Path] = set()
+_cleared: Path | None = None  # the last target
 
 
 @contextlib.contextmanager
@@ -27,10 +27,11 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     Until then it is a file beside it, of a name of its own: of several that write one path the last one wins.  What a
     process leaves that is killed meanwhile, the next one removes.
     """
+    global _cleared
     target = Path(os.path.realpath(path))  # a link stays a link
-    if target not in _cleared:
+    if target != _cleared:  # folders may be long, and trainings save often
         _remove_leftovers(target)
-        _cleared.add(target)
+        _cleared = target
     file, temporary = _beside(target)
     try:
         with file:

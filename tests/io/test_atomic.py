@@ -51,7 +51,7 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next(path):
 def test_files_of_writers_that_live_stay(path, monkeypatch):
     with replacing(path) as one:
         one.write(b"one")
-        monkeypatch.setattr(atomic, "_cleared", set())  # as in another process
+        monkeypatch.setattr(atomic, "_cleared", None)  # as in another process
         write(path, b"two")
         assert path.read_bytes() == b"two"
         assert len(names(path)) == 2
