@@ -39,6 +39,11 @@ class Result(NamedTuple):
         return f"{self.tried}: {self.times:,} tried, {len(self.lost):,} lost{rest}"
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an error says, as an entry of `Result.lost`."""
+    return " | ".join(str(error).splitlines())
+
+
 def parts() -> list[str]:
     """The names of all parts."""
     return sorted(x.name for x in pkgutil.iter_modules(__path__) if not x.name.startswith(("_", "test_")))

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import Result
+from . import Result, in_one_line
 from ._trainings import EPOCHS, STARTED, Command, Trainings, content, passed
 
 SHORT, LONG = 6, 200
@@ -45,7 +45,7 @@ def trial(count: int, seed: int, folder: Path) -> Result:
         try:
             kills += _chain(trainings, way, place / "model.npz", chance, min(MOST, max(2, (count + 3) // 4)))
         except AssertionError as error:
-            lost.append(f"seed {seed}, chain {chain}, {way}: {error}")
+            lost.append(f"seed {seed}, chain {chain}, {way}: {in_one_line(error)}")
             kills += 1
         chain += 1
     tried = f"kills in {chain} trainings of {EPOCHS:,} epochs with three methods ({', '.join(WAYS)}), each resumed"

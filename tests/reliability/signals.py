@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nagd_numba
 
-from . import Result
+from . import Result, in_one_line
 from ._trainings import STARTED, Command, Trainings, content, passed
 
 SHORT, LONG = 6, 120
@@ -41,7 +41,7 @@ def trial(count: int, seed: int, folder: Path) -> Result:
         try:
             seconds = _one(trainings, number, what, place, chance)
         except AssertionError as error:
-            lost.append(f"seed {seed}, {k}, {number.name} while {what}: {error}")
+            lost.append(f"seed {seed}, {k}, {number.name} while {what}: {in_one_line(error)}")
             continue
         if seconds is None:
             pythons += 1
@@ -77,7 +77,7 @@ def _one(trainings: Trainings, number: signal.Signals, what: str, place: Path, c
         command.kill()
         raise AssertionError(f"it went on for {AT_MOST} s: {command.said()[-300:]}")
     code, said = command.code, command.said()
-    if code == -number and "Traceback" in said and PACKAGE not in said:
+    if number == signal.SIGINT and "Traceback" in said and PACKAGE not in said:
         return None
     assert "Traceback" not in said, said[-600:]
     assert code == 128 + number or (what == "importing" and code == -number), f"exit code {code}: {said[-300:]}"
