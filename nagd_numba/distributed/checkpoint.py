@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from .agreement import agree
 
 FORMAT, UNDIGESTED = "nagd_numba.distributed 2", "nagd_numba.distributed 1"
 MANIFEST = "manifest.json"
+_PART = re.compile(r"part-[0-9a-f]{16}-\d{1,9}\.npz")
 
 
 def save(
@@ -130,7 +132,7 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise ValueError(f"t is {one_line(manifest['t'])}, or there is no extra")
         for part in manifest["parts"]:
             whole = type(part["first"]) is type(part["last"]) is int
-            if Path(part["file"]).name != part["file"] or not whole or not 0 <= part["first"] < part["last"]:
+            if not _PART.fullmatch(part["file"]) or not whole or not 0 <= part["first"] < part["last"]:
                 raise ValueError(f"it names a part {one_line(part)}")
         return dict(manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
