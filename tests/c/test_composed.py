@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nagd_numba import c_address, c_functions
+from nagd_numba.c import text
 from nagd_numba.c.functions import function_of, steps
 from nagd_numba.c.parts import WORDS, ordered, split
 from nagd_numba.cli.main import main
@@ -159,7 +160,9 @@ def test_names():
     assert split("adam_step_f32_mask_lower") == ("adam_step_f32_mask_lower", ())
     for words in (ALL, ("scaled_l1",), ("weight_decay_array", "average")):
         for name in c_functions(*words):
-            assert split(name) == (name.split("_f")[0] + name[name.index("_f") :][:4], words)
+            own, found = split(name)
+            assert own in c_functions()
+            assert (found, "_".join([own, *found])) == (words, name)
     assert not any(x.startswith("fista") for x in c_functions("l1"))
     assert not any(x.startswith("nag_") for x in c_functions("scaled_l1"))
     with pytest.raises(ValueError, match=r"'maks' is no part of a step; .*did you mean 'mask'"):
