@@ -206,6 +206,10 @@ def test_a_program_with_the_exported_functions(tmp_path):
         step(x, x - [1, 0, -1], v, 0.5, 0.5, lower=-0.25, average=(mean, 1 / k), mask=np.array([True, True, False]))
     assert printed == [*itertools.chain(*zip(x, mean, strict=True))]
     assert abs(x[0] - 1) < 1e-6
+
+
+def test_the_module_is_fortran(tmp_path):
+    (tmp_path / "nagd_numba.f90").write_text(text.fortran("here", [ALL, ("scaled_l1",)]))
     run(
         tool("gfortran"), "-std=f2008", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c", "nagd_numba.f90", cwd=tmp_path
     )
