@@ -209,7 +209,10 @@ def test_a_program_with_the_exported_functions(tmp_path):
 
 
 def test_the_module_is_fortran(tmp_path):
-    (tmp_path / "nagd_numba.f90").write_text(text.fortran("here", [ALL, ("scaled_l1",)]))
+    module = text.fortran("here", [ALL, ("scaled_l1",)])
+    (tmp_path / "nagd_numba.f90").write_text(module)
+    assert "interface nagd_nag_step_lr_array_lower_upper_array_l1_average_mask" in module
+    assert "! Too long for names in Fortran: schedule_free_sgd_step_f32_lr_array" in module
     run(
         tool("gfortran"), "-std=f2008", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c", "nagd_numba.f90", cwd=tmp_path
     )
