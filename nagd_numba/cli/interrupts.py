@@ -98,7 +98,8 @@ def catching(handler: Interrupts) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():  # only it may set handlers
         before = {number: signal.getsignal(number) for number in SIGNALS}
     mine = [number for number, was in before.items() if was not in (signal.SIG_IGN, None)]
-    with _watched(handler) if mine else contextlib.nullcontext():
+    watched = mine and os.name != "nt"  # whose pipes cannot be told not to block
+    with _watched(handler) if watched else contextlib.nullcontext():
         try:
             for number in mine:
                 signal.signal(number, handler)
