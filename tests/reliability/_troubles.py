@@ -7,6 +7,7 @@ are fine: "right", "refused".  `read` says that the array is only read.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable
 from multiprocessing import shared_memory
@@ -36,7 +37,7 @@ def field_of_packed_records(x: np.ndarray, read: bool, rng: random.Random, folde
 
 
 def negative_strides(x: np.ndarray, read: bool, rng: random.Random, folder: Path) -> Made:
-    made = x.copy()[tuple(slice(None, None, rng.choice([-1, 1])) for _ in range(x.ndim - 1)) + (slice(None, None, -1),)]
+    made = x.copy()[(*(slice(None, None, rng.choice([-1, 1])) for _ in range(x.ndim - 1)), slice(None, None, -1))]
     made[...] = x
     return made, made, RIGHT
 
@@ -139,12 +140,20 @@ _lies = {
 }
 
 
+def _with_lie(name: str, rng: random.Random) -> type[np.ndarray]:
+    return _liar(**{name: _lies[name](rng)})
+
+
 def lying_read_only(x: np.ndarray, read: bool, rng: random.Random, folder: Path) -> Made:
     """Pages that cannot be written, of an array that says they can."""
     path = folder / f"map{rng.randrange(10)}"
     path.write_bytes(x.tobytes())
     made = np.memmap(path, x.dtype, "r", shape=x.shape)
-    return np.ndarray.view(made, _liar(flags=_says(np.zeros(3).flags))), made.view(np.ndarray), RIGHT if read else REFUSED
+    return (
+        np.ndarray.view(made, _liar(flags=_says(np.zeros(3).flags))),
+        made.view(np.ndarray),
+        RIGHT if read else REFUSED,
+    )
 
 
 class _Foreign:
@@ -171,7 +180,9 @@ def foreign(x: np.ndarray, read: bool, rng: random.Random, folder: Path) -> Made
     }
     name = rng.choice(list(kinds))
     attributes, outcomes = kinds[name]
-    type_attributes = {x: (lambda made: lambda self, **given: made(**given))(y) for x, y in attributes.items() if callable(y)}
+    type_attributes = {
+        x: (lambda made: lambda self, **given: made(**given))(y) for x, y in attributes.items() if callable(y)
+    }
     if name == "class":
         type_attributes["__class__"] = property(lambda self: np.ndarray)
     made = type("Foreign", (_Foreign,), type_attributes)(**{x: y for x, y in attributes.items() if not callable(y)})
@@ -199,12 +210,7 @@ TROUBLES: dict[str, Trouble] = {
     "hooks of a subclass": _subclass(lambda rng: _liar(**_hooks)),
     "a subclass as container": _subclass(lambda rng: _liar(**_containers)),
     "methods of a subclass": _subclass(lambda rng: _liar(**_methods), EITHER),
-    **{
-        f"{name} of a subclass": _subclass(
-            (lambda name, lie: lambda rng: _liar(**{name: lie(rng)}))(name, lie), EITHER
-        )
-        for name, lie in _lies.items()
-    },
+    **{f"{name} of a subclass": _subclass(functools.partial(_with_lie, name), EITHER) for name in _lies},
 }
 
 # What compiled code is given it is Numba that looks at, and some lies it takes for true.

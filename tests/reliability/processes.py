@@ -98,7 +98,8 @@ def event_loop(seed: int) -> None:
 
     there, turns, heard = asyncio.run(main())
     assert there == everything(seed), "asyncio's threads have other bits"
-    assert turns > 0 and heard > 0
+    assert turns > 0
+    assert heard > 0
 
 
 def signals(seed: int) -> None:
