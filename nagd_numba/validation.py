@@ -154,7 +154,7 @@ def first_not_finite(x: np.ndarray, dtype: np.dtype | None = None) -> tuple[int,
     for first in range(0, len(x), rows):
         part = x[first : first + rows]
         if not (part.min() >= -largest and part.max() <= largest):  # NaN is neither
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 bad = ~np.isfinite(part.astype(kind))
             if bad.any():
                 row, *rest = (int(k) for k in np.unravel_index(bad.argmax(), part.shape))
@@ -284,7 +284,7 @@ def hyper_parameters(
     values = []
     for name, x in named.items():
         value = real(name, x)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
                 raise ValueError(f"{name} is {shown(x)}; {range_of(name)} is needed (in {dtype})")
         values.append(value)

@@ -7,13 +7,12 @@ anything is trained; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from .._version import __version__
-from . import launched, options
+from . import launched, options, streams
 from .config import Config, SweepConfig
 from .defaults import OPTIONS as DEPENDING
 from .interrupts import Interrupts, catching, handled
@@ -40,6 +39,19 @@ Begin with: nagd-numba train"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
+    try:
+        with streams.usable():
+            return _run(given)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        streams.abandon(sys.stdout)
+        return 1
+    except OSError as error:  # those of files are told by the commands, with the name
+        streams.abandon(sys.stdout)
+        what = error.filename or "standard output"
+        return tell(f"nagd-numba: error: {what}: {(error.strerror or str(error)).lower()}", 1)
+
+
+def _run(given: Sequence[str]) -> int:
     rank, size = launched.place()
     if not given:
         with launched.quiet(rank):
@@ -64,9 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = tell(f"nagd-numba {args.name}: interrupted", interrupts.code)
     except MemoryError as error:
         return tell(f"nagd-numba {args.name}: error: not enough memory {error}".rstrip(), 2)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     if code > 128:
         handled()
     return code

@@ -163,20 +163,20 @@ def _show(
 
 
 def _also_saving(args: argparse.Namespace, run: Comparison, on_epoch: Any) -> Any:
-    """`on_epoch`, and then the state of the training is saved, if it was not within the last half second."""
+    """`on_epoch`, before which the state of the training is saved, if it was not within the last half second."""
     if args.save is None:
         return on_epoch
     last = -math.inf
 
     def both(result: Any, epoch: Any) -> None:
         nonlocal last
-        on_epoch(result, epoch)
         if run.best is not None and time.monotonic() - last > 0.5:
             run.committing = True  # an interrupt waits: it ends in writing the file again
             with contextlib.suppress(OSError):  # told at the end, if it is still so
                 _write(args, run)
             run.committing = run.comm is not None
             last = time.monotonic()
+        on_epoch(result, epoch)  # last: the reader of what it prints may be gone
 
     return both
 
