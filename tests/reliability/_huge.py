@@ -38,7 +38,12 @@ def repeated(block: np.ndarray, times: int) -> np.ndarray:
     whole, protection = untouched(times * block.nbytes, np.uint8), mmap.PROT_READ | mmap.PROT_WRITE
     for k in range(times):
         at = libc.mmap(
-            whole.ctypes.data + k * block.nbytes, block.nbytes, protection, mmap.MAP_SHARED | _FIXED | _POPULATE, file, 0
+            whole.ctypes.data + k * block.nbytes,
+            block.nbytes,
+            protection,
+            mmap.MAP_SHARED | _FIXED | _POPULATE,
+            file,
+            0,
         )
         assert at == whole.ctypes.data + k * block.nbytes, ctypes.get_errno()
     os.close(file)
