@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,15 +82,17 @@ def _of_torch(name: str, x: Any) -> DeviceMemory | None:
 
 def _of_interface(name: str, x: Any) -> DeviceMemory:
     interface = x.__cuda_array_interface__
+    if not isinstance(interface, Mapping):
+        raise TypeError(f"{name}.__cuda_array_interface__ is {validation.type_of(interface)}; a dictionary is needed")
+    if interface.get("mask") is not None:
+        raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
     try:
-        if interface.get("mask") is not None:
-            raise TypeError("it has a mask, which has no meaning here: fill it first")
         (pointer, read_only), kind = interface["data"], np.dtype(interface["typestr"])
         shape, strides = _whole(interface["shape"]), interface.get("strides")
         strides = None if strides is None else _whole(strides)
         (pointer,) = _whole((pointer or 0,))
         _consistent(pointer, shape, strides, kind.itemsize)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         said = f"there is no {error}" if isinstance(error, KeyError) else error
         raise TypeError(f"{name} ({validation.type_of(x)}) has an unfit __cuda_array_interface__: {said}") from error
     if streams.library_of(x) in streams.JAX:

@@ -142,3 +142,40 @@ def test_refused_before_any_write(change, error, message):
     with pytest.raises(ValueError, match=r"params and X.data overlap"):
         net.fit(params, inside, y)
     assert params.tobytes() == before.tobytes()
+
+
+BROKEN = {
+    "a column beyond the last": ({"indices": [0, 1, 2_000_000]}, "columns from 0 to below 4"),
+    "a column before the first": ({"indices": [0, -2_000_000, 1]}, "columns from 0 to below 4"),
+    "a row that ends beyond the values": ({"indptr": [0, 1, 2, 3, 30_000_000]}, "up to the 3 values"),
+    "a row that ends before it begins": ({"indptr": [0, 3, 1, 3, 3]}, "do not fall"),
+    "a row that begins before the values": ({"indptr": [-1_000_000, 1, 2, 3, 3]}, "begin at 0"),
+    "too few rows": ({"indptr": [0, 1, 3]}, "must have 5 numbers"),
+    "fewer columns than values": ({"indices": [0, 1]}, "up to the 2 values"),
+}
+
+
+def lying_matrix(**changes):
+    X = sparse.csr_matrix((4, 4), dtype=np.float32)
+    arrays = {"data": [1.0, 2.0, 3.0], "indices": [0, 1, 2], "indptr": [0, 1, 2, 3, 3], **changes}
+    for name, x in arrays.items():
+        setattr(X, name, np.array(x, np.float32 if name == "data" else np.int32))
+    return X
+
+
+@pytest.mark.parametrize(("changes", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_matrix_whose_arrays_lead_elsewhere_is_refused(changes, message):
+    net = MLP([4, 5, 3])
+    params = net.init(0)
+    with pytest.raises(ValueError, match=message):
+        net.fit(params, lying_matrix(**changes), np.array([0, 1, 2, 0]), epochs=1)
+    assert (params == net.init(0)).all()
+
+
+@compiled
+def test_columns_out_of_order_beside_a_flag_that_says_in_order():
+    changes = {"data": [1.0, 2.0, 3.0, 4.0], "indices": [2, 1, 0, 0], "indptr": [0, 2, 4, 4, 4]}
+    X, honest = lying_matrix(**changes), lying_matrix(**changes)
+    X.has_canonical_format = True
+    net, y = MLP([4, 5, 3]), np.array([0, 1, 2, 0])
+    assert_same(fitted(net, net.init(0), X, y), fitted(net, net.init(0), honest.toarray(), y))

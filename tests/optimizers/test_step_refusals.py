@@ -123,6 +123,15 @@ def test_device_arrays_are_checked_before_the_driver_is_needed():
         ({"shape": (19,)}, ValueError, r"grads has shape \(19,\)"),
         ({"data": ((1 << 20) + 4, False)}, ValueError, "params and grads overlap in device memory"),
         ({"mask": object()}, TypeError, "grads has a mask"),
+        ({"shape": (-20,)}, TypeError, r"unfit __cuda_array_interface__: the shape is \(-20,\)"),
+        ({"shape": (2.5,)}, TypeError, "unfit __cuda_array_interface__"),
+        ({"shape": None}, TypeError, "unfit __cuda_array_interface__"),
+        ({"strides": (4, 4)}, TypeError, "the strides .* have different lengths"),
+        ({"typestr": "number"}, TypeError, "unfit __cuda_array_interface__"),
+        ({"data": None}, TypeError, "unfit __cuda_array_interface__"),
+        ({"data": (0, False)}, TypeError, "80 bytes at address 0x0"),
+        ({"data": ((1 << 20) + 2, False)}, TypeError, "elements of 4 bytes at address 0x100002"),
+        ({"shape": (1 << 62,)}, TypeError, "where no such memory can be"),
     ]:
         with pytest.raises(error, match=message):
             step(far[0], OnDevice(pointer=2 << 20, **changes), far[2])

@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 
 def run(code: str, layer: str = "", threads: int = 2, patience: float = PATIENCE, **environment: str) -> Ended:
-    """Python code in a process of its own, under one of Numba's threading layers; where it hangs its stacks are told."""
+    """Python code in a process of its own, under one of Numba's threading layers; one that hangs tells its stacks."""
     settings = {"NUMBA_THREADING_LAYER": layer} if layer else {}
     settings |= {"NUMBA_NUM_THREADS": str(threads), "PYTHONFAULTHANDLER": "1", "PYTHONPATH": str(ROOT)}
     watch = f"import faulthandler\nfaulthandler.dump_traceback_later({patience - 5}, exit=True)\n"

@@ -98,7 +98,8 @@ def event_loop(seed: int) -> None:
 
     there, turns, heard = asyncio.run(main())
     assert there == everything(seed), "asyncio's threads have other bits"
-    assert turns > 0 and heard > 0
+    assert turns > 0
+    assert heard > 0
 
 
 def signals(seed: int) -> None:
@@ -196,9 +197,9 @@ def exit_beside_daemons(seed: int) -> None:
 
 
 CASES: dict[str, Callable[[int], None]] = {
-    "fork in a thread": fork_in_a_thread,
     "fork, used before": _pool("fork", True),
     "signals that raise": raising_signals,
+    "fork in a thread": fork_in_a_thread,
     "exit beside daemon threads": exit_beside_daemons,
     "fork, not used before": _pool("fork", False),
     "spawn, used before": _pool("spawn", True),

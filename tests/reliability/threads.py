@@ -1,8 +1,8 @@
 """16 Python threads, each in every public call at once, under each of Numba's threading layers: equal bits.
 
-A trial is one process, under one of the layers in turn, with nothing loaded when its threads begin.  Each goes through
-all calls (`_calls.CALLS`) in an order of its own, on data that some others have too.  Then the main thread does the same
-alone.  A loss is a process that aborts or hangs, a call that raises, or one whose bits differ.
+A trial is one process, under one of the layers in turn, with nothing loaded when its threads begin.  Each goes
+through all calls (`_calls.CALLS`) in an order of its own, on data that some others have too.  Then the main thread does
+the same alone.  A loss is a process that aborts or hangs, a call that raises, or one whose bits differ.
 """
 
 from __future__ import annotations
