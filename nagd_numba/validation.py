@@ -93,7 +93,9 @@ def host_array(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] = DTYP
     """`x` as a NumPy array on the same memory; raises where it cannot be, or cannot be written as asked."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
-    if not isinstance(x, np.ndarray):
+    if issubclass(type(x), np.ndarray):  # isinstance asks the object's `__class__`, which may say anything
+        x = plain_view(x)
+    else:
         not_sparse(name, x)
         if write:
             not_immutable(name, x)
@@ -105,7 +107,15 @@ def host_array(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] = DTYP
         )
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
-    return x if x.__class__ is np.ndarray else x.view(np.ndarray)  # np.matrix knows no vectors
+    return x
+
+
+def plain_view(x: np.ndarray) -> np.ndarray:
+    """The array that an array of a subclass is, whatever attributes and methods of its own that has.
+
+    (`np.matrix` knows no vectors, others may say another dtype or other flags than their memory has.)
+    """
+    return x if type(x) is np.ndarray else np.ndarray.view(x, np.ndarray)
 
 
 def not_sparse(name: str, x: Any) -> None:

@@ -25,7 +25,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
     ----------
     loss : {"squared_error"}
         There for code that names it; scikit-learn's "poisson" is refused.
-    hidden_layer_sizes, activation, ..., n_iter_no_change
+    hidden_layer_sizes, activation, ..., n_iter_no_change, average
         As for `NesterovMLPClassifier`, in the same order; the validation score is R^2.
 
     Attributes
@@ -76,6 +76,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: float = 10,
+        average: bool | float = False,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -97,6 +98,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            average=average,
         )
         self.loss = loss
 
