@@ -242,4 +242,5 @@ class InverseScaling(Schedule):
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The values of the updates `t`, an array of the same shape."""
-        return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
+        with np.errstate(all="ignore"):
+            return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
