@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nagd_numba.io.npz import DIGEST
+
 from . import Result
 from ._runs import Ran, run, shown, variables
 
@@ -91,7 +93,9 @@ COMMANDS = {
     "sweep --help": Command(("sweep", "--help")),
     "export": Command(("export", "FOLDER/c"), writes="c"),
     "bench --help": Command(("bench", "--help")),
-    "bench --seconds 0": Command(("bench", "--seconds", "0", "--json", "FOLDER/b.json"), writes="b.json"),
+    "bench --only limits": Command(
+        ("bench", "--only", "limits", "--seconds", "0", "--json", "FOLDER/b.json"), writes="b.json"
+    ),
 }
 PROBE = "calls"
 CASES = tuple((e, name) for e in ENVIRONMENTS for name in ((PROBE,) if e.probe else (*COMMANDS, PROBE)))
@@ -182,7 +186,7 @@ def _digest(path: Path) -> str:
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
-                for name in sorted(set(arrays) - {"digest"}):
+                for name in sorted(set(arrays) - {DIGEST}):
                     if not name.endswith("/seconds") and name != "source":
                         made.update(name.encode() + arrays[name].tobytes())
         elif file.suffix == ".json":
