@@ -14,6 +14,7 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +99,17 @@ COMMANDS = {
     ),
 }
 PROBE = "calls"
-CASES = tuple((e, name) for e in ENVIRONMENTS for name in ((PROBE,) if e.probe else (*COMMANDS, PROBE)))
+ONCE = ("export", "bench --only limits")  # take long, and write little: in environments that change how Python runs
+
+
+def _cases() -> Iterator[tuple[Environment, str]]:
+    for environment in ENVIRONMENTS:
+        for name in (PROBE,) if environment.probe else (*COMMANDS, PROBE):
+            if not (environment.way != "pipe" and name in (*ONCE, PROBE)):
+                yield environment, name
+
+
+CASES = tuple(_cases())
 
 SHORT, LONG = 5, len(CASES)
 
@@ -153,7 +164,7 @@ def _tried(environment: Environment, name: str, data: Path, folder: Path) -> tup
 
 
 def _probed(environment: Environment, env: dict[str, str]) -> tuple[str, str]:
-    if environment.options == ("-I",) or environment.way != "pipe":
+    if environment.options == ("-I",):
         words = ["-c", f"import sys; sys.path.insert(0, {env['PYTHONPATH']!r}); "]
         words[-1] += "from tests.reliability import _probe; sys.exit(_probe.main([]))"
         ran = run([*environment.options, *words], env, "pipe")
