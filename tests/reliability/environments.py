@@ -158,7 +158,7 @@ def _tried(environment: Environment, name: str, data: Path, folder: Path) -> tup
     elif environment.way == "nothing":
         told = ""
     wrong = ran.unlike(code, told)
-    wrong = wrong or _unreadable(environment, ran)
+    wrong = wrong or _unreadable(environment, name, ran)
     finished = ran.code == 0 and code == 0 and command.writes and not (environment.other_code and name == "export")
     return (_digest(folder / command.writes) if finished and not wrong else ""), wrong
 
@@ -173,7 +173,7 @@ def _probed(environment: Environment, env: dict[str, str]) -> tuple[str, str]:
     return ran.out.decode("ascii", "replace"), ran.unlike(0)
 
 
-def _unreadable(environment: Environment, ran: Ran) -> str:
+def _unreadable(environment: Environment, name: str, ran: Ran) -> str:
     """What is wrong with its output as text."""
     encoding = environment.env.get("PYTHONIOENCODING", "utf-8")
     try:
@@ -186,6 +186,8 @@ def _unreadable(environment: Environment, ran: Ran) -> str:
         return "control sequences on a terminal that has none"
     if "NO_COLOR" in environment.env and re.search(rb"\x1b\[[0-9;]*[34][0-8]", ran.out):
         return "colours"
+    if name == "info --support":  # a table in Markdown, which is not for a terminal
+        return ""
     drawn = [line for line in shown(ran.out) if re.search(r"[│┃━┏]|^[|+]", line)]
     wide = [line for line in drawn if len(line) > int(environment.way)]
     return f"a line of {len(wide[0])} columns: {wide[0]!r}" if wide else ""
