@@ -27,6 +27,7 @@ STATUSES = {
     "BOUNDS": (values.BOUNDS, "lower is above upper"),
 }
 _MACROS = PREFIX.upper()
+_LONGEST_NAME = 63  # in Fortran
 
 _INTRODUCTION = """\
 Steps of optimizers on arrays, in place: nagd_numba {version}.
@@ -114,6 +115,9 @@ def fortran(made_for: str, composed: Sequence[Words]) -> str:
     constants |= {f"{name}_{x}".upper(): k for name, names in _choices() for k, x in enumerate(names)}
     lines += [f"  integer(c_int), parameter :: {_MACROS}{name} = {code}" for name, code in constants.items()]
     for step in (step for words in ((), *composed) for step in steps(words)):
+        if long := [name for name in step.names() if len(PREFIX + name) > _LONGEST_NAME]:
+            lines += ["", f"  ! Too long for names in Fortran: {', '.join(long)}"]
+            continue
         lines += ["", f"  interface {PREFIX}{'_'.join([step.name, *step.words])}"]
         for name in step.names():
             lines += textwrap.indent(_function(name), "    ").splitlines()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nagd_numba import c_address, c_functions
+from nagd_numba.c import text
 from nagd_numba.c.functions import function_of, steps
 from nagd_numba.c.parts import WORDS, ordered, split
 from nagd_numba.cli.main import main
@@ -159,7 +160,9 @@ def test_names():
     assert split("adam_step_f32_mask_lower") == ("adam_step_f32_mask_lower", ())
     for words in (ALL, ("scaled_l1",), ("weight_decay_array", "average")):
         for name in c_functions(*words):
-            assert split(name) == (name.split("_f")[0] + name[name.index("_f") :][:4], words)
+            own, found = split(name)
+            assert own in c_functions()
+            assert (found, "_".join([own, *found])) == (words, name)
     assert not any(x.startswith("fista") for x in c_functions("l1"))
     assert not any(x.startswith("nag_") for x in c_functions("scaled_l1"))
     with pytest.raises(ValueError, match=r"'maks' is no part of a step; .*did you mean 'mask'"):
@@ -203,6 +206,13 @@ def test_a_program_with_the_exported_functions(tmp_path):
         step(x, x - [1, 0, -1], v, 0.5, 0.5, lower=-0.25, average=(mean, 1 / k), mask=np.array([True, True, False]))
     assert printed == [*itertools.chain(*zip(x, mean, strict=True))]
     assert abs(x[0] - 1) < 1e-6
+
+
+def test_the_module_is_fortran(tmp_path):
+    module = text.fortran("here", [ALL, ("scaled_l1",)])
+    (tmp_path / "nagd_numba.f90").write_text(module)
+    assert "interface nagd_nag_step_lr_array_lower_upper_array_l1_average_mask" in module
+    assert "! Too long for names in Fortran: schedule_free_sgd_step_f32_lr_array" in module
     run(
         tool("gfortran"), "-std=f2008", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c", "nagd_numba.f90", cwd=tmp_path
     )
