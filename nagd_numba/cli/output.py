@@ -13,9 +13,9 @@ from .streams import abandon
 
 def console() -> Any:
     """Standard output, for plain text: no markup, nothing coloured by guess."""
-    from rich.console import Console
+    from .tables import TableConsole
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return TableConsole(markup=False, highlight=False, emoji=False)
 
 
 def percent(share: float) -> str:

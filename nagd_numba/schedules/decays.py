@@ -155,7 +155,8 @@ class Exponential(Schedule):
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The values of the updates `t`, an array of the same shape."""
-        return self.initial * self.factor ** (t / progress.updates)
+        with np.errstate(all="ignore"):
+            return self.initial * self.factor ** (t / progress.updates)
 
 
 @dataclass(frozen=True)
@@ -242,4 +243,5 @@ class InverseScaling(Schedule):
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The values of the updates `t`, an array of the same shape."""
-        return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power
+        with np.errstate(all="ignore"):
+            return self.initial / (t // progress.updates * progress.samples + 1.0) ** self.power

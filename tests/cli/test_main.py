@@ -281,7 +281,7 @@ def test_bars_on_a_terminal(capsys):
     run = Comparison(split(load_digits(), 0.1, 0), config)
     out = Console(force_terminal=True, force_interactive=True, width=100, markup=False)
     with train_report.progress(out, run) as callbacks:
-        run.run(*callbacks)
+        run.run(callbacks.on_epoch, callbacks.on_batch)
     shown = capsys.readouterr().out
     assert "Nesterov (nag)" in shown
     assert "epoch 2/2" in shown

@@ -168,6 +168,29 @@ def test_damaged_files_are_compiled_anew(installed, folder, damage):
     assert run(installed, folder) == ["0.0", "0"]
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    """Python then leaves the `~` of `~/.cache` as it is, which is no folder to make."""
+    monkeypatch.setattr(cache._settings, "CACHE_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert cache.root() is None
+    assert cache.folder("version") is None
+
+
+def test_a_relative_folder_stays_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache._settings, "CACHE_DIR", f"kept {tmp_path.name}")
+    monkeypatch.chdir(tmp_path)
+    first = cache.root()
+    monkeypatch.chdir("/")
+    assert cache.root() == first
+    assert first.is_relative_to(tmp_path)
+
+
+def test_the_lock_of_the_folder_is_no_warning_at_exit(installed, folder):
+    process = started(installed, folder, PYTHONDEVMODE="1")
+    assert process.communicate()[1] == ""
+
+
 def aged(path, days):
     """A folder of another version, last used so many days ago."""
     path.mkdir(parents=True)

@@ -5,7 +5,7 @@ import pytest
 from . import Result, part, parts
 from .__main__ import main
 
-SLOW = {"kills", "leaks", "processes", "threads"}  # over 20 s
+SLOW = {"caches", "kills", "leaks", "processes", "threads"}  # over 20 s
 
 
 @pytest.mark.ci
