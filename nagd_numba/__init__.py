@@ -25,6 +25,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import _as_command  # noqa: F401  # before what takes long to import
 from ._version import __version__
 from .c import c_address, c_functions
 from .flat import FlatParams

@@ -13,7 +13,7 @@ from .io import npz
 from .io.one_line import one_line
 from .mlp import MLP
 
-FORMAT = "nagd_numba.MLP 1"
+FORMAT, UNDIGESTED = "nagd_numba.MLP 2", "nagd_numba.MLP 1"
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def load_model(path: str | Path) -> tuple[MLP, np.ndarray, Preprocessing]:
     `preprocessing.classes[model.forward(params, preprocessing(X)).argmax(axis=1)]`.
     """
     content = npz.read(path, "model file")
-    if "format" not in content or str(content["format"]) != FORMAT:
-        raise ValueError(f"{path}: not a model of nagd-numba train --save (no format {FORMAT!r} in it)")
+    try:
+        npz.check_format(content, "format", FORMAT, UNDIGESTED)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a model of nagd-numba train --save: {error}") from error
     try:
         return _model(content)
     except (TypeError, ValueError, OverflowError) as error:

@@ -93,7 +93,9 @@ def host_array(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] = DTYP
     """`x` as a NumPy array on the same memory; raises where it cannot be, or cannot be written as asked."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose masked elements have no meaning here; pass {name}.filled(0)")
-    if not isinstance(x, np.ndarray):
+    if issubclass(type(x), np.ndarray):  # isinstance asks the object's `__class__`, which may say anything
+        x = plain_view(x)
+    else:
         not_sparse(name, x)
         if write:
             not_immutable(name, x)
@@ -105,7 +107,15 @@ def host_array(name: str, x: Any, write: bool, dtypes: Sequence[np.dtype] = DTYP
         )
     if write and not x.flags.writeable:
         raise ValueError(f"{name} is read-only and would be updated in place; pass {name}.copy()")
-    return x if x.__class__ is np.ndarray else x.view(np.ndarray)  # np.matrix knows no vectors
+    return x
+
+
+def plain_view(x: np.ndarray) -> np.ndarray:
+    """The array that an array of a subclass is, whatever attributes and methods of its own that has.
+
+    (`np.matrix` knows no vectors, others may say another dtype or other flags than their memory has.)
+    """
+    return x if type(x) is np.ndarray else np.ndarray.view(x, np.ndarray)
 
 
 def not_sparse(name: str, x: Any) -> None:
@@ -144,7 +154,7 @@ def first_not_finite(x: np.ndarray, dtype: np.dtype | None = None) -> tuple[int,
     for first in range(0, len(x), rows):
         part = x[first : first + rows]
         if not (part.min() >= -largest and part.max() <= largest):  # NaN is neither
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 bad = ~np.isfinite(part.astype(kind))
             if bad.any():
                 row, *rest = (int(k) for k in np.unravel_index(bad.argmax(), part.shape))
@@ -274,7 +284,7 @@ def hyper_parameters(
     values = []
     for name, x in named.items():
         value = real(name, x)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             if not (range_of(name).holds(value) and math.isfinite(value) and np.isfinite(dtype.type(value))):
                 raise ValueError(f"{name} is {shown(x)}; {range_of(name)} is needed (in {dtype})")
         values.append(value)

@@ -20,7 +20,7 @@ def test_nothing_imports_from_a_test_module():
 
 def test_every_folder_of_tests_is_one_of_the_project():
     root = TESTS.parent
-    apart = {"helpers", "emulator", "ptx", "cuda", "cuda_driver"}
+    apart = {"helpers", "reliability", "emulator", "ptx", "cuda", "cuda_driver"}
     for folder in TESTS.rglob("*"):
         inside = folder.relative_to(TESTS)
         if list(folder.glob("test_*.py")) and inside.parts[0] not in apart:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..mlp import MLP
+from ..mlp.averages import AveragedTrainer, averaged_rule
 from ..mlp.cpu.trainer import Trainer
 from ..mlp.dataset import Data
 from ..mlp.epochs import train_epochs
 from ..mlp.plan import Normalization, Plan
 from ..mlp.sums import LOSS, PENALTY, WEIGHT
+from ..optimizers.average import Average
 from ..optimizers.conventions import KERAS
 from ..optimizers.nesterov import NO_DECAY
 
@@ -31,6 +33,34 @@ class Descent:
     power_t: float
     learning_rate: float
     velocity: np.ndarray
+    average: Average | None = None
+    averaged: np.ndarray | None = None  # the parameters of which it is the average
+    shown: np.ndarray | None = None  # the average when the training ended
+
+    def trained(self, flat: np.ndarray, average: bool | float) -> np.ndarray:
+        """The vector to train: `flat`, or one whose average `flat` is to be.
+
+        `average` is that of the estimators.  Where `flat` is no longer what was shown, the average begins anew.
+        """
+        whether = isinstance(average, bool | np.bool_)
+        if whether and not average:
+            self.average = self.averaged = None
+            return flat
+        decay = None if whether else float(average)
+        if (
+            self.average is None
+            or self.averaged is None
+            or self.shown is None
+            or self.average.decay != decay
+            or not np.array_equal(self.shown, flat)
+        ):
+            self.average, self.averaged = Average(flat, decay), flat.copy()
+        self.average.value = flat
+        return self.averaged
+
+    def ended(self, flat: np.ndarray) -> None:
+        """Remember what the average was."""
+        self.shown = None if self.average is None else flat.copy()
 
     def epoch_ends(self, samples: int) -> None:
         """Lower the rate after so many samples in all, if the schedule says so."""
@@ -49,7 +79,7 @@ class Descent:
 
 def losses(
     model: MLP,
-    flat: np.ndarray,
+    params: np.ndarray,
     descent: Descent,
     data: Data,
     rows: int,
@@ -69,10 +99,16 @@ def losses(
         l2_by_samples=True,
     )
     plan = Plan(batch, scaling, options=(KERAS, bool(descent.nesterov), NO_DECAY, False))
-    trainer = Trainer(model.spec, flat, descent.velocity, data, plan)
+    rule = plan.rule
+    trainer: Trainer | AveragedTrainer
+    if descent.average is None:
+        trainer = Trainer(model.spec, params, descent.velocity, data, plan)
+    else:
+        plan = replace(plan, rule=averaged_rule(rule))
+        trainer = AveragedTrainer(model.spec, params, descent.velocity, descent.average, data, plan)
 
     def hyper(count: int) -> np.ndarray:
-        rates = np.zeros((plan.updates(count), len(plan.rule.hyper)))
+        rates = np.zeros((plan.updates(count), len(rule.hyper)))
         rates[:, 0], rates[:, 1:3] = descent.learning_rate, descent.momentum
         return rates
 

@@ -57,7 +57,9 @@ class Perceptron(BaseEstimator):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "average": ["boolean", Interval(Real, 0, 1, closed="left")],
     }
+    average: bool | float = False  # of estimators that were pickled before they had it
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class Perceptron(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: float = 10,
+        average: bool | float = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -101,6 +104,7 @@ class Perceptron(BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.average = average
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -254,6 +258,7 @@ class Perceptron(BaseEstimator):
         descent = self._optimizer
         if descent.velocity.shape != flat.shape or descent.velocity.dtype != flat.dtype:
             descent.velocity = np.zeros_like(flat)  # coefs_ of another kind were assigned
+        trained = descent.trained(flat, self.average)
         model = self._model(sizes, flat.dtype, self.alpha)
         samples = X.shape[0]
         order: np.ndarray = np.arange(samples)
@@ -293,7 +298,7 @@ class Perceptron(BaseEstimator):
         targets = y.argmax(axis=1).astype(np.int64) if labels else np.ascontiguousarray(y, flat.dtype)
         counted = np.zeros(0, flat.dtype) if weights is None else weights.astype(flat.dtype)
         rows_of_X = sparse_rows(X, flat.dtype) if sparse.issparse(X) else X
-        epochs = losses(model, flat, descent, Data(rows_of_X, targets, counted), rows, batch, shuffled)
+        epochs = losses(model, trained, descent, Data(rows_of_X, targets, counted), rows, batch, shuffled)
         try:
             self.n_iter_ = 0
             while self.n_iter_ < self.max_iter:
@@ -321,6 +326,8 @@ class Perceptron(BaseEstimator):
                     )
         except KeyboardInterrupt:
             warnings.warn(f"Training interrupted by user, in epoch {self.n_iter_ + 1}", stacklevel=5)
+        finally:
+            descent.ended(flat)
         if self.early_stopping:
             flat[...] = self._best
 

@@ -87,6 +87,11 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         That share, in [0, 1).
     n_iter_no_change : int or numpy.inf
         Epochs without an improvement of `tol` after which the training ends (or the rate is lowered), >= 1.
+    average : bool or float
+        True: `coefs_` and `intercepts_` are the mean of the parameters after every batch, as in scikit-learn's
+        `SGDClassifier`; a number d in [0, 1): their exponential average, without bias,
+        `a <- a + (1 - d)/(1 - d^k) (W - a)` after batch k.  Early stopping watches the average.  `partial_fit` goes on
+        from the parameters, and from `coefs_` where these were assigned; a warm start from `coefs_`.
     class_weight : dict from classes to weights, "balanced", or None
         The weight of a class multiplies those of its samples, with the meaning that it has in scikit-learn (whose
         `MLPClassifier` has none); not for multilabel, and "balanced" not for `partial_fit`.
@@ -170,6 +175,7 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: float = 10,
+        average: bool | float = False,
         class_weight: Any = None,
     ) -> None:
         super().__init__(
@@ -192,6 +198,7 @@ class NesterovMLPClassifier(ClassifierMixin, Perceptron):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            average=average,
         )
         self.class_weight = class_weight
 

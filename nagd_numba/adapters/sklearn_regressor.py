@@ -25,7 +25,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
     ----------
     loss : {"squared_error"}
         There for code that names it; scikit-learn's "poisson" is refused.
-    hidden_layer_sizes, activation, ..., n_iter_no_change
+    hidden_layer_sizes, activation, ..., n_iter_no_change, average
         As for `NesterovMLPClassifier`, in the same order; the validation score is R^2.
 
     Attributes
@@ -76,6 +76,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: float = 10,
+        average: bool | float = False,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -97,6 +98,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            average=average,
         )
         self.loss = loss
 
@@ -144,7 +146,7 @@ class NesterovMLPRegressor(RegressorMixin, Perceptron):
         def score(found: np.ndarray) -> float:
             if not np.isfinite(found).all():
                 return float("nan")
-            with np.errstate(over="ignore"):  # of a training that diverges
+            with np.errstate(all="ignore"):  # of a training that diverges
                 errors = (scales * (y - found.astype(np.float64)) ** 2).sum(axis=0)
             constant = np.where(errors == 0, 1.0, 0.0)
             return float(np.where(spread == 0, constant, 1 - errors / np.where(spread == 0, 1, spread)).mean())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jaxlib
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from ..kernels.xla.frame import Offsets, offsets
 from ..kernels.xla.handler import Kind, compiled
@@ -19,7 +19,6 @@ from ..kernels.xla.header import Unknown, header
 
 OLDEST = (0, 8)  # of jaxlib
 MOST = 64  # parameters of a call: XLA compiles one with 1,000 in 30 seconds, and 16 with 64 each in one second
-_lock = threading.Lock()
 _kept: list[Any] = []  # the compiled functions, which XLA knows by their address
 
 
@@ -44,7 +43,7 @@ def interface() -> Offsets:
 
 def register(kind: Kind) -> str:
     """The name of a handler in programs; compiled, and made known to XLA, on its first use."""
-    with _lock:
+    with global_compiler_lock:  # a lock of our own could be waited for by who holds it
         return _register(kind)
 
 

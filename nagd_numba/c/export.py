@@ -7,6 +7,7 @@ with nothing undefined but functions of the C library's mathematics.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from .. import validation
 from ..io import atomic
 from ..kernels.jit import require_jit
 from . import text
-from .functions import FUNCTIONS, PREFIX, compiled
+from .functions import PREFIX, compiled, functions
+from .parts import ordered
 
 _LEVELS = {
     "x86-64": "every 64-bit x86 processor",
@@ -38,6 +40,12 @@ def processors() -> dict[str, str]:
     return {default: _LEVELS[default]} | _LEVELS | here
 
 
+def compositions(given: Sequence[str]) -> list[text.Words]:
+    """Of lists of words with commas, in the order of names, each once; raises for unknown words."""
+    with validation.prefixed("--with"):
+        return list(dict.fromkeys(ordered([x.strip() for x in words.split(",")]) for words in given))
+
+
 def check(directory: str | Path, cpu: str | None) -> str:
     """The processor to make code for; raises where the files cannot be made or written.  The directory is made."""
     require_jit()
@@ -55,11 +63,15 @@ def check(directory: str | Path, cpu: str | None) -> str:
     return chosen
 
 
-def write(directory: str | Path, cpu: str) -> list[Path]:
-    """Write the object, the header and the Fortran module; returns their paths."""
+def write(directory: str | Path, cpu: str, composed: Sequence[text.Words] = ()) -> list[Path]:
+    """Write the object, the header and the Fortran module; returns their paths.
+
+    Beside the steps themselves they have those that also do what each of `composed` says.
+    """
     made_for = f"{llvm.get_process_triple()}, processor {cpu} ({processors()[cpu]})"
-    without_fma = cpu in _NO_FMA
-    contents = (object_code(cpu), text.header(made_for, without_fma).encode(), text.fortran(made_for).encode())
+    names = [name for words in ((), *composed) for name in functions(words)]
+    header = text.header(made_for, cpu in _NO_FMA, composed)
+    contents = (object_code(cpu, names), header.encode(), text.fortran(made_for, composed).encode())
     paths = _paths(Path(directory))
     for path, content in zip(paths, contents, strict=True):
         with atomic.replacing(path) as file:
@@ -67,12 +79,12 @@ def write(directory: str | Path, cpu: str) -> list[Path]:
     return paths
 
 
-def object_code(cpu: str) -> bytes:
-    """All functions as one object file."""
+def object_code(cpu: str, names: Sequence[str]) -> bytes:
+    """The functions of these names as one object file."""
     machine = _machine(cpu)
     module = llvm.parse_assembly("")
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    for name in FUNCTIONS:
+    for name in names:
         module.link_in(_part(name))
     _simplify(module, machine)
     called = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}

@@ -24,7 +24,7 @@ from .config import Config
 from .data import Split
 from .devices import to_host
 
-FORMAT = "nagd_numba.train 1"
+FORMAT, UNDIGESTED = "nagd_numba.train 2", "nagd_numba.train 1"
 _EPOCH = ("number", "train_loss", "validation_loss", "validation_accuracy")
 
 
@@ -54,8 +54,10 @@ class Checkpoint:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self._content = npz.read(path, "training of nagd-numba train --save")
-        if "training" not in self._content or str(self._content["training"]) != FORMAT:
-            raise ValueError(f"{path}: no training of nagd-numba train --save in it (no {FORMAT!r})")
+        try:
+            npz.check_format(self._content, "training", FORMAT, UNDIGESTED)
+        except ValueError as error:
+            raise ValueError(f"{path}: no training of nagd-numba train --save in it: {error}") from error
         try:
             values = _json_object(self._content, "config")
             self.config = Config(**{name: _as_given(value) for name, value in values.items()})

@@ -127,9 +127,10 @@ class Comparison:
         self.committing = comm is not None  # messages of ranks must not be broken off: `stop` is for all of them
         self.place = placing(self.device)
         # Cross entropy takes labels; for the others there is one output a class as well.
-        one_hot = np.eye(classes, dtype=config.dtype)
-        self._targets = data.y if config.loss == "cross_entropy" else one_hot[data.y]
-        self._targets_validation = data.y_validation if config.loss == "cross_entropy" else one_hot[data.y_validation]
+        self._targets, self._targets_validation = data.y, data.y_validation
+        if config.loss != "cross_entropy":
+            one_hot = np.eye(classes, dtype=config.dtype)
+            self._targets, self._targets_validation = one_hot[data.y], one_hot[data.y_validation]
         self._rows = np.arange(len(data.X))
         self._order = Order(self._rows, config.seed)
 

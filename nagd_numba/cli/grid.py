@@ -116,10 +116,11 @@ class Sweep:
         self.seconds = math.nan
         self.stop = False
         # Cross entropy takes labels; for the others there is one output a class as well.
-        one_hot = np.eye(classes, dtype=base.dtype)
-        labels = base.loss == "cross_entropy"
-        self._targets = data.y if labels else one_hot[data.y]
-        self._validation = data.X_validation, data.y_validation if labels else one_hot[data.y_validation]
+        self._targets, targets_validation = data.y, data.y_validation
+        if base.loss != "cross_entropy":
+            one_hot = np.eye(classes, dtype=base.dtype)
+            self._targets, targets_validation = one_hot[data.y], one_hot[data.y_validation]
+        self._validation = data.X_validation, targets_validation
 
     @property
     def networks(self) -> list[Network]:

@@ -23,7 +23,7 @@ _VECTORS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx5
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     if args.clear_cache:
-        print(f"{cache.clear() / 1e6:.1f} MB of compiled kernels removed from {cache.root()}")
+        print(f"{cache.clear() / 1e6:.1f} MB of compiled kernels removed from {cache.root() or 'nowhere'}")
         return 0
     if args.support:
         print(support.table())
@@ -85,10 +85,13 @@ def _threads() -> list[tuple[str, str]]:
 def _cache() -> str:
     if not cache.enabled():
         return f"off (NAGD_NUMBA_CACHE={os.environ['NAGD_NUMBA_CACHE']})"
+    root = cache.root()
+    if root is None:
+        return "off: this user has no home; NUMBA_CACHE_DIR names a place for it"
     if cache.folder(fingerprint()) is None:
-        return f"off: nothing can be written to {cache.root()}; NUMBA_CACHE_DIR names another place"
-    megabytes = cache.size(cache.root()) / 1e6
-    return f"on, {cache.root()} ({megabytes:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off, info --clear-cache empties it"
+        return f"off: nothing can be written to {root}; NUMBA_CACHE_DIR names another place"
+    megabytes = cache.size(root) / 1e6
+    return f"on, {root} ({megabytes:.1f} MB); NAGD_NUMBA_CACHE=0 turns it off, info --clear-cache empties it"
 
 
 def _toolchain() -> list[tuple[str, str]]:

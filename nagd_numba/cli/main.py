@@ -1,22 +1,21 @@
 """The command `nagd-numba`.
 
 Exit codes: 0; 1 where a result could not be written; 2 for what the user can correct, told in one line before
-anything is trained; 130 after Ctrl-C.
+anything is trained; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from .._version import __version__
-from . import launched, options
+from . import launched, options, streams
 from .config import Config, SweepConfig
 from .defaults import OPTIONS as DEPENDING
-from .interrupts import INTERRUPTED, handled
+from .interrupts import Interrupts, catching, handled
 from .output import tell
 from .parser import Parser
 
@@ -40,6 +39,19 @@ Begin with: nagd-numba train"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
+    try:
+        with streams.usable():
+            return _run(given)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        streams.abandon(sys.stdout)
+        return 1
+    except OSError as error:  # those of files are told by the commands, with the name
+        streams.abandon(sys.stdout)
+        what = error.filename or "standard output"
+        return tell(f"nagd-numba: error: {what}: {(error.strerror or str(error)).lower()}", 1)
+
+
+def _run(given: Sequence[str]) -> int:
     rank, size = launched.place()
     if not given:
         with launched.quiet(rank):
@@ -54,16 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if size > 1 and args.name not in ("train", "info"):
         with launched.quiet_errors(rank):
             return tell(f"nagd-numba {args.name}: error: started as {size} processes, and only train shares work", 2)
+    args.interrupts = interrupts = Interrupts()
+    if size == 1:  # ranks stop together
+        interrupts.last = lambda: lambda: tell(f"nagd-numba {args.name}: interrupted", interrupts.code)
     try:
-        code = int(import_module(f".{args.name}", __package__).run(args))
+        with catching(interrupts):
+            code = int(import_module(f".{args.name}", __package__).run(args))
     except KeyboardInterrupt:
-        code = tell(f"nagd-numba {args.name}: interrupted", INTERRUPTED)
+        code = tell(f"nagd-numba {args.name}: interrupted", interrupts.code)
     except MemoryError as error:
         return tell(f"nagd-numba {args.name}: error: not enough memory {error}".rstrip(), 2)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if code == INTERRUPTED:
+    if code > 128:
         handled()
     return code
 
@@ -93,7 +106,8 @@ def _parser() -> Parser:
         description="Train a multi-layer perceptron with several methods, such as gradient descent (gd), classical "
         "momentum (momentum), Nesterov's accelerated gradient (nag) and Adam (adam), from the same initial parameters, "
         "with the same batches in the same order and the same dropout, and compare them.",
-        epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130. `mpiexec -n N "
+        epilog="Ctrl-C stops the training, keeps the best model so far, and exits with code 130; SIGTERM and SIGHUP do "
+        "the same, with 143 and 129. `mpiexec -n N "
         "nagd-numba train ...` trains on N processes together (pip install mpi4py mpich).",
     )
     options.add_train(train)

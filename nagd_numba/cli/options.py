@@ -104,6 +104,15 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """The options of `nagd-numba export`."""
     parser.add_argument("directory", metavar="DIR", help="where to write; made if there is none")
     parser.add_argument(
+        "--with",
+        dest="composed",
+        metavar="PART,...",
+        action="append",
+        default=[],
+        help="also the steps with these parts, whose names end with them: lr_array, weight_decay_array, lower or "
+        "lower_array, upper or upper_array, l1 or scaled_l1, average, mask; may be repeated",
+    )
+    parser.add_argument(
         "--cpu",
         **NAME,
         help="the processor to compile for: x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or host, and generic or host where "

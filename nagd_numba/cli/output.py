@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.atomic import check_replaceable
+from .streams import abandon
 
 
 def console() -> Any:
@@ -68,12 +69,14 @@ def write_files(args: Any, results: Any, plot: Callable, write_json: Callable) -
 
 
 def say(text: str) -> None:
-    """Write a line to standard output, with what its encoding lacks spelt out: a file's name may be anything."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    """Write a line to standard output, now."""
+    print(text, flush=True)
 
 
 def tell(message: str, code: int) -> int:
     """Write a message to standard error; returns the exit code."""
-    print(message, file=sys.stderr)
+    try:
+        print(message, file=sys.stderr)
+    except OSError:  # then there is no place left to say anything
+        abandon(sys.stderr)
     return code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..adapters import torch_forms
-from ..c.functions import FUNCTIONS
+from ..c.functions import functions
 from ..gpu.device_array import HALF
 from ..kernels.jit import PACKAGE
 from ..optimizers.optimizer import PYTHON_ONLY, Optimizer
@@ -56,7 +56,7 @@ def rows() -> dict[str, tuple[Cell, ...]]:
 
 def _optimizer(optimizer: Optimizer) -> tuple[Cell, ...]:
     names = [form.name for form in torch_forms.FORMS.values() if form.optimizer is optimizer]
-    c = sorted({f"`{x}`" for x, (step, _) in FUNCTIONS.items() if step.optimizer is optimizer})
+    c = sorted({f"`{x}`" for x, (step, _) in functions().items() if step.optimizer is optimizer})
     made = "" if optimizer.constants is None else f", `{optimizer.constants.__name__}`"
     names_of = optimizer.methods[-1:] if optimizer.rule.interpolated is None else ()  # that an update is a change of
     transformation = "".join(f" and `{x.name}`" for x in names_of)
@@ -89,8 +89,8 @@ def _options() -> dict[str, tuple[Cell, ...]]:
             *("contiguous", "contiguous, not bound, not in a graph", compiled, SCALAR, PLAIN_C, HERE, HERE, HERE, HERE),
         ),
         "masks, bounds, `prox=`, averages, groups, rates as arrays": (
-            *(YES, "contiguous, masks as bytes, groups of lists", "all but groups", SCALAR, PLAIN_C),
-            *(PARAMETERS, HERE, HERE, HERE),
+            *(YES, "contiguous, masks as bytes, groups of lists", "all but groups", SCALAR),
+            *("all but groups, masks as bytes", PARAMETERS, HERE, HERE, "averages"),
         ),
         "`guard=` (`Guard`)": (YES, "yes, decided there", compiled, SCALAR, PLAIN_C, guarded, LOOP, LOOP, LOOP),
         "`stream=`, captured graphs": (ON_DEVICE, YES, compiled, ON_DEVICE, ON_DEVICE, HERE, HERE, HERE, HERE),
@@ -125,6 +125,7 @@ def _functions() -> dict[str, tuple[Cell, ...]]:
             No("not among its options"),
         ),
         "`class_weight` in them": (YES, YES, WHOLE_PROGRAM, *outside[:-1], YES),
+        "`average=` in them": (YES, No("its kernels form no average"), WHOLE_PROGRAM, *outside[:-1], YES),
         "sparse X in them": (
             *("CSR", No("kernels read dense rows"), WHOLE_PROGRAM, *outside[:-1]),
             "CSR; predictions make some rows at a time dense",

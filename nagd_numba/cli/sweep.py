@@ -10,27 +10,25 @@ from .compile_notice import compile_notice
 from .config import Config, SweepConfig
 from .data import split
 from .grid import Sweep
-from .interrupts import catching_interrupts
 from .output import check_files, console, say, tell, write_files
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    with catching_interrupts() as interrupts:
-        try:
-            sweep = _set_up(args)
-        except (ValueError, OSError) as error:
-            return tell(f"nagd-numba sweep: error: {error}", 2)
-        interrupts.run = sweep
-        out = console()
-        if sweep.data.understood:
-            say(sweep.data.understood)
-        say(sweep_report.heading(sweep))
-        with compile_notice(), sweep_report.progress(out, sweep) as on_epoch:
-            sweep.run(on_epoch)
-        interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
-        sweep_report.show(out, sweep)
-        return write_files(args, sweep, sweep_report.plot, sweep_report.write_json)
+    try:
+        sweep = _set_up(args)
+    except (ValueError, OSError) as error:
+        return tell(f"nagd-numba sweep: error: {error}", 2)
+    args.interrupts.run = sweep
+    out = console()
+    if sweep.data.understood:
+        say(sweep.data.understood)
+    say(sweep_report.heading(sweep))
+    with compile_notice(), sweep_report.progress(out, sweep) as on_epoch:
+        sweep.run(on_epoch)
+    args.interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
+    sweep_report.show(out, sweep)
+    return write_files(args, sweep, sweep_report.plot, sweep_report.write_json)
 
 
 def _set_up(args: argparse.Namespace) -> Sweep:

@@ -14,6 +14,7 @@ from ..history import History
 from ..io.atomic import replacing
 from .grid import Cell, Sweep
 from .output import percent
+from .streams import spelt
 
 # From the lowest to the highest value: light blue to dark blue, told apart by colour-blind readers and in grey as well.
 SCALE = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
@@ -101,7 +102,7 @@ def table(sweep: Sweep) -> Any:
         for cell in row:
             colour = "" if cell.diverged else _style(_place(sweep, cell.accuracy))
             weight = "bold" if cell is sweep.best else "not bold"
-            text = Text("\n".join(_lines(sweep, cell)), justify="right", style=f"{weight} {colour}")
+            text = Text(spelt("\n".join(_lines(sweep, cell))), justify="right", style=f"{weight} {colour}")
             cells.append(Padding(text, (0, 1), style=colour or "none"))
         view.add_row(Padding(Text(f"{momentum:g}", justify="right"), (0, 1)), *cells)
     return view

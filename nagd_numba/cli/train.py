@@ -8,6 +8,7 @@ import dataclasses
 import math
 import textwrap
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..io.atomic import check_replaceable
@@ -19,19 +20,24 @@ from .compile_notice import compile_notice
 from .config import Config
 from .data import split
 from .defaults import config_of
-from .interrupts import INTERRUPTED, catching_interrupts
+from .interrupts import Interrupts
 from .output import check_plot, console, say, tell
+
+NOT_BEGUN = "interrupted before training began; nothing to save"
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     rank, _ = launched.place()
-    with catching_interrupts() as interrupts, launched.quiet(rank):
+    interrupts: Interrupts = args.interrupts
+    with launched.quiet(rank):
         try:
             comm = launched.world()
         except ValueError as error:
             with launched.quiet_errors(rank):
                 return tell(f"nagd-numba train: error: {error}", 2)
+        if interrupts.last is not None:
+            interrupts.last = lambda: lambda: tell(NOT_BEGUN, interrupts.code)
         try:
             with launched.agreeing(comm) as said:
                 config, run = _set_up(args, comm)
@@ -41,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             with launched.quiet_errors(rank):
                 return tell(f"nagd-numba train: error: {error}", 2)
         except KeyboardInterrupt:
-            return tell("interrupted before training began; nothing to save", INTERRUPTED)
+            return tell(NOT_BEGUN, interrupts.code)
         interrupts.run = run
         out = console()
         data = run.data
@@ -56,12 +62,20 @@ def run(args: argparse.Namespace) -> int:
         notice = compile_notice() if rank == 0 else contextlib.nullcontext()
         try:
             with notice, train_report.progress(out, run) as callbacks:
+
+                def last() -> Callable[[], int]:
+                    show = _finish(args, config, run, out, True)
+                    callbacks.close()
+                    return show
+
+                if interrupts.last is not None:
+                    interrupts.last = last
                 run.run(_also_saving(args, run, callbacks.on_epoch), callbacks.on_batch)
+            interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
         except KeyboardInterrupt:
             interrupted = True
-        interrupts.ignore()  # a Ctrl-C while files are written must not leave half of one
-        code = _finish(args, config, run, out, interrupted)
-    return INTERRUPTED if interrupted else code
+        code = _finish(args, config, run, out, interrupted)()
+    return interrupts.code if interrupted else code
 
 
 def _set_up(args: argparse.Namespace, comm: Any) -> tuple[Config, Comparison]:
@@ -110,16 +124,27 @@ def _resumed(saved: Checkpoint, args: argparse.Namespace) -> Config:
     return dataclasses.replace(saved.config, **changes)
 
 
-def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool) -> int:
-    """Write and show what was reached."""
+def _finish(
+    args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool
+) -> Callable[[], int]:
+    """Write what was reached; the function that shows it returns the exit code.
+
+    Nobody may be left to see it, after the signal that says so.
+    """
+    saved = _saved(args, run)
+    return lambda: _show(args, config, run, out, interrupted, *saved)
+
+
+def _show(
+    args: argparse.Namespace, config: Config, run: Comparison, out: Any, interrupted: bool, code: int, saved: str
+) -> int:
     done = [result for result in run.results if result.history]
     if interrupted:
         last = done[-1] if done else None
         reached = f"after epoch {last.history[-1].number} of {last.method}" if last else "before the first epoch ended"
         print(f"Interrupted {reached}.")
-    code = 0
-    if args.save is not None:
-        code = max(code, _save(args, run))
+    if saved:
+        tell(saved, code) if code else say(saved)
     if done:
         out.print(train_report.table(done, run.best, config))
         say(textwrap.fill(verdict.sentence(done, config), out.width))
@@ -138,18 +163,20 @@ def _finish(args: argparse.Namespace, config: Config, run: Comparison, out: Any,
 
 
 def _also_saving(args: argparse.Namespace, run: Comparison, on_epoch: Any) -> Any:
-    """`on_epoch`, and then the state of the training is saved, if it was not within the last half second."""
+    """`on_epoch`, before which the state of the training is saved, if it was not within the last half second."""
     if args.save is None:
         return on_epoch
     last = -math.inf
 
     def both(result: Any, epoch: Any) -> None:
         nonlocal last
-        on_epoch(result, epoch)
         if run.best is not None and time.monotonic() - last > 0.5:
+            run.committing = True  # an interrupt waits: it ends in writing the file again
             with contextlib.suppress(OSError):  # told at the end, if it is still so
                 _write(args, run)
+            run.committing = run.comm is not None
             last = time.monotonic()
+        on_epoch(result, epoch)  # last: the reader of what it prints may be gone
 
     return both
 
@@ -169,15 +196,15 @@ def _write(args: argparse.Namespace, run: Comparison) -> None:
     )
 
 
-def _save(args: argparse.Namespace, run: Comparison) -> int:
-    best = run.best
-    if best is None:
+def _saved(args: argparse.Namespace, run: Comparison) -> tuple[int, str]:
+    """Write the best model and the training; returns the exit code, and what is to be said."""
+    if args.save is None:
+        return 0, ""
+    if run.best is None:
         why = "no epoch ended" if not any(result.history for result in run.results) else "every method diverged"
-        print(f"Nothing to save: {why}.")
-        return 0
+        return 0, f"Nothing to save: {why}."
     try:
         _write(args, run)
     except OSError as error:
-        return tell(f"nagd-numba train: error: --save: {error}", 1)
-    say(f"Best model: {args.save}")
-    return 0
+        return 1, f"nagd-numba train: error: --save: {error}"
+    return 0, f"Best model: {args.save}"

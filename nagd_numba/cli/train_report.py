@@ -25,6 +25,7 @@ class Callbacks(NamedTuple):
 
     on_epoch: Callable[[Result, Epoch], None]
     on_batch: Callable[[Result, int], None] | None
+    close: Callable[[], object] = lambda: None  # by another thread, where `progress` will not be left
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def _bars(out: Any, run: Comparison) -> Iterator[Callbacks]:
             if epoch.number == epochs or result.diverged:
                 bars.stop_task(tasks[result.method])
 
-        yield Callbacks(on_epoch, on_batch)
+        yield Callbacks(on_epoch, on_batch, bars.stop)
 
 
 def table(results: Sequence[Result], best: Best | None, config: Config) -> Any:

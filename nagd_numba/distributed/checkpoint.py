@@ -24,7 +24,7 @@ from ..io.atomic import replacing
 from ..io.one_line import one_line
 from .agreement import agree
 
-FORMAT = "nagd_numba.distributed 1"
+FORMAT, UNDIGESTED = "nagd_numba.distributed 2", "nagd_numba.distributed 1"
 MANIFEST = "manifest.json"
 
 
@@ -55,7 +55,8 @@ def save(
                 f"{missing[0]} of another rank is not in {path}; a directory that all ranks share is needed"
             )
         with replacing(path / MANIFEST) as file:
-            file.write(json.dumps({**json.loads(text), "parts": parts}, indent=1).encode())
+            manifest = {**json.loads(text), "parts": parts}
+            file.write(json.dumps({**manifest, "digest": manifest_digest(manifest)}, indent=1).encode())
         _to_disk(path)
 
     try:
@@ -120,14 +121,25 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no checkpoint is there (no {MANIFEST})")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}, not {FORMAT!r}")
+        if manifest["format"] not in (FORMAT, UNDIGESTED):
+            raise ValueError(f"its format is {one_line(manifest['format'])!r}, not {FORMAT!r}")
+        digest = manifest.pop("digest", None)
+        if (digest is not None or manifest["format"] == FORMAT) and digest != manifest_digest(manifest):
+            raise ValueError("it is not the one that was written: its digest is another")
+        if type(manifest["t"]) is not int or manifest["t"] < 0 or "extra" not in manifest:
+            raise ValueError(f"t is {one_line(manifest['t'])}, or there is no extra")
         for part in manifest["parts"]:
-            if Path(part["file"]).name != part["file"] or not 0 <= part["first"] < part["last"]:
+            whole = type(part["first"]) is type(part["last"]) is int
+            if Path(part["file"]).name != part["file"] or not whole or not 0 <= part["first"] < part["last"]:
                 raise ValueError(f"it names a part {one_line(part)}")
         return dict(manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path / MANIFEST}: no manifest of a checkpoint: {one_line(error)}") from error
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """What tells a manifest from others; it is an entry of its own in the file."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, part: dict[str, Any], made: dict[str, np.ndarray], first: int, last: int, begin: int) -> None:

@@ -7,7 +7,6 @@ neither the compile options nor the other source files.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import threading
@@ -18,8 +17,7 @@ from typing import Any
 
 from numba import njit
 
-from ..io.atomic import replacing
-from ..kernels import cache
+from ..kernels import cache, cached_files
 from ..kernels.jit import cache_allowed, digest, fingerprint, inlining_by_llvm, unique_name
 from . import target, toolchain
 
@@ -75,18 +73,12 @@ class Kernel:
         image = link(self.code("ltoir", capability), capability, fuse=not self.users)
         path = self._path(capability)
         if path is not None:
-            # A read-only place: it is made anew in the next process.
-            with contextlib.suppress(OSError), replacing(path) as file:
-                file.write(image)
+            cached_files.write(path, image)
         return image
 
     def _kept(self, capability: tuple[int, int]) -> bytes | None:
         path = self._path(capability)
-        try:
-            image = b"" if path is None else path.read_bytes()
-        except OSError:
-            return None
-        return image if image.startswith(b"\x7fELF") else None
+        return None if path is None else cached_files.read(path)
 
     def _path(self, capability: tuple[int, int]) -> Path | None:
         folder = cache.folder(fingerprint()) if cache_allowed() and not self.users else None

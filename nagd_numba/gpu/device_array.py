@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from . import driver, streams
 
 EXACT = ("float32", "float64")
 HALF = ("float16", "bfloat16")
+_ADDRESSES = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,40 @@ def _of_torch(name: str, x: Any) -> DeviceMemory | None:
 
 def _of_interface(name: str, x: Any) -> DeviceMemory:
     interface = x.__cuda_array_interface__
-    if interface.get("mask") is not None:
-        raise TypeError(f"{name} has a mask, which has no meaning here; fill it first")
-    pointer, read_only = interface["data"]
+    try:
+        if interface.get("mask") is not None:
+            raise TypeError("it has a mask, which has no meaning here: fill it first")
+        (pointer, read_only), kind = interface["data"], np.dtype(interface["typestr"])
+        shape, strides = _whole(interface["shape"]), interface.get("strides")
+        strides = None if strides is None else _whole(strides)
+        (pointer,) = _whole((pointer or 0,))
+        _consistent(pointer, shape, strides, kind.itemsize)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise TypeError(f"{name} ({validation.type_of(x)}) has an unfit __cuda_array_interface__: {said}") from error
     if streams.library_of(x) in streams.JAX:
         read_only = True  # its arrays never change, though their interface does not say so
-    kind = np.dtype(interface["typestr"])
     dtype = str(kind)
     if kind.kind == "V":  # bfloat16 has no letter of its own
         dtype = str(getattr(getattr(x, "dtype", None), "name", dtype))
-    shape = tuple(interface["shape"])
-    return DeviceMemory(pointer or 0, shape, interface.get("strides"), dtype, kind.itemsize, read_only, x)
+    return DeviceMemory(pointer, shape, strides, dtype, kind.itemsize, bool(read_only), x)
+
+
+def _whole(numbers: Any) -> tuple[int, ...]:
+    return tuple(map(operator.index, numbers))
+
+
+def _consistent(pointer: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> None:
+    """Raise where what an interface says cannot be: a kernel that met it would end the use of the device."""
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the shape is {shape}; lengths >= 0 are needed")
+    if strides is not None and len(strides) != len(shape):
+        raise ValueError(f"the strides {strides} and the shape {shape} have different lengths")
+    reach = pointer + math.prod(shape) * itemsize
+    if pointer < 0 or reach >= _ADDRESSES or (pointer == 0 and reach > 0):
+        raise ValueError(f"{reach - pointer} bytes at address {pointer:#x}, where no such memory can be")
+    if itemsize == 0 or (reach > pointer and pointer % itemsize != 0):
+        raise ValueError(f"elements of {itemsize} bytes at address {pointer:#x}; a multiple of that is needed: copy it")
 
 
 def no_overlap(memory: Sequence[tuple[str, DeviceMemory]], shared: Collection[str] = frozenset()) -> None:

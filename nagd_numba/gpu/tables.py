@@ -37,15 +37,25 @@ class Memory:
         except (KeyError, IndexError):
             self.address = driver.allocate(size, device)
 
-    def __del__(self) -> None:
-        """Make it a spare one: no call of the driver, since this may happen at any time, in a capture too."""
+    def __del__(
+        self,
+        spares: Any = _spare,
+        elsewhere: Any = _elsewhere,
+        lock: Any = _lock,
+        empty: Any = deque,
+        most: int = KEPT,
+    ) -> None:
+        """Make it a spare one: no call of the driver, since this may happen at any time, in a capture too.
+
+        What it needs it has as defaults: when the interpreter exits the names of this module may be gone.
+        """
         if not hasattr(self, "address"):
             return
         driver, device, _, _ = self._key
-        with _lock:
-            spare = _spare.setdefault(self._key, deque())
-            if self.moved or len(spare) >= KEPT:
-                _elsewhere.append((driver, self.address, device))
+        with lock:
+            spare = spares.setdefault(self._key, empty())
+            if self.moved or len(spare) >= most:
+                elsewhere.append((driver, self.address, device))
             else:
                 spare.append(self.address)
 

@@ -22,7 +22,14 @@ from .one_line import one_line
 HEADER = 12 + 10_000  # bytes: the longest header that numpy reads, with what comes before it
 DEFLATED_MOST = 1032  # bytes that a byte of deflated data can become: 258 for two bits
 CHUNK = 1 << 20
+# A bomb is little data that becomes much: tables with many zeros become a hundred times as much, and no more.
+UNPACKED_MOST, UNPACKED_ALWAYS = 100, 16 << 20  # times the file; bytes
 ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags of a member: encrypted, strongly, its directory too
+
+
+def most_unpacked(length: int, always: int = UNPACKED_ALWAYS) -> int:
+    """How many bytes a file of `length` bytes may unpack to."""
+    return max(always, UNPACKED_MOST * length)
 
 
 class DamagedError(ValueError):
@@ -38,6 +45,7 @@ class Archive:
 
     def __init__(self, stream: BinaryIO) -> None:
         length = os.fstat(stream.fileno()).st_size
+        self._left = most_unpacked(length)
         if length == 0:
             raise DamagedError("the file is empty")
         try:
@@ -65,8 +73,7 @@ class Archive:
         except Exception as error:  # as above: of zipfile, of zlib, of the file system
             raise DamagedError(f"array {name} is damaged: {one_line(error)}") from error
 
-    @staticmethod
-    def _check(name: str, info: zipfile.ZipInfo) -> None:
+    def _check(self, name: str, info: zipfile.ZipInfo) -> None:
         """What the directory says of a member, before any of it is read."""
         if info.flag_bits & ENCRYPTED:
             raise DamagedError(f"array {name} is encrypted; save it without a password")
@@ -79,6 +86,12 @@ class Archive:
         if info.file_size > most:
             raise DamagedError(
                 f"array {name} should have {info.file_size} bytes, more than {info.compress_size} bytes can give"
+            )
+        self._left -= info.file_size
+        if self._left < 0:
+            raise DamagedError(
+                f"array {name} should have {info.file_size} bytes, and the file is less than a hundredth of that; if "
+                f"it is meant so, numpy.savez stores it as it is"
             )
 
     @staticmethod

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,7 +24,10 @@ from typing import Any
 
 from numba import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
+
+from . import cached_files
 
 try:
     import fcntl
@@ -34,7 +39,7 @@ _LOCK = "in_use"
 _NAME = "nagd_numba"
 
 _settings: Any = config
-_held: dict[Path, Any] = {}  # folders in use by this process, and their open lock files
+_held: dict[Path, int] = {}  # folders in use by this process, and the descriptors of their lock files
 
 
 def enabled() -> bool:
@@ -42,16 +47,27 @@ def enabled() -> bool:
     return os.environ.get("NAGD_NUMBA_CACHE", "1").lower() not in ("0", "false", "off", "no")
 
 
-def root() -> Path:
-    """Where the folders of all versions are."""
-    base = _settings.CACHE_DIR or AppDirs(appname=_NAME, appauthor=False).user_cache_dir
-    path = Path(base)
+def root() -> Path | None:
+    """Where the folders of all versions are; None for a user without a home."""
+    if _settings.CACHE_DIR:
+        path = _from_here(_settings.CACHE_DIR)
+    else:
+        path = Path(AppDirs(appname=_NAME, appauthor=False).user_cache_dir)
+        if not path.is_absolute():  # "~/.cache", where nobody knows what ~ is: no folder of that name is wanted
+            return None
     return path if path.name == _NAME else path / _NAME
+
+
+@functools.cache
+def _from_here(path: str) -> Path:
+    """An absolute path, which stays the same when the process changes its folder."""
+    return Path(path).absolute()
 
 
 def folder(version: str) -> Path | None:
     """This version's folder, made and held; None where nothing can be written."""
-    return _folder(root(), version) if enabled() else None
+    base = root() if enabled() else None
+    return None if base is None else _folder(base, version)
 
 
 @functools.cache
@@ -69,13 +85,13 @@ def _folder(base: Path, version: str) -> Path | None:
 
 
 def _hold(path: Path) -> None:
-    """Lock a folder as used by this process; raises OSError where it is not writable."""
-    lock = open(path / _LOCK, "a")  # noqa: SIM115  (open as long as the process lives)
+    """Lock a folder as used by this process, as long as it lives; raises OSError where it is not writable."""
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    _held[path] = lock
     os.utime(path / _LOCK)
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    _held[path] = lock
 
 
 @contextlib.contextmanager
@@ -120,13 +136,37 @@ def clear() -> int:
     """Remove all compiled kernels but those of versions that other processes use; returns the bytes that were freed."""
     freed = 0
     for path, lock in list(_held.items()):
-        lock.close()
+        os.close(lock)
         del _held[path]
     _folder.cache_clear()
     base = root()
-    if base.is_dir():
+    if base is not None and base.is_dir():
         freed = prune(base, keep=None, days=0.0)
     return freed
+
+
+class _File:
+    """The one file of a function for each signature and processor, in place of Numba's index and data file.
+
+    Numba's index is rewritten with each entry, and what two processes add at once may be lost.
+    """
+
+    def __init__(self, path: Path, base: str) -> None:
+        self._path, self._base = path, base
+
+    def load(self, key: str) -> Any:
+        data = cached_files.read(self._named(key))
+        return None if data is None else pickle.loads(data)
+
+    def save(self, key: str, data: Any) -> None:
+        cached_files.write(self._named(key), dumps(data))
+
+    def flush(self) -> None:
+        for file in self._path.glob(f"{self._base}.*.nbc"):
+            file.unlink(missing_ok=True)
+
+    def _named(self, key: str) -> Path:
+        return self._path / f"{self._base}.{key}.nbc"
 
 
 class KernelCache(FunctionCache):
@@ -140,6 +180,9 @@ class KernelCache(FunctionCache):
         class Locator(_CacheLocator):
             def __init__(self, file: str) -> None:
                 self._py_file = file  # which Numba names in a warning
+
+            def ensure_cache_path(self) -> None:
+                """Nothing: the file makes it."""
 
             def get_cache_path(self) -> str:
                 return str(path)
@@ -159,19 +202,15 @@ class KernelCache(FunctionCache):
 
         self._impl_class = Implementation
         super().__init__(function)
+        self._cache_file: Any = _File(path, self._impl.filename_base)
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        return signature, codegen.magic_tuple()
+        decides = "\0".join(map(str, (signature, *codegen.magic_tuple())))
+        return hashlib.blake2b(decides.encode(), digest_size=8).hexdigest()
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled function, or None: also where the file is damaged."""
         try:
             return super().load_overload(signature, context)
-        except Exception:  # whatever a damaged file makes of unpickling: it is compiled and written anew
-            self._cache_file.flush()
+        except Exception:  # a file that Numba does not understand: it is compiled and written anew
             return None
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        """Keep a compiled function, where the disk allows it."""
-        with contextlib.suppress(OSError):
-            super().save_overload(signature, data)

@@ -44,7 +44,7 @@ from .vector_width import widest_vectors
 OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
-MASKS = {"bytes": types.uint8, "places": types.int64}  # `Rule.mask`
+MASKS: dict[str, Any] = {"bytes": types.uint8, "places": types.int64}  # `Rule.mask`
 MASK_STREAM = STREAMS - 1
 LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
@@ -171,15 +171,28 @@ def strided_checked(strided):
 
     def strided_checked(params, grads, states, hyper):
         status = any_strided_overlap((params, grads, *states))
-        if status != OK:
-            return status
+        if status != OK or overlaps_itself(params) or any_overlaps_itself(states):
+            return OVERLAP
         return strided(params, grads, states, hyper)
 
     return strided_checked
 
 
 @template
-def from_pointers(default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW, T, ITEMSIZE):
+def over_bytes_with_options(update):
+    """The same for elements whose byte in the last array is not 0."""
+
+    def over_bytes_with_options(params, grads, states, first, last, scalars, options):
+        for i in range(first, last):
+            if states[-1][i] != 0:
+                params[i], state = update(params[i], grads[i], load_each(states[:-1], i), scalars, options)
+                store_each(states, i, state)
+
+    return over_bytes_with_options
+
+
+@template
+def from_pointers(overlap, values, default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW, T, ITEMSIZE):
     """One pass over `size` elements behind each pointer; `options` are int64, known only when it runs."""
 
     def from_pointers(params, grads, states, size, hyper, options):
@@ -189,11 +202,14 @@ def from_pointers(default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW
             for place in addresses((params, grads, *states)):
                 if place == 0:
                     return NULL
-        if overlap_status(params, grads, states, size * ITEMSIZE) != OK:
+        if overlap(addresses((params, grads, *states)), size, size):
             return OVERLAP
         for k in range(len(options)):
             if options[k] < 0 or options[k] >= COUNTS[k]:
                 return HYPER
+        status = values(size, states, hyper)
+        if status != OK:
+            return status
         if not acceptable(hyper, LOW, BELOW):
             return HYPER
         scalars = constants(hyper, T, options)
@@ -272,13 +288,25 @@ def loop_for_callers(rule: Rule, options: tuple[Any, ...], contiguous_: bool) ->
     return subroutine(strided_checked.bind(strided=subroutine(strided_loop(rule, options))))
 
 
+@subroutine
+def any_values(size, states, hyper):
+    """Of arrays in which every value is fit."""
+    return OK
+
+
 @functools.cache
-def pointer_loop(rule: Rule, dtype: np.dtype) -> Any:
-    """`loop(params, grads, states, size, hyper, options) -> status`, for compiled code that has pointers."""
+def pointer_loop(rule: Rule, dtype: np.dtype, values: Any = any_values) -> Any:
+    """`loop(params, grads, states, size, hyper, options) -> status`, for compiled code that has pointers.
+
+    `values(size, states, hyper) -> status` looks at what is in arrays.
+    """
     defaults = tuple(map(int, rule.defaults()))
+    loop_with_options = over_bytes_with_options if rule.mask else over_range_with_options
     bound = from_pointers.bind(
+        overlap=subroutine(overlapping.bind(WRITTEN=written(rule), SIZES=sizes(rule, dtype.itemsize))),
+        values=values,
         default_loop=subroutine(range_loop(rule, defaults)),
-        any_loop=subroutine(over_range_with_options.bind(update=rule.update)),
+        any_loop=subroutine(loop_with_options.bind(update=rule.update)),
         constants=rule.constants,
         OPTIONS=defaults,
         COUNTS=tuple(map(len, rule.options.values())),
@@ -327,6 +355,36 @@ def overlap_status(params, grads, states, nbytes):
     return OK
 
 
+@template
+def overlapping(WRITTEN, SIZES):
+    def overlapping(places, size, last):
+        """Does an array that is written share memory with another?
+
+        `places` are their addresses; each has `size` elements, and the last one has `last`, of `SIZES` bytes.
+        """
+        count = len(places)
+        for i in range(count):
+            for j in range(i):
+                if (WRITTEN[i] or WRITTEN[j]) and (
+                    places[i] < places[j] + size * SIZES[j]
+                    and places[j] < places[i] + (last if i == count - 1 else size) * SIZES[i]
+                ):
+                    return True
+        return False
+
+    return overlapping
+
+
+def written(rule: Rule) -> tuple[bool, ...]:
+    """Which arrays of a rule are written: of the parameters, the gradients and all beside them."""
+    return True, False, *(k < len(rule.states) for k in range(len(rule.beside)))
+
+
+def sizes(rule: Rule, itemsize: int) -> tuple[int, ...]:
+    """The bytes of an element of each array, where those of the parameters have `itemsize`."""
+    return (*rule.moved * [itemsize], *([MASKS[rule.mask].bitwidth // 8] if rule.mask else []))
+
+
 @inlined
 def strided_overlap(a, b):
     """`OK` for two arrays of one shape that share no memory; some interleaved ones are taken to overlap."""
@@ -344,6 +402,20 @@ def strided_overlap(a, b):
         if apart >= b.itemsize and grid - apart >= a.itemsize:
             return OK
     return OVERLAP
+
+
+@inlined
+def overlaps_itself(a):
+    """Do elements of an array share memory?  Every stride must reach over all that smaller ones span."""
+    strides, shape = a.strides, a.shape
+    for d in range(len(shape)):
+        reach = a.itemsize
+        for e in range(len(shape)):
+            if e != d and shape[e] > 1 and (abs(strides[e]), e) < (abs(strides[d]), d):
+                reach += abs(strides[e]) * (shape[e] - 1)
+        if shape[d] > 1 and abs(strides[d]) < reach:
+            return a.size > 0
+    return False
 
 
 @inlined
@@ -376,7 +448,18 @@ def any_strided_overlap(arrays):
     return OVERLAP if any(strided_overlap(a, b) != OK for a, b in pairs) else OK
 
 
+def any_overlaps_itself(arrays):
+    """Does one of a tuple of arrays?"""
+    return any(map(overlaps_itself, arrays))
+
+
 # Compiled code needs tuples of known length written out.
+@overload(any_overlaps_itself, inline="always")
+def _overload_any_overlaps_itself(arrays):
+    tests = " or ".join(f"overlaps(arrays[{k}])" for k in range(len(arrays)))
+    return eval(f"lambda arrays: {tests or False}", {"overlaps": overlaps_itself})
+
+
 @overload(any_strided_overlap, inline="always")
 def _overload_any_strided_overlap(arrays):
     pairs = itertools.combinations(range(len(arrays)), 2)

@@ -31,7 +31,7 @@ from numba import config, njit
 from numba.core.ccallback import CFunc
 from numba.extending import register_jitable
 
-from . import cache
+from . import cache, forks  # noqa: F401  (from its import on)
 from .interrupts import interrupts_wait
 
 PACKAGE = Path(__file__).parent.parent

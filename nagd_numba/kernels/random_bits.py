@@ -75,7 +75,7 @@ def hashed(elements: Any, key: int, other: int, word: int = 0) -> np.ndarray:
 
     x = (np.asarray(elements, np.int64) & 0xFFFFFFFF).astype(np.uint32)
     x = shifted(x + np.uint32(key), _SHIFTS[0])
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         x = x * np.uint32(_FIRST) ^ np.uint32(word_key(other, word))
         x = shifted(x, _SHIFTS[1]) * np.uint32(_SECOND)
     return shifted(x, _SHIFTS[2])

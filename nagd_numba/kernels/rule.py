@@ -131,7 +131,7 @@ class Rule:
 
     def scalars(self, hyper: tuple[float, ...], dtype: np.dtype, options: tuple[Any, ...]) -> tuple[Any, ...]:
         """What `constants` makes of checked hyper-parameters; raises where that leaves the range of `dtype`."""
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             made = plain(self.constants)(hyper, dtype.type, options)
         if not all(map(np.isfinite, made)):
             given = ", ".join(

@@ -169,7 +169,7 @@ def _scales(d: np.ndarray, roots: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _errors(a: np.ndarray, b: np.ndarray, uncertainties: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         apart = np.abs(a - b)
         errors = apart / (np.maximum(np.abs(a), np.abs(b)) + uncertainties / AGREE)
     return np.where(np.isfinite(apart), np.where(apart == 0.0, 0.0, errors), np.inf)

@@ -53,7 +53,7 @@ class Differences:
         near = np.array([self._at(x + k * CLOSE * directions) for k in range(POINTS)])
         near = near[np.isfinite(near)]
         size = float(np.abs(near).max(initial=0.0))
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             single = bool((near.astype(np.float32) == near).all())
         self.rounding = float(np.finfo(np.float32 if single else np.float64).eps)
         self._noise = self.rounding * size

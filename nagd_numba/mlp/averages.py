@@ -18,7 +18,7 @@ from ..optimizers.average import Average
 from . import arguments
 from .backends import HostBackend
 from .cpu.trainer import Trainer
-from .dataset import Split
+from .dataset import Data, Split
 from .labels import AS_THEY_ARE, Labels
 from .plan import Plan
 from .spec import NetworkSpec
@@ -65,16 +65,21 @@ class AveragedBackend(HostBackend):
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
         """`plan` has the `averaged_rule`."""
-        joined = np.concatenate([self.vel, self.shown], axis=-1)
-        return AveragedTrainer(Trainer(self.spec, self.params, joined, parts.data, plan), self, joined)
+        return AveragedTrainer(self.spec, self.params, self.vel, self.average, parts.data, plan)
 
 
 class AveragedTrainer:
-    """A trainer whose last state is the average of a backend."""
+    """A trainer whose last state is an average: its epochs modify `vel`, and the value of the average, in place.
 
-    def __init__(self, trainer: Trainer, backend: AveragedBackend, joined: np.ndarray) -> None:
-        self._trainer, self._backend, self._joined = trainer, backend, joined
-        self.plan: Plan = trainer.plan
+    `plan` has the `averaged_rule`; the other arguments are those of `Trainer`.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, params: np.ndarray, vel: np.ndarray, average: Average, data: Data, plan: Plan
+    ) -> None:
+        self._vel, self._average, self.plan = vel, average, plan
+        self._joined = np.concatenate([vel, average.value], axis=-1)
+        self._trainer = Trainer(spec, params, self._joined, data, plan)
 
     def epoch(
         self,
@@ -85,8 +90,8 @@ class AveragedTrainer:
         on_call: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """As `Trainer.epoch`; `hyper` is that of the rule without the average."""
-        backend, updates, done = self._backend, hyper.shape[-2], [0]
-        weights = backend.average.weights(updates)
+        updates, done = hyper.shape[-2], [0]
+        weights = self._average.weights(updates)
         column = np.broadcast_to(weights[:, None], (*hyper.shape[:-1], 1))
 
         def called(steps: int) -> None:
@@ -97,7 +102,7 @@ class AveragedTrainer:
         try:
             return self._trainer.epoch(order, np.concatenate([hyper, column], axis=-1), seed, first_step, called)
         finally:
-            states = backend.vel.shape[-1]
-            backend.vel[...] = self._joined[..., :states]
-            backend.shown[...] = self._joined[..., states:]
-            backend.average.steps += done[0]
+            states = self._vel.shape[-1]
+            self._vel[...] = self._joined[..., :states]
+            self._average.value[...] = self._joined[..., states:]
+            self._average.steps += done[0]

@@ -93,7 +93,7 @@ def _in_dtype(spec: NetworkSpec, weights: np.ndarray | None) -> np.ndarray:
     """The weights for the kernels; none are an empty vector."""
     if weights is None:
         return np.zeros(0, spec.dtype)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         w = weights.astype(spec.dtype)
     if not (np.isfinite(w).all() and w.any()):
         raise ValueError(f"class_weight makes weights of the samples that are all 0, or not finite (in {spec.dtype})")

@@ -77,7 +77,7 @@ def class_weights(given: Any, labels: np.ndarray, weights: np.ndarray, count: in
     if isinstance(given, str):
         masses = np.bincount(labels, weights, count)
         there = np.count_nonzero(np.bincount(labels, minlength=count))
-        with np.errstate(divide="ignore"):
+        with np.errstate(all="ignore"):
             return np.where(masses > 0, weights.sum() / (there * masses), 0.0)
     made = np.ones(count)
     for label, weight in given.items():

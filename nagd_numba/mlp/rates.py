@@ -98,7 +98,7 @@ class Rates:
         values = np.asarray(schedule.values(t, progress), float)
         if values.shape != t.shape:
             raise ValueError(f"{name}: the schedule gave values of shape {values.shape} for {len(t)} updates")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             good = np.isfinite(values.astype(self.dtype)) & (values >= 0)
         if not good.all():
             bad = int(np.argmin(good))

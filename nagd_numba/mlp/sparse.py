@@ -44,10 +44,12 @@ def sparse_rows(X: Any, dtype: np.dtype[Any]) -> SparseRows:
     They are in the memory of the matrix where it is CSR with sorted columns and has the dtype.
     """
     csr = X.tocsr()
-    if not csr.has_canonical_format:
+    _check_structure(csr)
+    if not _columns_increase(csr):  # whatever its flag says
         csr = csr.copy() if csr is X else csr
+        csr.has_canonical_format = False
         csr.sum_duplicates()
-    values = csr.data
+    values, columns = csr.data[: csr.indptr[-1]], csr.indices[: csr.indptr[-1]]
     if values.dtype.kind not in "fiub":
         raise TypeError(f"X has dtype {values.dtype}; real numbers are needed: X.astype({str(dtype)!r})")
     at = validation.first_not_finite(values, dtype)
@@ -59,6 +61,32 @@ def sparse_rows(X: Any, dtype: np.dtype[Any]) -> SparseRows:
     scaled, values = values.dtype == np.uint8, values.astype(dtype, copy=False)
     if scaled:
         values *= dtype.type(UINT8_SCALE)
-    columns = csr.indices if csr.indices.dtype in (np.int32, np.int64) else csr.indices.astype(np.int64)
+    if columns.dtype not in (np.int32, np.int64):
+        columns = columns.astype(np.int64)
     starts = csr.indptr.astype(np.int64)
     return SparseRows(np.ascontiguousarray(values), np.ascontiguousarray(columns), starts, csr.shape)
+
+
+def _check_structure(csr: Any) -> None:
+    """Raise unless the arrays of a CSR matrix lead to values and columns that are there; SciPy looks at no column."""
+    (rows, width), starts, columns, count = csr.shape, csr.indptr, csr.indices, min(len(csr.data), len(csr.indices))
+    if starts.shape != (rows + 1,) or starts[0] != 0 or (starts[1:] < starts[:-1]).any() or starts[-1] > count:
+        raise ValueError(
+            f"X.indptr must have {rows + 1} numbers that begin at 0 and do not fall, up to the {count} values that "
+            f"X.data and X.indices have: X.check_format() says where it does not"
+        )
+    used = columns[: starts[-1]]
+    if used.size and not (used.min() >= 0 and used.max() < width):
+        at = int(((used < 0) | (used >= width)).argmax())
+        row = int(np.searchsorted(starts, at, side="right")) - 1
+        raise ValueError(f"X.indices is {used[at]} in row {row}; columns from 0 to below {width} are needed")
+
+
+def _columns_increase(csr: Any) -> bool:
+    """Are the columns of each row sorted, each there once?"""
+    starts = csr.indptr
+    columns = csr.indices[: starts[-1]]
+    rises = columns[1:] > columns[:-1]
+    begins = starts[(starts > 0) & (starts < len(columns))]  # of a row after the first value
+    rises[begins - 1] = True
+    return bool(rises.all())

@@ -14,7 +14,7 @@ from numba import types
 from numba.core.errors import TypingError
 
 from ..kernels import elementwise
-from ..kernels.composed import Parts, composed, in_callers
+from ..kernels.composed import Parts, composed, values
 from ..kernels.jit import subroutine
 from ..kernels.rule import Rule
 from ..kernels.template import template
@@ -174,11 +174,11 @@ def refuse_composed(refuse: Any, OVERLAP: str, PLACES: str, RATES: str, BOUNDS: 
     def refuse_composed(status: Any, wrong: Any, hyper: Any) -> None:
         if status == elementwise.OVERLAP:
             raise ValueError(OVERLAP)
-        if status == in_callers.PLACES:
+        if status == values.PLACES:
             raise ValueError(PLACES)
-        if status == in_callers.RATES:
+        if status == values.RATES:
             raise ValueError(RATES)
-        if status == in_callers.BOUNDS:
+        if status == values.BOUNDS:
             raise ValueError(BOUNDS)
         refuse(status, wrong, hyper)
 

@@ -232,6 +232,8 @@ def _kind_of(x: Any) -> str:
 
 def stored_array(name: str, x: Any, write: bool) -> tuple[str, np.ndarray]:
     """The name of a dtype, and the array with elements as kernels take them: 16-bit integers for half precision."""
+    if issubclass(type(x), np.ndarray) and not isinstance(x, np.ma.MaskedArray):  # which says so itself
+        x = validation.plain_view(x)
     kind = _kind_of(x)
     if kind not in BITS_OF:
         made = validation.host_array(name, x, write)

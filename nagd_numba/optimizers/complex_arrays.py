@@ -34,8 +34,8 @@ def is_complex(x: Any) -> bool:
         return len(x) > 0 and is_complex(x[0])
     if isinstance(x, FlatParams):
         return is_complex(x.flat)
-    if isinstance(x, np.ndarray):
-        return x.dtype in DTYPES
+    if issubclass(type(x), np.ndarray):
+        return validation.plain_view(x).dtype in DTYPES
     return validation.is_tensor(x) and x.is_complex() and not validation.is_device_array(x)
 
 
@@ -49,8 +49,9 @@ def as_real(name: str, x: Any) -> Any:
         layout = [(part, (*shape, 2)) for part, shape in x.layout]
         flat = as_real(name, x.flat)
         return FlatParams(layout, flat.dtype, flat.reshape(-1))
-    if isinstance(x, np.ndarray):
-        parts = np.ndarray.view(x, np.ndarray).real  # of the same strides, and as writeable
+    if issubclass(type(x), np.ndarray):
+        x = validation.plain_view(x)
+        parts = x.real  # of the same strides, and as writeable
         return np.lib.stride_tricks.as_strided(parts, (*x.shape, 2), (*x.strides, x.itemsize // 2))
     if x.is_conj():
         raise ValueError(f"{name} is a conjugated view, whose memory holds other numbers; pass {name}.resolve_conj()")

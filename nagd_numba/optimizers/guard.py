@@ -254,7 +254,7 @@ class Guard:
         if growth.interval > 0:
             dtype = min((x[0].dtype for x in flat), key=lambda dtype: dtype.itemsize)
             here, bad = self._here, self._here.nonfinite_count > 0
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 scale, here.finite_steps = next_scale(self.grad_scale, here.finite_steps, bad, *growth, dtype.type)
             self.grad_scale = scale
 
@@ -338,7 +338,8 @@ class Guard:
         unusual = self._here.nonfinite_count == 0 and not scaled.ordinary(total, _DOUBLE)
         if unusual and over.count(sum(int(x.any()) for x in grads)) > 0:
             power = _POWER if total < 1.0 else -_POWER
-            again = over.totals([gradient_sums(np.ldexp(g, power)) for g in grads])
+            with np.errstate(all="ignore"):
+                again = over.totals([gradient_sums(np.ldexp(g, power)) for g in grads])
             total = _in_order(x[reductions.SQUARES] for x in again)
             length = math.sqrt(total), -power
             self._here.norm = scaled.value(scaled.quotient(length, (self.grad_scale, 0)))
@@ -362,7 +363,7 @@ class Guard:
             return
         for g in grads:
             if min(self._here.norm, self.clip_norm) > scaled.limits(g.dtype)[1] / 2:  # few gradients are so large
-                with np.errstate(over="ignore"):
+                with np.errstate(all="ignore"):
                     product = g * g.dtype.type(factor)
                 self._here.nonfinite_count += over.count(int(np.count_nonzero(~np.isfinite(product))))
 

@@ -52,7 +52,7 @@ def mask_of(mask: Any, params: tuple[str, np.ndarray], kind: str) -> np.ndarray 
         as_bytes: np.ndarray = mask.view(np.uint8)
         return as_bytes
     places: np.ndarray = mask.astype(np.int64)
-    if places.size and not (places[0] >= 0 and places[-1] < x.size and np.all(np.diff(places) > 0)):
+    if places.size and not (places[0] >= 0 and places[-1] < x.size and np.all(places[1:] > places[:-1])):
         raise ValueError(
             f"{label} has places out of order or out of range; whole numbers from 0 to below {x.size} are needed, each "
             f"once, ascending: np.unique({label})"

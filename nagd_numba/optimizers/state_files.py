@@ -19,7 +19,7 @@ from ..kernels.half import BITS_OF
 from ._stored import stored_array
 from .storage import CODES, Int8State, StochasticRounding
 
-_FORMAT, _VERSION = "nagd_numba_states", 1
+_FORMAT, _VERSION = "nagd_numba_states", 2  # 1: without a digest
 _NAME = re.compile(r"(?P<name>[A-Za-z_]\w*)(\[(?P<place>\d+)\])?(\.(?P<part>bfloat16|codes|scales|rounding))?")
 
 
@@ -99,8 +99,14 @@ def load_states(path: str | Path) -> dict[str, Any]:
     """
     with validation.prefixed("load_states"):
         content = npz.read(path, "file of save_states")
-        if content.pop(_FORMAT, None) is None:
+        if _FORMAT not in content:
             raise ValueError(f"{path} is not a file of save_states")
+        version, digest = npz.whole(content, _FORMAT), content.pop(npz.DIGEST, None)
+        if not 1 <= version <= _VERSION:
+            raise ValueError(f"{path} has version {version} of these files; this nagd_numba knows 1 to {_VERSION}")
+        if version > 1 and digest is None:
+            raise ValueError(f"{path} is damaged: the digest of its arrays is missing")
+        del content[_FORMAT]
         found: dict[str, dict[int, Any]] = {}
         for member, array in content.items():
             match = _NAME.fullmatch(member)
@@ -111,6 +117,9 @@ def load_states(path: str | Path) -> dict[str, Any]:
                 continue
             place = -1 if match["place"] is None else int(match["place"])
             found.setdefault(match["name"], {})[place] = _value(path, content, member, part, array)
+        for name, x in found.items():
+            if sorted(x) not in ([-1], list(range(len(x)))):
+                raise ValueError(f"{path} is damaged: of {name} there are the items {sorted(x)}")
         return {name: x[-1] if -1 in x else [x[k] for k in sorted(x)] for name, x in found.items()}
 
 

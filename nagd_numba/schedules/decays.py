@@ -52,7 +52,8 @@ class StepDecay(Schedule):
 
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The values of the updates `t`, an array of the same shape."""
-        return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
+        with np.errstate(all="ignore"):
+            return self.initial * self.factor ** (t // progress.updates // self.every).astype(float)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class MultiStep(Schedule):
     def values(self, t: np.ndarray, progress: Progress) -> np.ndarray:
         """The values of the updates `t`, an array of the same shape."""
         passed = np.searchsorted(np.array(self.milestones, np.int64), t // progress.updates, side="right")
-        return self.initial * self.factor ** passed.astype(float)
+        with np.errstate(all="ignore"):
+            return self.initial * self.factor ** passed.astype(float)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def test_parameters_are_scikit_learns(kind):
     ours, theirs = kind().get_params(), THEIRS[kind](solver="sgd").get_params()
     other_solvers = {"beta_1", "beta_2", "epsilon", "max_fun"}
     assert ours.pop("class_weight", None) is None  # which scikit-learn's other classifiers have
+    assert ours.pop("average") is False  # which its SGDClassifier has
     assert ours.items() == {name: value for name, value in theirs.items() if name not in other_solvers}.items()
     assert clone(kind(alpha=0.5)).alpha == 0.5
 

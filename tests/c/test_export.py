@@ -10,7 +10,7 @@ import pytest
 
 from nagd_numba import c_address, c_functions
 from nagd_numba.c import export
-from nagd_numba.c.functions import FUNCTIONS, PREFIX, STEPS
+from nagd_numba.c.functions import PREFIX, functions, steps
 from nagd_numba.cli.main import main
 from nagd_numba.kernels import elementwise
 from nagd_numba.kernels.jit import SIMULATOR
@@ -22,6 +22,7 @@ from tests.helpers.c_programs import STRICT, run, tool
 
 pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled code on the CPU")
 
+FUNCTIONS = functions()
 names = pytest.mark.parametrize("name", FUNCTIONS)
 # Each call that is compared compiles the step from Python: in float64 one of the steps, all in CI.
 compared = pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def keywords_of(made):
     return calls
 
 
-KEYWORDS = {made.name: keywords_of(made) for made in STEPS}
+KEYWORDS = {made.name: keywords_of(made) for made in steps()}
 KEYWORDS["nag_step"].append({"momentum": 0.0, "weight_decay": 0.1, "decoupled": True})
 
 
@@ -270,7 +271,7 @@ def test_threads_of_python(exported):
 @pytest.mark.skipif("x86-64" not in export.processors(), reason="processors without fma are x86s")
 def test_processors_without_fma_have_the_same_bits(exported, tmp_path, monkeypatch):
     some = ("nag_step_f32", "adamw_step_f64")  # each is compiled anew here
-    monkeypatch.setattr(export, "FUNCTIONS", {name: FUNCTIONS[name] for name in some})
+    monkeypatch.setattr(export, "functions", lambda words: {name: FUNCTIONS[name] for name in some})
     assert main(["export", str(tmp_path), "--cpu", "x86-64"]) == 0
     assert "library's fma" in (tmp_path / "nagd_numba.h").read_text()
     assert "library's fma" not in (exported / "nagd_numba.h").read_text()

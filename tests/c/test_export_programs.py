@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nagd_numba.c import export
-from nagd_numba.c.functions import FUNCTIONS, PREFIX
+from nagd_numba.c.functions import PREFIX, functions
 from nagd_numba.cli.main import main
 from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers.backends import JIT_OFF
@@ -24,7 +24,7 @@ def test_nothing_is_undefined_but_mathematics(exported):
     undefined = {line.split()[-1] for line in listed if " U " in line}
     assert undefined <= {"sqrt", "fma", "fmaf"}
     seen = {line.split()[-1] for line in listed if re.search(r" [A-TV-Z] ", line)}
-    assert seen == {PREFIX + name for name in FUNCTIONS}
+    assert seen == {PREFIX + name for name in functions()}
 
 
 PROGRAM = r"""
@@ -60,8 +60,8 @@ def expected():
     for t in range(1, 21):
         g = p * np.arange(1, 12, dtype=np.float32) / np.float32(11)
         d = x - np.arange(7.0)
-        FUNCTIONS["nag_step_f32"][0].step(p, g, v, 0.1)
-        FUNCTIONS["nadam_step_f64"][0].step(x, d, m, s, t, 0.1, variant="keras")
+        functions()["nag_step_f32"][0].step(p, g, v, 0.1)
+        functions()["nadam_step_f64"][0].step(x, d, m, s, t, 0.1, variant="keras")
     return [*map(float, p), *x]
 
 
@@ -136,6 +136,8 @@ def test_what_the_command_refuses(capsys, tmp_path, monkeypatch):
     assert "is a file; the name of a directory is needed" in fails(file)
     assert "cannot be made: no such file or directory" in fails(tmp_path / "a" / "b")
     assert "did you mean 'host'" in fails(tmp_path, "--cpu", "hots")
+    assert "--with: 'maks' is no part of a step" in fails(tmp_path, "--with", "lower,maks")
+    assert "lower and lower_array are given" in fails(tmp_path, "--with", "lower_array,lower")
     (tmp_path / "nagd_numba.h").mkdir()
     assert "nagd_numba.h is a directory" in fails(tmp_path)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "nagd_numba.h"]
@@ -144,7 +146,7 @@ def test_what_the_command_refuses(capsys, tmp_path, monkeypatch):
 
 def test_a_disk_that_is_full_leaves_the_files_as_they_were(capsys, tmp_path, monkeypatch):
     (tmp_path / "nagd_numba.h").write_text("mine")
-    monkeypatch.setattr(export, "object_code", lambda cpu: b"code")
+    monkeypatch.setattr(export, "object_code", lambda cpu, names: b"code")
 
     def full(file):
         raise OSError(28, "No space left on device")
@@ -160,9 +162,8 @@ def test_code_that_would_need_python_is_not_written(monkeypatch):
     """What is left in the code must be known, whatever a new version of the compiler leaves there."""
     calls = "declare void @PyErr_Print()\ndefine void @nag_step_f32() {\n  call void @PyErr_Print()\n  ret void\n}"
     monkeypatch.setattr(export, "_part", lambda name: llvm.parse_assembly(calls))
-    monkeypatch.setattr(export, "FUNCTIONS", {"nag_step_f32": FUNCTIONS["nag_step_f32"]})
     with pytest.raises(RuntimeError, match="the code would need PyErr_Print"):
-        export.object_code(next(iter(export.processors())))
+        export.object_code(next(iter(export.processors())), ["nag_step_f32"])
 
 
 def test_without_the_jit_there_is_nothing_to_point_at(tmp_path):

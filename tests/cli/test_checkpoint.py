@@ -13,8 +13,9 @@ import pytest
 from nagd_numba.cli.comparison import Comparison
 from nagd_numba.cli.config import Config
 from nagd_numba.cli.data import load_file, split
+from nagd_numba.io import npz
 from nagd_numba.model_file import save_model
-from tests.helpers.checkpoints import arrays, run, without_times, write_clusters
+from tests.helpers.checkpoints import arrays, rewrite, run, without_times, write_clusters
 
 
 def words(clusters, epochs, path):
@@ -278,10 +279,26 @@ def test_files_of_other_kinds_are_refused(clusters, saved, tmp_path, capsys):
     ],
 )
 def test_trainings_that_are_damaged_are_refused(saved, capsys, change):
-    with np.load(saved) as file:
-        content = {**file, **change}
-    np.savez(saved, **{name: value for name, value in content.items() if value is not None})
+    rewrite(saved, **change)
     assert f"{saved}: a damaged training: " in refused(capsys, saved)
+
+
+def test_arrays_of_another_training_are_refused(clusters, saved, tmp_path, capsys):
+    """All of it is sound, and each array has its checksum."""
+    assert run(*words(clusters, 4, tmp_path / "other.npz"), "--seed", 1) == 0
+    capsys.readouterr()
+    with np.load(saved) as file, np.load(tmp_path / "other.npz") as other:
+        content = {**file, "nag/params": other["nag/params"]}
+    (tmp_path / "other.npz").unlink()
+    np.savez(saved, **content)
+    assert "its arrays are not those that were written" in refused(capsys, saved)
+    np.savez(saved, **{name: x for name, x in content.items() if name != npz.DIGEST})
+    assert "the digest of its arrays is missing" in refused(capsys, saved)
+
+
+def test_trainings_of_a_later_version_are_refused(saved, capsys):
+    rewrite(saved, training="nagd_numba.train 3")
+    assert "its format is 'nagd_numba.train 3'; this version of nagd_numba knows" in refused(capsys, saved)
 
 
 def test_there_is_nothing_to_resume(tmp_path, capsys):

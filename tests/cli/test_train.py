@@ -14,8 +14,10 @@ from nagd_numba.cli.config import ACTIVATIONS, LOSSES, PRECISIONS, Config
 from nagd_numba.cli.data import Preprocessing, load_digits, split
 from nagd_numba.cli.data.samples import checked
 from nagd_numba.cli.devices import resolve_device
+from nagd_numba.io import npz
 from nagd_numba.io.atomic import replacing
 from nagd_numba.model_file import load_model, save_model
+from tests.helpers.checkpoints import rewrite
 
 
 def digits(config):
@@ -286,11 +288,26 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     ],
 )
 def test_damaged_models_are_refused(tmp_path, change):
-    with np.load(small_model(tmp_path / "model.npz")) as file:
-        content = {**file, **change}
-    np.savez(tmp_path / "bad.npz", **{name: x for name, x in content.items() if x is not None})
+    path = small_model(tmp_path / "bad.npz")
+    rewrite(path, **change)
     with pytest.raises(ValueError, match=r"bad\.npz: a damaged model"):
-        load_model(tmp_path / "bad.npz")
+        load_model(path)
+
+
+def test_arrays_that_were_changed_are_refused(tmp_path):
+    path = small_model(tmp_path / "bad.npz")
+    with np.load(path) as file:
+        content = {**file}
+    content["params"][3] += 1
+    np.savez(path, **content)
+    with pytest.raises(ValueError, match="its arrays are not those that were written"):
+        load_model(path)
+    np.savez(path, **{name: x for name, x in content.items() if name != npz.DIGEST})
+    with pytest.raises(ValueError, match="the digest of its arrays is missing"):
+        load_model(path)
+    rewrite(path, format="nagd_numba.MLP 3")
+    with pytest.raises(ValueError, match=r"its format is 'nagd_numba\.MLP 3'; this version"):
+        load_model(path)
 
 
 def test_a_model_of_the_other_byte_order(tmp_path):

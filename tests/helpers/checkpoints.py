@@ -3,6 +3,7 @@
 import numpy as np
 
 from nagd_numba.cli.main import main
+from nagd_numba.io import npz
 
 
 def write_clusters(path, seed=0):
@@ -23,4 +24,11 @@ def arrays(path):
 
 
 def without_times(content):
-    return {name: value for name, value in content.items() if not name.endswith("/seconds")}
+    return {name: x for name, x in content.items() if not name.endswith("/seconds") and name != npz.DIGEST}
+
+
+def rewrite(path, **changes):
+    """Write the file anew, as the library writes it, with some arrays changed; those that are None are left out."""
+    with np.load(path) as file:
+        content = {name: file[name] for name in file.files if name != npz.DIGEST} | changes
+    npz.write(path, {name: value for name, value in content.items() if value is not None})

@@ -57,6 +57,10 @@ DAMAGED = {
     "a method of compression": (compressed_by(WHOLE, 93), "array X is compressed by method 93; numpy.savez and"),
     "bzip2": (packed(MEMBERS, zipfile.ZIP_BZIP2), "array X is compressed by method 12"),
     "lzma": (packed(MEMBERS, zipfile.ZIP_LZMA), "array X is compressed by method 14"),
+    "a bomb": (
+        packed(MEMBERS | {"X.npy": npy(np.zeros((1 << 20, 4)))}, zipfile.ZIP_DEFLATED),
+        "array X should have 33554560 bytes, and the file is less than a hundredth of that",
+    ),
     "deflated only in name": (compressed_by(WHOLE, 8), "array X is damaged: "),
     "the checksum": (WHOLE.replace(np.float64(5).tobytes(), np.float64(6).tobytes()), "Bad CRC-32 for file 'X.npy'"),
     "two of a name": (packed([*MEMBERS.items(), ("X.npy", MEMBERS["X.npy"])]), "array X is there twice or more"),

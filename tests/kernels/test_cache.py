@@ -151,11 +151,18 @@ def test_without_a_writable_place_kernels_compile_all_the_same(installed, tmp_pa
     assert int(compiled) > 0
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\x80garbage" * 9])
-@pytest.mark.parametrize("ending", ["*.nbc", "*.nbi"])
-def test_damaged_files_are_compiled_anew(installed, folder, ending, damage):
+DAMAGES = {
+    "empty": lambda b: b"",
+    "half": lambda b: b[: len(b) // 2],
+    "other": lambda b: b"\x80garbage" * 9,
+    "one bit": lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1 :],  # of machine code
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files_are_compiled_anew(installed, folder, damage):
     _, compiled = run(installed, folder)
-    for file in folder.rglob(ending):
+    for file in kernels(folder):
         file.write_bytes(damage(file.read_bytes()))
     assert run(installed, folder) == ["0.0", compiled]
     assert run(installed, folder) == ["0.0", "0"]

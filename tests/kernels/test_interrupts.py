@@ -1,4 +1,4 @@
-"""Ctrl-C while kernels compile."""
+"""Ctrl-C, SIGTERM and other signals while kernels compile."""
 
 import os
 import signal
@@ -62,6 +62,31 @@ def test_the_handler_is_as_before_and_gets_what_it_would_have_got():
         assert [number for number, _ in heard] == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1"])
+def test_a_handler_that_raises_leaves_the_others_as_they_were(first):
+    numbers, said = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1], []
+
+    def handler(number, _):
+        said.append(number)
+        raise InterruptedError
+
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+
+        def work():
+            with interrupts_wait():
+                signal.raise_signal(getattr(signal, first))
+                assert not said
+
+        with pytest.raises(InterruptedError):
+            work()
+        assert said == [getattr(signal, first)]
+        assert [signal.getsignal(number) for number in numbers] == [handler] * 5
+    finally:
+        for number, was in zip(numbers, before, strict=True):
+            signal.signal(number, was)
 
 
 def test_an_ignored_ctrl_c_stays_ignored():

@@ -67,8 +67,8 @@ function = ctypes.CFUNCTYPE(ctypes.c_int, *kinds)(nagd_numba.c_address("tiger_st
 here = arrays()
 assert function(*(x.ctypes.data for x in here), 50, 0.1, 0.9, 0.99, 0.5, 1) == 0
 same(here, want)
-assert "int nagd_tiger_step_f64(" in text.header("here", False)
-assert "interface nagd_tiger_step" in text.fortran("here")
+assert "int nagd_tiger_step_f64(" in text.header("here", False, ())
+assert "interface nagd_tiger_step" in text.fortran("here", ())
 
 # training
 X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]

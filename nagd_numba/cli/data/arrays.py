@@ -51,5 +51,5 @@ def read_arrays(path: Path) -> Samples:
             y = np.char.decode(y, "utf-8")
         except UnicodeDecodeError as error:  # to replace what is none would make different labels one
             raise DataError(f"{path}: y holds bytes that are no text in UTF-8; save it as str") from error
-    with np.errstate(over="ignore"):  # of long doubles: told as infinity
+    with np.errstate(all="ignore"):  # of long doubles: told as infinity
         return checked(X.astype(np.float64), y, str(path))

@@ -29,7 +29,7 @@ def split(samples: Samples, validation: float, seed: int, dtype: str = "float32"
     rest = np.setdiff1d(np.arange(len(samples.y)), chosen)
     mean, scale = _scaling(samples, rest)
     preprocessing = Preprocessing(mean, scale, samples.classes)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         X, X_validation = (preprocessing(samples.X[rows], dtype) for rows in (rest, chosen))
     if not (np.isfinite(X).all() and np.isfinite(X_validation).all()):
         raise DataError(f"{samples.name}: features are too large to be scaled in {dtype}")
@@ -56,7 +56,7 @@ def _scaling(samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     X = samples.X[rows]
     if samples.scale is not None:
         return np.zeros(X.shape[1]), np.full(X.shape[1], samples.scale)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         mean, scale = X.mean(axis=0), X.std(axis=0)
     scale[X.min(axis=0) == X.max(axis=0)] = 1.0  # constant columns carry nothing: only shifted
     scale[scale == 0] = 1.0  # spread below what a square can hold

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
 import zlib
 from pathlib import Path
 
+from ...io.archive import most_unpacked
 from ...io.regular import opened
 from .samples import DataError
 
@@ -19,6 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20
+_ALWAYS = 4 << 20  # bytes that a file may unpack to, however small: cells take many times their text
 
 
 def read_text(path: Path) -> tuple[str, str]:
@@ -46,11 +50,20 @@ def _bytes(path: Path) -> bytes:
             if content.startswith(_GZIP):
                 raise DataError(f"{path}: it is compressed by gzip; name it {path.name}.gz")
             return content
+        most, parts, length = most_unpacked(os.fstat(file.fileno()).st_size, _ALWAYS), [], 0
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return unpacked.read()
+                while length <= most and (part := unpacked.read(_CHUNK)):
+                    parts.append(part)
+                    length += len(part)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{path}: not a gzip file, or only a part of one ({error})") from error
+        if length > most:
+            raise DataError(
+                f"{path}: it unpacks to more than {most} bytes, over a hundred times its own; if it is meant so, give "
+                f"the file unpacked (gunzip {path.name})"
+            )
+        return b"".join(parts)
 
 
 def _without_mark(content: bytes) -> str:

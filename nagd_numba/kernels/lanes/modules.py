@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from llvmlite.binding import newpassmanagers
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from .. import cache
+from .. import cache, cached_files
 from ..jit import cache_allowed, digest, fingerprint
 from . import order
 from .analysis import Value
@@ -147,13 +145,10 @@ def kept(name: str, make: Callable[[], bytes], *details: str) -> bytes:
     if folder is None:
         return make()
     file = folder / f"{name}_{digest(*details)}.lanes"
-    with contextlib.suppress(OSError):
-        return file.read_bytes()
-    made = make()
-    part = file.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):
-        part.write_bytes(made)
-        os.replace(part, file)  # whole, or not at all
+    made = cached_files.read(file)
+    if made is None:
+        made = make()
+        cached_files.write(file, made)
     return made
 
 
