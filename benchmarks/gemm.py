@@ -26,7 +26,6 @@ from llvmlite import ir
 from numba import get_num_threads, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
-from threadpoolctl import threadpool_limits
 
 from nagd_numba.bench import timing
 from nagd_numba.kernels.aligned import aligned
@@ -186,6 +185,8 @@ def rates(calls: dict[str, Callable[[int], object]], flop: float) -> dict[str, l
 
 
 def main() -> None:
+    from threadpoolctl import threadpool_limits  # asv, whose environments lack it, imports this file
+
     words = sys.argv[1:]
     dtype = "float64" if "float64" in words else "float32"
     numbers = [int(word) for word in words if word.isdigit()]

@@ -1,20 +1,16 @@
-"""A planted slowdown, through asv to the dashboard in a browser that reaches no network.
+"""A planted slowdown, through asv.
 
-Needs asv, git, and a package index (asv installs the project from two commits); the browser's part also Chromium,
-its driver, selenium and npm.  Takes about a minute.
+Needs asv, git, and a package index: asv installs the project from two commits.  Takes about a minute.
 """
 
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from tests.helpers.browser import chromium, served
 
 ROOT = Path(__file__).parents[2]
 FIGURE = "step.Step.track_over_moved_bytes"
@@ -89,32 +85,3 @@ def test_nothing_is_timed_cold(project, compared):
         values = [value for value in figures[0] if value is not None]
         assert len(values) >= 2 * 6
         assert max(values) < 1000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    with chromium() as found:
-        yield found
-
-
-def test_the_dashboard_shows_both_commits_with_no_network(project, compared, browser):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    run(sys.executable, "-m", "benchmarks.dashboard", cwd=project)
-    html = project / ".asv" / "html"
-    points = "const plot = window.jQuery && $('#main-graph').data('plot');"
-    points += "return plot ? Math.max(0, ...plot.getData().map(s => s.data.length)) : 0"
-    with served(html) as address:
-        browser.get(f"{address}/index.html")
-        wait = WebDriverWait(browser, 30)
-        wait.until(lambda page: FIGURE in page.page_source)
-        assert "swallow" not in browser.find_element("tag name", "body").text
-        browser.get(f"{address}/index.html#{FIGURE}?p-n=1000&p-dtype='float32'&p-contender='ours'")
-        browser.refresh()
-        assert wait.until(lambda page: page.execute_script(points) >= 2)
-        left = browser.execute_script(
-            "return [...document.querySelectorAll('script[src],link[href]')].map(e => e.src || e.href)"
-        )
-    assert all(url.startswith(address) for url in left), left

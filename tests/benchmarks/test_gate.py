@@ -1,9 +1,9 @@
-"""`python -m benchmarks.gate`, the page about speed, and the pages of the dashboard."""
+"""`python -m benchmarks.gate` and the page about speed."""
 
 import pytest
 
 gate = pytest.importorskip("benchmarks.gate", reason="the benchmarks are not beside the tests")
-from benchmarks import dashboard, performance_page  # noqa: E402
+from benchmarks import performance_page  # noqa: E402
 from nagd_numba.bench import report  # noqa: E402
 from nagd_numba.bench.promises import Promise, promised  # noqa: E402
 from nagd_numba.bench.sections import Row  # noqa: E402
@@ -89,30 +89,3 @@ def test_the_committed_figures_keep_the_promises():
                 assert row.ratios[promise.against] >= promise.ratio, promise
                 judged += 1
     assert judged == len(gate.PROMISES)
-
-
-PAGE = """<script src="https://host/x/jquery-3.3.1.min.js" integrity="sha256-abc" crossorigin="anonymous"
-onerror="f()"></script><link rel="stylesheet" href="https://host/bootstrap.min.css" integrity="sha" crossorigin="a">
-<script src="own.js"></script><a href="https://host/a/page">a link</a>"""
-
-
-def test_pages_load_nothing_from_elsewhere(tmp_path):
-    packages, html = tmp_path / "packages", tmp_path / "html"
-    for file in dashboard.FILES.values():
-        (packages / file).parent.mkdir(parents=True, exist_ok=True)
-        (packages / file).write_text(file)
-    for folder in dashboard.BESIDE:
-        (packages / folder).mkdir(parents=True)
-        (packages / folder / "a").write_text("a")
-    html.mkdir()
-    (html / "index.html").write_text(PAGE)
-    dashboard.make_local(html, packages)
-    text = (html / "index.html").read_text()
-    assert '<script src="vendor/jquery/dist/jquery.min.js"\nonerror="f()"></script>' in text
-    assert '<link rel="stylesheet" href="vendor/bootstrap/dist/css/bootstrap.min.css">' in text
-    assert '<a href="https://host/a/page">' in text
-    assert (html / "vendor/jquery/dist/jquery.min.js").read_text() == "jquery/dist/jquery.min.js"
-    assert (html / "vendor/bootstrap/dist/fonts/a").exists()
-    (html / "index.html").write_text(PAGE.replace("jquery-3.3.1", "jquery-99"))
-    with pytest.raises(SystemExit, match=r"index.html loads what this does not know: .*jquery-99"):
-        dashboard.make_local(html, packages)
