@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import validation
-from ..kernels import dlpack, elementwise, segments
+from ..kernels import dlpack, segments, statuses
 from ..kernels.rule import Rule
 
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {
@@ -161,7 +161,7 @@ class Vectors:
         """Step them; the gradients were taken."""
         if self.total == 0:
             return
-        if segments.step_of(rule, options, self.dtype)(self._table, hyper) != elementwise.OK:
+        if segments.step_of(rule, options, self.dtype)(self._table, hyper) != statuses.OK:
             rule.scalars(hyper, self.dtype, options)  # says what is wrong with them
             raise RuntimeError("a kernel refused what had passed every check: please report this")
 

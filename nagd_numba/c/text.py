@@ -8,23 +8,22 @@ import textwrap
 from collections.abc import Sequence
 
 from .._version import __version__
-from ..kernels import elementwise
-from ..kernels.composed import values
+from ..kernels import statuses
 from .functions import PREFIX, CStep, declaration, function_of, steps
 
 Words = tuple[str, ...]  # what steps do beside their rule
 
 STATUSES = {
-    "OK": (elementwise.OK, "done"),
-    "LENGTH": (elementwise.LENGTH, "n is negative, or larger than any memory"),
-    "OVERLAP": (elementwise.OVERLAP, "arrays overlap"),
+    "OK": (statuses.OK, "done"),
+    "LENGTH": (statuses.LENGTH, "n is negative, or larger than any memory"),
+    "OVERLAP": (statuses.OVERLAP, "arrays overlap"),
     "HYPER": (
-        elementwise.HYPER,
+        statuses.HYPER,
         "a hyper-parameter or an option is out of its range, or all together out of the type's",
     ),
-    "NULL": (elementwise.NULL, "a null pointer, with n > 0"),
-    "RATES": (values.RATES, "a rate of an element is out of its range"),
-    "BOUNDS": (values.BOUNDS, "lower is above upper"),
+    "NULL": (statuses.NULL, "a null pointer, with n > 0"),
+    "RATES": (statuses.RATES, "a rate of an element is out of its range"),
+    "BOUNDS": (statuses.BOUNDS, "lower is above upper"),
 }
 _MACROS = PREFIX.upper()
 _LONGEST_NAME = 63  # in Fortran

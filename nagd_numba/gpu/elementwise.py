@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..kernels.elementwise import MASKS
 from ..kernels.half import STORAGE
+from ..kernels.overlap import MASKS
 from ..kernels.rule import Rule
 from ..kernels.template import template
 from .compiler import Kernel, device_function

@@ -13,7 +13,6 @@ for a rule, its options and a dtype; `segments` calls it for contiguous vectors,
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from typing import Any
 
@@ -23,11 +22,19 @@ from numba.extending import overload
 
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
+from .overlap import (
+    MASKS,
+    any_overlaps_itself,
+    any_strided_overlap,
+    memory_status,
+    overlapping,
+    overlaps_itself,
+    sizes,
+    written,
+)
 from .pointers import (
     STREAMS,
-    address,
     addresses,
-    lengths,
     load_each,
     peek,
     peek_each,
@@ -38,13 +45,12 @@ from .pointers import (
     store_each,
 )
 from .rule import Rule
+from .statuses import HYPER, LENGTH, NULL, OK, OVERLAP
 from .template import template
 from .vector_width import widest_vectors
 
-OK, LENGTH, OVERLAP, HYPER, NULL = range(5)
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
-MASKS: dict[str, Any] = {"bytes": types.uint8, "places": types.int64}  # `Rule.mask`
 MASK_STREAM = STREAMS - 1
 LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
@@ -335,102 +341,6 @@ def all_finite(scalars):
     return good
 
 
-@inlined
-def memory_status(params, grads, states):
-    """`OK` where contiguous arrays have one length and share no memory."""
-    for length in lengths((grads, *states)):
-        if length != params.size:
-            return LENGTH
-    return overlap_status(params, grads, states, params.size * params.itemsize)
-
-
-@inlined
-def overlap_status(params, grads, states, nbytes):
-    """`OK` where contiguous arrays, or what pointers point at, of `nbytes` each share no memory."""
-    places = addresses((params, grads, *states))
-    for i in range(len(places)):
-        for j in range(i):
-            if abs(places[i] - places[j]) < nbytes:
-                return OVERLAP
-    return OK
-
-
-@template
-def overlapping(WRITTEN, SIZES):
-    def overlapping(places, size, last):
-        """Does an array that is written share memory with another?
-
-        `places` are their addresses; each has `size` elements, and the last one has `last`, of `SIZES` bytes.
-        """
-        count = len(places)
-        for i in range(count):
-            for j in range(i):
-                if (WRITTEN[i] or WRITTEN[j]) and (
-                    places[i] < places[j] + size * SIZES[j]
-                    and places[j] < places[i] + (last if i == count - 1 else size) * SIZES[i]
-                ):
-                    return True
-        return False
-
-    return overlapping
-
-
-def written(rule: Rule) -> tuple[bool, ...]:
-    """Which arrays of a rule are written: of the parameters, the gradients and all beside them."""
-    return True, False, *(k < len(rule.states) for k in range(len(rule.beside)))
-
-
-def sizes(rule: Rule, itemsize: int) -> tuple[int, ...]:
-    """The bytes of an element of each array, where those of the parameters have `itemsize`."""
-    return (*rule.moved * [itemsize], *([MASKS[rule.mask].bitwidth // 8] if rule.mask else []))
-
-
-@inlined
-def strided_overlap(a, b):
-    """`OK` for two arrays of one shape that share no memory; some interleaved ones are taken to overlap."""
-    first, last = extent(a)
-    other_first, other_last = extent(b)
-    if a.size == 0 or first >= other_last or other_first >= last:
-        return OK
-    # Every element starts at a multiple of `grid` from its array's first: two columns of one table stay apart.
-    grid = 0
-    for strides in (a.strides, b.strides):
-        for stride in strides:
-            grid = math.gcd(grid, abs(stride))
-    if grid > 0:
-        apart = (address(a) - address(b)) % grid
-        if apart >= b.itemsize and grid - apart >= a.itemsize:
-            return OK
-    return OVERLAP
-
-
-@inlined
-def overlaps_itself(a):
-    """Do elements of an array share memory?  Every stride must reach over all that smaller ones span."""
-    strides, shape = a.strides, a.shape
-    for d in range(len(shape)):
-        reach = a.itemsize
-        for e in range(len(shape)):
-            if e != d and shape[e] > 1 and (abs(strides[e]), e) < (abs(strides[d]), d):
-                reach += abs(strides[e]) * (shape[e] - 1)
-        if shape[d] > 1 and abs(strides[d]) < reach:
-            return a.size > 0
-    return False
-
-
-@inlined
-def extent(array):
-    """The addresses between which an array lies."""
-    first = address(array)
-    last = first + array.itemsize
-    for stride, length in zip(array.strides, array.shape):  # noqa: B905  (numba knows no strict=)
-        if stride < 0:
-            first += stride * (length - 1)
-        else:
-            last += stride * (length - 1)
-    return first, last
-
-
 def gather(arrays, i):
     """Element `i` of each array of a tuple, as a tuple."""
     return tuple(array[i] for array in arrays)
@@ -442,31 +352,7 @@ def scatter(arrays, i, values):
         array[i] = value
 
 
-def any_strided_overlap(arrays):
-    """`OK` where no two arrays of a tuple share memory: see `strided_overlap`."""
-    pairs = itertools.combinations(arrays, 2)
-    return OVERLAP if any(strided_overlap(a, b) != OK for a, b in pairs) else OK
-
-
-def any_overlaps_itself(arrays):
-    """Does one of a tuple of arrays?"""
-    return any(map(overlaps_itself, arrays))
-
-
 # Compiled code needs tuples of known length written out.
-@overload(any_overlaps_itself, inline="always")
-def _overload_any_overlaps_itself(arrays):
-    tests = " or ".join(f"overlaps(arrays[{k}])" for k in range(len(arrays)))
-    return eval(f"lambda arrays: {tests or False}", {"overlaps": overlaps_itself})
-
-
-@overload(any_strided_overlap, inline="always")
-def _overload_any_strided_overlap(arrays):
-    pairs = itertools.combinations(range(len(arrays)), 2)
-    tests = " or ".join(f"overlap(arrays[{i}], arrays[{j}]) != {OK}" for i, j in pairs)
-    return eval(f"lambda arrays: {OVERLAP} if {tests} else {OK}", {"overlap": strided_overlap})
-
-
 @overload(gather, inline="always")
 def _overload_gather(arrays, i):
     parts = "".join(f"arrays[{k}][i], " for k in range(len(arrays)))

@@ -17,11 +17,12 @@ from numba import types
 from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
-from . import elementwise
-from .elementwise import acceptable, all_finite, limits, memory_status
+from . import statuses
+from .elementwise import acceptable, all_finite, limits
 from .forms import Forms, run_shares
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
+from .overlap import memory_status
 from .parallel import BODY
 from .pointers import load_each, pointer, pointers, restorer, shifted, spill, store_each
 from .rounding import add, fma, mul
@@ -56,17 +57,17 @@ def guarded_step(run, constants, OPTIONS, LOW, BELOW):
 
     def guarded_step(params, grads, states, hyper, factor, limit, sums, forms):
         status = memory_status(params, grads, states)
-        if status != elementwise.OK:
+        if status != statuses.OK:
             return status
         T = params.dtype.type
         scalars = constants(hyper, T, OPTIONS)
         if not (acceptable(hyper, LOW, BELOW) and all_finite(scalars)):
-            return elementwise.HYPER
+            return statuses.HYPER
         blocks = sums.shape[0] - 1
         arrays = (pointer(params), pointer(grads), pointers(states), np.int64(params.size))
         run(spill((*arrays, scalars, T(factor), T(limit), pointer(sums))), blocks, params.size, forms)
         total(sums, blocks)
-        return elementwise.OK
+        return statuses.OK
 
     return guarded_step
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import config, types
 
-from .elementwise import HYPER, OK, OVERLAP, SHARES_PER_THREAD, acceptable, all_finite, limits
+from .elementwise import SHARES_PER_THREAD, acceptable, all_finite, limits
 from .forms import run_shares
 from .idle_steps import BASE, ENTRIES, RECORDED, START, Arithmetic, block, composed, high_of, whole_of
 from .jit import in_both, inlined, kernel, plain, subroutine
@@ -27,6 +27,7 @@ from .parallel import BODY
 from .pointers import addresses, keep_alive, peek, pointer, poke, restorer, spill
 from .prefetch import prefetch
 from .rule import Rule
+from .statuses import HYPER, OK, OVERLAP
 from .template import template
 
 # What is wrong with a row, or with the number of the step; the others are those of `elementwise`.

@@ -17,13 +17,14 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop, scalars_type
+from .elementwise import LINE, SHARES_PER_THREAD, acceptable, all_finite, limits, linked_loop, scalars_type
 from .forms import Forms, run_shares
 from .jit import inlined, python_callable
 from .linking import Interface, Linked, linked
 from .parallel import BODY
 from .pointers import address_of_array, load_tuple, pointer_at, restorer, spill
 from .rule import Rule
+from .statuses import HYPER, OK
 from .template import template
 
 GRADS = 1  # the row of a table that has the addresses of the gradients

@@ -21,7 +21,7 @@ import numpy as np
 from numba import config, typeof, types
 
 from .codes import BLOCK, is_code
-from .elementwise import HYPER, LINE, OK, SHARES_PER_THREAD, acceptable, all_finite, limits
+from .elementwise import LINE, SHARES_PER_THREAD, acceptable, all_finite, limits
 from .forms import Forms, run_shares
 from .jit import inlined, kernel
 from .linking import Interface, Linked, linked
@@ -30,6 +30,7 @@ from .pointers import pointer, pointers, restorer, shifted, spill
 from .random_bits import ahead, random_bits
 from .rounding import add
 from .rule import Rule
+from .statuses import HYPER, OK
 from .stored import (
     EXTRA,
     GRADS,

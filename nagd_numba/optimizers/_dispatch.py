@@ -16,11 +16,11 @@ from .. import validation
 from ..flat import FlatParams
 from ..gpu.repeats import addresses_of, flattened, known
 from ..kernels.array_call import ArrayCall, Call
-from ..kernels.elementwise import OK
 from ..kernels.jit import SIMULATOR
 from ..kernels.python_objects import readable
 from ..kernels.rule import Range, Rule
 from ..kernels.segments import Step
+from ..kernels.statuses import OK
 from . import _stored
 from ._host import apply, apply_lists
 from .bounds import is_array

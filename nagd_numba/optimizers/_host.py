@@ -14,7 +14,7 @@ import numpy as np
 from numba import typeof, types
 
 from .. import validation
-from ..kernels import elementwise, segments
+from ..kernels import elementwise, segments, statuses
 from ..kernels.rule import Rule
 
 Groups = list[tuple[Any, ...]]  # of (params, grads, states...), for each array of a list
@@ -122,7 +122,7 @@ def ready(rule: Rule, host: Sequence[tuple[str, np.ndarray]], options: tuple[Any
         return Together(rule, options, [flat])
     p, g, *others = [x for _, x in host]
     if p.size == 0:
-        return lambda values: elementwise.OK
+        return lambda values: statuses.OK
     states = tuple(others)
     signature = (*map(typeof, (p, g, states)), types.UniTuple(types.float64, len(rule.hyper)))
     kernel = elementwise.strided_kernel(rule, options, signature)
@@ -131,5 +131,5 @@ def ready(rule: Rule, host: Sequence[tuple[str, np.ndarray]], options: tuple[Any
 
 def accepted(status: int) -> None:
     """Raise for a status of a kernel that tells of something wrong."""
-    if status != elementwise.OK:
+    if status != statuses.OK:
         raise RuntimeError(f"a kernel refused arrays that had passed every check (status {status}): please report this")

@@ -16,7 +16,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from ..kernels import elementwise
+from ..kernels import elementwise, statuses
 from ..kernels.composed.in_callers import composed_for_callers
 from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard, nans_like
@@ -71,10 +71,10 @@ def _overload_step(optimizer: Optimizer) -> None:
             f"def {step.__name__}{signature}:\n"
             f"    wrong = unfit(params.shape, ({''.join(f'{x}.shape, ' for x in call.shaped.values())}))\n"
             f"    states = ({''.join(f'vector({x}), ' for x in beside)})\n"
-            f"    hyper, status = {hyper}, {elementwise.LENGTH}\n"
+            f"    hyper, status = {hyper}, {statuses.LENGTH}\n"
             f"    if wrong < 0:\n"
             f"        status = run(vector(params), vector(grads), states, hyper)\n"
-            f"    if status != {elementwise.OK}:\n"
+            f"    if status != {statuses.OK}:\n"
             f"        if heard():\n"
             f"            refuse(status, wrong, hyper)\n"
             f"        fill_with_nan(params, {written})\n"
@@ -182,7 +182,7 @@ def checked_constants(constants, OPTIONS, LOW, BELOW, refuse):
         made = constants(hyper, dtype, OPTIONS)
         if not (elementwise.acceptable(hyper, LOW, BELOW) and elementwise.all_finite(made)):
             if heard():
-                refuse(elementwise.HYPER, -1, hyper)
+                refuse(statuses.HYPER, -1, hyper)
             return nans_like(made)
         return made
 
@@ -202,9 +202,9 @@ def by_branch(zero_loop, other_loop, BRANCH):
 @template
 def refuse(SHAPES, OVERLAP, HYPER, RANGE, LOW, BELOW):
     def refuse(status, wrong, hyper):
-        if status == elementwise.LENGTH:
+        if status == statuses.LENGTH:
             raise ValueError(SHAPES[wrong])
-        if status == elementwise.OVERLAP:
+        if status == statuses.OVERLAP:
             raise ValueError(OVERLAP)
         for k in range(len(hyper)):
             if not (hyper[k] >= LOW[k] and hyper[k] < BELOW[k]):

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from numba import types
 from numba.core.errors import TypingError
 
-from ..kernels import elementwise
-from ..kernels.composed import Parts, composed, values
+from ..kernels import statuses
+from ..kernels.composed import Parts, composed
 from ..kernels.jit import subroutine
 from ..kernels.rule import Rule
 from ..kernels.template import template
@@ -172,13 +172,13 @@ def refusal_of_composed(name: str, rule: Rule, written: tuple[str, ...], refuse:
 @template
 def refuse_composed(refuse: Any, OVERLAP: str, PLACES: str, RATES: str, BOUNDS: str) -> Any:
     def refuse_composed(status: Any, wrong: Any, hyper: Any) -> None:
-        if status == elementwise.OVERLAP:
+        if status == statuses.OVERLAP:
             raise ValueError(OVERLAP)
-        if status == values.PLACES:
+        if status == statuses.PLACES:
             raise ValueError(PLACES)
-        if status == values.RATES:
+        if status == statuses.RATES:
             raise ValueError(RATES)
-        if status == values.BOUNDS:
+        if status == statuses.BOUNDS:
             raise ValueError(BOUNDS)
         refuse(status, wrong, hyper)
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from ..kernels import elementwise, row_steps
+from ..kernels import elementwise, row_steps, statuses
 from ..kernels.jit import inlined, subroutine
 from ..kernels.raising import fill_with_nan, heard
 from ..kernels.rule import Rule
@@ -52,10 +52,10 @@ def rows_in_compiled_code(optimizer: Optimizer, function: Callable[..., Any], st
             f"def {name}{signature}:\n"
             f"    wanted, written, hyper = {rows}, {history}, {hyper}\n"
             f"    status = unfit(params, wanted, {grads}, {steps}, vel, last, written, t)\n"
-            f"    if status == {elementwise.OK}:\n"
+            f"    if status == {statuses.OK}:\n"
             f"        which = params, wanted, {'rows' in absent}, {grads}, {steps}, vel, last\n"
             f"        status = run(which, np.int64(t), written, hyper)\n"
-            f"    if status != {elementwise.OK}:\n"
+            f"    if status != {statuses.OK}:\n"
             f"        if heard():\n"
             f"            refuse(status, hyper)\n"
             f"        fill_with_nan(params, (vel,))\n"
@@ -124,7 +124,7 @@ def _unfit(params: Any, rows: Any, grads: Any, steps: Any, vel: Any, last: Any, 
     if steps:
         fits &= grads.shape == (len(rows), params.shape[1]) and t >= 1
     length = history.shape[0]
-    return elementwise.OK if fits and t >= 0 and length != 1 and length & (length - 1) == 0 else SHAPE
+    return statuses.OK if fits and t >= 0 and length != 1 and length & (length - 1) == 0 else SHAPE
 
 
 @inlined
@@ -151,7 +151,7 @@ def refuse(NAME: str, HYPER: tuple[str, ...], LOW: tuple[float, ...], BELOW: tup
     def refuse(status: Any, hyper: Any) -> None:
         if status == SHAPE:
             raise ValueError(SHAPES)
-        if status == elementwise.OVERLAP:
+        if status == statuses.OVERLAP:
             raise ValueError(OVERLAP)
         if status == row_steps.OUTSIDE:
             raise ValueError(OUTSIDE)
@@ -161,7 +161,7 @@ def refuse(NAME: str, HYPER: tuple[str, ...], LOW: tuple[float, ...], BELOW: tup
             raise ValueError(AHEAD)
         if status == row_steps.BEFORE:
             raise ValueError(BEFORE)
-        if status != elementwise.HYPER:
+        if status != statuses.HYPER:
             raise ValueError(HISTORY)
         for k in range(len(hyper)):
             if not (hyper[k] >= LOW[k] and hyper[k] < BELOW[k]):

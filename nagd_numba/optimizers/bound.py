@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .. import validation
 from ..flat import FlatParams
 from ..kernels.array_call import BoundCall
-from ..kernels.elementwise import OK
 from ..kernels.python_objects import readable
 from ..kernels.rule import Rule
+from ..kernels.statuses import OK
 from . import _host, _stored
 from ._dispatch import located, on_host, step_number
 from .bound_vectors import Take, bound_vectors

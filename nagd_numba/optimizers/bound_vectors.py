@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..kernels.array_call import BoundCall
-from ..kernels.elementwise import OK
+from ..kernels.statuses import OK
 from .optimizer import Optimizer
 
 Take = Callable[..., Any]

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import validation
 from ..kernels.array_call import BoundCall
-from ..kernels.elementwise import HYPER
 from ..kernels.jit import SIMULATOR
+from ..kernels.statuses import HYPER
 from . import _host
 from .bounds import check_arrays
 from .composed_arguments import Arguments, Composition, flat

@@ -40,11 +40,11 @@ from typing import Any
 
 from numpy import ndarray
 
-from ..kernels.elementwise import OK
 from ..kernels.jit import inlined
 from ..kernels.proximal import extrapolation
 from ..kernels.rounding import div, fma, mul
 from ..kernels.rule import Rule
+from ..kernels.statuses import OK
 from ..kernels.template import template
 from ..validation import is_device_array
 from ._dispatch import Ready, python_step

@@ -15,11 +15,11 @@ from numpy import ndarray
 
 from .. import validation
 from ..kernels import row_steps
-from ..kernels.elementwise import OK
 from ..kernels.forms import Forms
 from ..kernels.idle_steps import ENTRIES, RECORDED, START
 from ..kernels.jit import SIMULATOR, in_both
 from ..kernels.linking import Linked
+from ..kernels.statuses import OK
 from ._overload_rows import rows_in_compiled_code
 from .arrays import Arrays, Params, State
 from .conventions import Convention

@@ -12,8 +12,7 @@ from nagd_numba.c import text
 from nagd_numba.c.functions import function_of, steps
 from nagd_numba.c.parts import WORDS, ordered, split
 from nagd_numba.cli.main import main
-from nagd_numba.kernels import elementwise
-from nagd_numba.kernels.composed import values
+from nagd_numba.kernels import statuses
 from nagd_numba.kernels.jit import SIMULATOR
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits
@@ -107,7 +106,7 @@ def test_bits_of_the_public_step(name):
         here = {x: array[:n].copy() for x, array in call.arrays.items()}
         there = {x: array.copy() for x, array in here.items()}
         for _ in range(3):
-            assert call.in_c(n, **here, **changed) == elementwise.OK
+            assert call.in_c(n, **here, **changed) == statuses.OK
             call.in_python(**there, **changed)
         assert_same_bits([*here.values()], [*there.values()])
 
@@ -121,25 +120,25 @@ def test_what_is_refused_writes_nothing():
         changed[77] = value
         return {name: changed}
 
-    assert call.in_c(n=-1) == elementwise.LENGTH
+    assert call.in_c(n=-1) == statuses.LENGTH
     for x in call.arrays:
-        assert call.in_c(**{x: None}) == elementwise.NULL
+        assert call.in_c(**{x: None}) == statuses.NULL
         if x not in ("params", "mask"):
-            assert call.in_c(n=100, **{x: call.arrays["params"][99:]}) == elementwise.OVERLAP
-    assert call.in_c(mask=call.arrays["average"][200:].view(np.uint8)) == elementwise.OVERLAP
-    assert {call.in_c(**with_one("lr", bad)) for bad in (-0.1, np.nan, np.inf)} == {values.RATES}
-    assert call.in_c(**with_one("lower", 0.6)) == values.BOUNDS
-    assert {call.in_c(average_weight=bad) for bad in (-0.1, 1.1, np.nan)} == {elementwise.HYPER}
-    assert {call.in_c(upper=bad) for bad in (np.nan, np.inf)} <= {elementwise.HYPER, values.BOUNDS}
+            assert call.in_c(n=100, **{x: call.arrays["params"][99:]}) == statuses.OVERLAP
+    assert call.in_c(mask=call.arrays["average"][200:].view(np.uint8)) == statuses.OVERLAP
+    assert {call.in_c(**with_one("lr", bad)) for bad in (-0.1, np.nan, np.inf)} == {statuses.RATES}
+    assert call.in_c(**with_one("lower", 0.6)) == statuses.BOUNDS
+    assert {call.in_c(average_weight=bad) for bad in (-0.1, 1.1, np.nan)} == {statuses.HYPER}
+    assert {call.in_c(upper=bad) for bad in (np.nan, np.inf)} <= {statuses.HYPER, statuses.BOUNDS}
     assert_same_bits([*call.arrays.values()], [*before.values()])
-    assert call.in_c(lower=call.arrays["grads"] - 9) == elementwise.OK
+    assert call.in_c(lower=call.arrays["grads"] - 9) == statuses.OK
     assert not np.array_equal(call.arrays["params"], before["params"])
 
 
 def test_arrays_that_are_only_read_may_be_one():
     call = Call("nag_step_f64_lower_array_upper_array")
     bound = np.full(203, 0.25)
-    assert call.in_c(lower=bound, upper=bound) == elementwise.OK
+    assert call.in_c(lower=bound, upper=bound) == statuses.OK
     assert (call.arrays["params"] == 0.25).all()
 
 
@@ -150,7 +149,7 @@ def test_an_array_of_weight_decays_that_are_zero_is_no_other_rule():
     plain = Call("nag_step_f32")
     for x in ("params", "grads", "vel"):
         plain.arrays[x] = call.arrays[x].copy()
-    assert call.in_c() == plain.in_c() == elementwise.OK
+    assert call.in_c() == plain.in_c() == statuses.OK
     assert_same_bits([call.arrays["params"], call.arrays["vel"]], [plain.arrays["params"], plain.arrays["vel"]])
 
 

@@ -12,7 +12,7 @@ from nagd_numba import c_address, c_functions
 from nagd_numba.c import export
 from nagd_numba.c.functions import PREFIX, functions, steps
 from nagd_numba.cli.main import main
-from nagd_numba.kernels import elementwise
+from nagd_numba.kernels import statuses
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers.optimizer import PYTHON_ONLY
 from nagd_numba.optimizers.registry import RULES
@@ -129,7 +129,7 @@ def test_bits_of_the_public_step(c, name):
         here, there = arrays(name, n), arrays(name, n)
         for _ in range(3):
             made.step(*here, **keywords)
-            assert function(*arguments(name, there, **keywords)) == elementwise.OK
+            assert function(*arguments(name, there, **keywords)) == statuses.OK
         assert_same_bits(there, here)
 
 
@@ -153,28 +153,28 @@ def test_what_is_refused_writes_nothing(c, name):
     def status(given=memory, n=None, **keywords):
         return function(*arguments(name, given, n, **t | keywords))
 
-    assert status(n=-1) == status(n=2**63 - 1) == status(n=2**63 // dtype.itemsize) == elementwise.LENGTH
+    assert status(n=-1) == status(n=2**63 - 1) == status(n=2**63 // dtype.itemsize) == statuses.LENGTH
     for k in range(len(memory)):
         without = [*memory[:k], None, *memory[k + 1 :]]
-        assert status(without, n=10) == elementwise.NULL
-        assert status(without, n=0) == elementwise.OK
+        assert status(without, n=10) == statuses.NULL
+        assert status(without, n=0) == statuses.OK
         for j in range(k):
             shared = [*memory[:k], memory[j][9:], *memory[k + 1 :]]
-            assert status(shared, n=10) == elementwise.OVERLAP
+            assert status(shared, n=10) == statuses.OVERLAP
     for x, kind in made.parameters.items():
         if kind == "real":
             limits = made.rule.range_of(x)
-            assert {status(**{x: bad}) for bad in (-0.1, np.nan, np.inf, limits.below)} == {elementwise.HYPER}
+            assert {status(**{x: bad}) for bad in (-0.1, np.nan, np.inf, limits.below)} == {statuses.HYPER}
         elif kind == "whole":
             limits = made.rule.range_of(x)
             unfit = {int(limits.low) - 1, -1, int(limits.below)}
-            assert {status(**{x: bad}) for bad in unfit} == {elementwise.HYPER}
+            assert {status(**{x: bad}) for bad in unfit} == {statuses.HYPER}
         elif kind == "choice":
-            assert {status(**{x: bad}) for bad in (-1, len(made.choices[x]))} == {elementwise.HYPER}
+            assert {status(**{x: bad}) for bad in (-1, len(made.choices[x]))} == {statuses.HYPER}
     if dtype == np.float32:
-        assert status(lr=1e39) == elementwise.HYPER  # infinite in float32
+        assert status(lr=1e39) == statuses.HYPER  # infinite in float32
     assert_same_bits(memory, before)
-    assert status() == elementwise.OK
+    assert status() == statuses.OK
     assert not np.array_equal(memory[0], before[0])
 
 
@@ -185,7 +185,7 @@ def test_any_truth_is_a_flag(c):
     for flag in (1, -1, 256):
         memory = arrays("nag_step_f32", 50)
         flags = {"decoupled": flag, "maximize": flag, "nesterov": flag}
-        assert function(*arguments("nag_step_f32", memory, **given, **flags)) == elementwise.OK
+        assert function(*arguments("nag_step_f32", memory, **given, **flags)) == statuses.OK
         made.append(memory)
     assert_same_bits(made[0], made[1])
     assert_same_bits(made[0], made[2])
@@ -242,7 +242,7 @@ def test_threads_that_python_knows_nothing_of(exported, tmp_path):
     here, there = arrays(name, 10_007), arrays(name, 10_007)
     holding = ctypes.PyDLL(str(tmp_path / "threads.so")).run
     pointers = [x.ctypes.data_as(ctypes.c_void_p) for x in there]
-    assert holding(ctypes.c_void_p(c_address(name)), *pointers, ctypes.c_int64(10_007)) == elementwise.OK
+    assert holding(ctypes.c_void_p(c_address(name)), *pointers, ctypes.c_int64(10_007)) == statuses.OK
     for _ in range(100):
         FUNCTIONS[name][0].step(*here)
     assert_same_bits(there, here)
@@ -256,7 +256,7 @@ def test_threads_of_python(exported):
     def work(k):
         part = [x[1000 * k : 1000 * k + 1000] for x in there]
         for t in range(1, 51):
-            assert function(*arguments(name, part, t=t)) == elementwise.OK
+            assert function(*arguments(name, part, t=t)) == statuses.OK
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -284,5 +284,5 @@ def test_processors_without_fma_have_the_same_bits(exported, tmp_path, monkeypat
         for keywords in KEYWORDS[made.name]:
             here, there = arrays(name, 103), arrays(name, 103)
             made.step(*here, **keywords)
-            assert function(*arguments(name, there, **keywords)) == elementwise.OK
+            assert function(*arguments(name, there, **keywords)) == statuses.OK
             assert_same_bits(there, here)

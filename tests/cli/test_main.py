@@ -294,9 +294,14 @@ def start(tmp_path, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        # A script that runs in the background hands its children a SIGINT that is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed,
     )
+
+
+def heed():
+    """Scripts in the background, and nohup, hand their children signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def interrupt(process, twice=False):

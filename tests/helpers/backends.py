@@ -13,7 +13,7 @@ import pytest
 from numba import config, njit, prange
 
 from nagd_numba.gpu.driver import why_no_cuda
-from nagd_numba.kernels import elementwise
+from nagd_numba.kernels import elementwise, statuses
 from nagd_numba.kernels.forms import ALWAYS_PARALLEL
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.kernels.segments import Step, Table
@@ -36,7 +36,7 @@ class Backend:
 def _through_kernel(parallel):
     def run(rule, p, g, states, hyper, options):
         step = Step(rule, options, p.dtype, ALWAYS_PARALLEL if parallel else None)
-        assert step(Table.of([(p, g, *states)]), hyper) == elementwise.OK
+        assert step(Table.of([(p, g, *states)]), hyper) == statuses.OK
 
     return run
 

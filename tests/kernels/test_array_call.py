@@ -8,9 +8,9 @@ import pytest
 
 from nagd_numba import adam_step, step
 from nagd_numba.kernels.array_call import UNFIT, ArrayCall
-from nagd_numba.kernels.elementwise import HYPER, OK
 from nagd_numba.kernels.python_objects import readable
 from nagd_numba.kernels.segments import Step
+from nagd_numba.kernels.statuses import HYPER, OK
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import JIT_OFF
 

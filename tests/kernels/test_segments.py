@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nagd_numba.kernels import elementwise, segments
+from nagd_numba.kernels import segments, statuses
 from nagd_numba.kernels.forms import ALWAYS_PARALLEL
 from nagd_numba.optimizers._host import apply, apply_lists
 from nagd_numba.optimizers.registry import RULES
@@ -33,7 +33,7 @@ def test_bits_of_one_call_for_each(name, parallel, sizes, seed):
         apply(rule, p, g, states, dict(rule.hyper), rule.defaults())
     table = segments.Table.of([x for x in zip(*columns, strict=True) if x[0].size])
     step = segments.Step(rule, rule.defaults(), np.dtype(np.float32), ALWAYS_PARALLEL if parallel else None)
-    assert step(table, hyper) == elementwise.OK
+    assert step(table, hyper) == statuses.OK
     for made, wanted in zip(columns, want, strict=True):
         assert_same_bits(made, wanted)
 

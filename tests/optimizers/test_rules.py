@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llvmlite import binding
 from numba import types
 
-from nagd_numba.kernels import elementwise
+from nagd_numba.kernels import elementwise, statuses
 from nagd_numba.kernels.array_call import UNFIT, ArrayCall
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.kernels.linking import linked
@@ -190,7 +190,7 @@ def test_bad_hyper_parameters_write_nothing(rule, bad):
         hyper[k] = bad
         p, g, *states = arrays
         step = Step(rule, rule.defaults(), p.dtype, None)
-        assert step(Table.of([arrays]), hyper) == elementwise.HYPER
+        assert step(Table.of([arrays]), hyper) == statuses.HYPER
         with pytest.raises(ValueError, match=f"{name} is "):
             apply(rule, p, g, states, dict(zip(rule.hyper, hyper, strict=True)), rule.defaults())
         assert all((x == 1).all() for x in arrays)
@@ -218,7 +218,7 @@ def test_compiled_calls_refuse_overlap_and_lengths(rule):
         assert kernel(p, g, tuple(states), hyper) == UNFIT
     assert (buffer == 1).all()
     p, g, *states = apart
-    assert kernel(p, g, tuple(states), hyper) == elementwise.OK
+    assert kernel(p, g, tuple(states), hyper) == statuses.OK
     assert (p != 1).any()
 
 

@@ -10,7 +10,7 @@ from numba.core.errors import TypingError
 
 import nagd_numba
 from nagd_numba import nesterov_update, step
-from nagd_numba.kernels import elementwise
+from nagd_numba.kernels import elementwise, statuses
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers.backends import BACKENDS, JIT_OFF
@@ -92,12 +92,12 @@ def test_strided_arrays_from_python_too():
     buffer = np.ones((10, 6))
     hyper = (0.1, 0.9, 0.9, 0.0)
     p, g, v = buffer[:, 0], buffer[:, 1], buffer[:, 2]
-    assert kernel(p, g, (p,), hyper) == elementwise.OVERLAP
-    assert kernel(p, p[::-1], (v,), hyper) == elementwise.OVERLAP
-    assert kernel(p, g, (v,), (-1.0, 0.9, 0.9, 0.0)) == elementwise.HYPER
+    assert kernel(p, g, (p,), hyper) == statuses.OVERLAP
+    assert kernel(p, p[::-1], (v,), hyper) == statuses.OVERLAP
+    assert kernel(p, g, (v,), (-1.0, 0.9, 0.9, 0.0)) == statuses.HYPER
     assert (buffer == 1).all()
-    assert kernel(p, g, (v,), hyper) == elementwise.OK
-    assert kernel(p[:0], g[:0], (v[:0],), hyper) == elementwise.OK
+    assert kernel(p, g, (v,), hyper) == statuses.OK
+    assert kernel(p[:0], g[:0], (v[:0],), hyper) == statuses.OK
 
 
 @jit
@@ -260,11 +260,11 @@ def test_loop_for_c_in_python(rule):
         p, g, *states = (x.copy() for x in memory)
         here = [x.copy() for x in (p, *states)]
         options = tuple(map(int, chosen))
-        assert loop(p, g, (p, *states[1:]), 7, hyper, options) == elementwise.OVERLAP
-        assert loop(p, g, tuple(states), -1, hyper, options) == elementwise.LENGTH
-        assert loop(p, g, tuple(states), 7, (-1.0, *hyper[1:]), options) == elementwise.HYPER
-        assert loop(p, g, tuple(states), 7, hyper, (9, *options[1:])) == elementwise.HYPER
-        assert loop(p, g, tuple(states), 7, hyper, options) == elementwise.OK
+        assert loop(p, g, (p, *states[1:]), 7, hyper, options) == statuses.OVERLAP
+        assert loop(p, g, tuple(states), -1, hyper, options) == statuses.LENGTH
+        assert loop(p, g, tuple(states), 7, (-1.0, *hyper[1:]), options) == statuses.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, (9, *options[1:])) == statuses.HYPER
+        assert loop(p, g, tuple(states), 7, hyper, options) == statuses.OK
         BACKENDS[0].run(rule, here[0], g, here[1:], hyper, chosen)
         for x, y in zip((p, *states), here, strict=True):
             np.testing.assert_array_equal(x, y)

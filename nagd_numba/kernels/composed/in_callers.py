@@ -13,27 +13,15 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..elementwise import (
-    HYPER,
-    OK,
-    OVERLAP,
-    acceptable,
-    all_finite,
-    limits,
-    overlapping,
-    overlaps_itself,
-    range_loop,
-    sizes,
-    strided_loop,
-    strided_overlap,
-    written,
-)
+from ..elementwise import acceptable, all_finite, limits, range_loop, strided_loop
 from ..jit import inlining_by_llvm, subroutine
+from ..overlap import overlapping, overlaps_itself, sizes, strided_overlap, written
 from ..pointers import addresses, lengths, pointer, pointers
 from ..rule import Rule
+from ..statuses import HYPER, OK, OVERLAP, PLACES
 from ..template import template
 from .parts import expression
-from .values import PLACES, over_shapes, over_vectors, values_of
+from .values import over_shapes, over_vectors, values_of
 
 
 @functools.cache

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..elementwise import NULL, OK
 from ..jit import subroutine
 from ..rule import Rule
+from ..statuses import BOUNDS, OK, RATES
 from ..template import template
 from .parts import expression
-
-PLACES, RATES, BOUNDS = range(NULL + 1, NULL + 4)  # statuses: places, rates or bounds that are unfit
 
 
 def values_of(rule: Rule, loop: Callable[..., Any]) -> Callable:
