@@ -192,7 +192,7 @@ int main(void)
 """
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_program_with_the_exported_functions(tmp_path):
     assert main(["export", str(tmp_path), "--with", "mask,lower,average"]) == 0
     (tmp_path / "program.c").write_text(PROGRAM)
