@@ -23,7 +23,7 @@ from ._children import run
 
 ALLOWED = 5.0  # MB
 SHORT, LONG = 3_000, 1_000_000  # steps; of the others the share that `CASES` tells
-WARM = 20  # calls at least
+WARM = 20  # calls at least, in which every kernel of a case is loaded
 OF_NUMBA = "a new function of Numba's alone", "minimize of a new compiled function"
 KEPT = 128  # functions, of which what was compiled for them is kept: more must come before memory is flat
 TIMES_NUMBA = 16  # compiled functions that a problem may need of its own, beside the user's
@@ -33,7 +33,7 @@ def trial(count: int, seed: int, folder: Path) -> Result:
     """Each case, `count` times and its share of that."""
     lost, calls, each = [], 0, {}
     for name, (_, share) in CASES.items():
-        times = max(2, round(count * share))
+        times = max(2 if name in OF_NUMBA else 2 * WARM, round(count * share))
         ended = run(f"from tests.reliability.leaks import child; child({name!r}, {times}, {seed}, {str(folder)!r})")
         if ended.fault:
             lost.append(f"{name}, {times} times: {ended.fault}")
