@@ -7,6 +7,9 @@ import pytest
 
 import nagd_numba
 from nagd_numba import schedules
+from tests.helpers.backends import JIT_OFF
+
+pytestmark = pytest.mark.skipif(JIT_OFF, reason="with the JIT off kernels compute with NumPy, under its settings")
 
 
 def extremes(dtype):
