@@ -76,9 +76,9 @@ OVERLAPPING = {
 @pytest.mark.parametrize("where", ["params", "vel"])
 def test_elements_that_share_memory_in_compiled_code(make, where):
     p, v = (make(), zeros(5, 4)) if where == "params" else (zeros(5, 4), make())
-    with pytest.raises(ValueError, match="must not overlap|share memory"):
+    with pytest.raises(ValueError, match=r"must not overlap|share memory"):
         in_compiled_code(p, zeros(5, 4), v)
-    with pytest.raises(ValueError, match="must not overlap|share memory"):
+    with pytest.raises(ValueError, match=r"must not overlap|share memory"):
         masked_in_compiled_code(p, zeros(5, 4), v, np.ones((5, 4), np.uint8))
     assert not p.any()
 
