@@ -40,7 +40,7 @@ from nagd_numba.mlp.cpu.vectors import BYTES, LONG, Vectors
 
 CUBES = (64, 128, 256, 512, 1024)
 SHAPES = ((32, 128, 784), (128, 512, 784), (256, 1024, 784), (256, 1024, 1024), (256, 10, 1024), (784, 128, 32))
-ROUNDS, SECONDS = (2, 0.001) if timing.QUICK else (5, 0.01)
+ROUNDS, SECONDS = (2, 0.001) if timing.QUICK else (5, 0.02)
 CHAINS = 12  # of fma, that do not wait for one another
 BUFFER = 1 << 13  # elements of a thread's buffer, or some more
 _n = types.int64
@@ -166,21 +166,20 @@ def contenders(dtype: str, kind: str, sizes: tuple[int, int, int], threads: int)
     return {"BLAS": blas, "ours": ours}
 
 
-def rates(calls: dict[str, Callable[[int], object]], flop: float) -> dict[str, list[float]]:
-    """GFLOP/s of each, by rounds."""
-    counts = {}
-    for name, call in calls.items():
-        start = time.perf_counter()
-        call(1)
-        counts[name] = max(1, int(SECONDS / max(time.perf_counter() - start, 1e-7)))
+def rates(calls: dict[str, Callable[[int], object]], flop: float, expected: float) -> dict[str, list[float]]:
+    """GFLOP/s of each, by rounds; `expected` ones tell how many calls are timed.
+
+    Threads that just woke may have one core for some milliseconds, so as many calls go before.
+    """
+    count = max(1, round(SECONDS * 1e9 * expected / flop))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             timing.settled()
-            call(1)
+            call(count)
             start = time.perf_counter()
-            call(counts[name])
-            found[name].append(flop * counts[name] / (time.perf_counter() - start) / 1e9)
+            call(count)
+            found[name].append(flop * count / (time.perf_counter() - start) / 1e9)
     return found
 
 
@@ -193,14 +192,14 @@ def main() -> None:
     shapes = [(n, n, n) for n in numbers or CUBES] + ([] if numbers else list(SHAPES))
     made, peak = tile(dtype), peak_kernel(dtype)
     chain = CHAINS * made.lanes * 1000
-    top = max(rates({"peak": lambda n: peak(1000 * n, np.dtype(dtype).type(0.5))}, 2.0 * chain)["peak"])
+    top = max(rates({"peak": lambda n: peak(1000 * n, np.dtype(dtype).type(0.5))}, 2.0 * chain, 100.0)["peak"])
     print(f"{dtype}, vectors of {BYTES} bytes, tiles of {ROWS} x {made.columns}; one thread's peak {top:.0f} GFLOP/s")
     print(f"{'rows x columns x terms':24}{'product':10}threads   OpenBLAS      ours   of it  of peak")
     for threads in sorted({1, get_num_threads()}):
         with threadpool_limits(threads):
             for sizes in shapes:
                 for kind in ("A B", "A^T B", "A B^T"):
-                    found = rates(contenders(dtype, kind, sizes, threads), 2.0 * np.prod(sizes))
+                    found = rates(contenders(dtype, kind, sizes, threads), 2.0 * np.prod(sizes), top * threads)
                     ratio = statistics.median(o / b for o, b in zip(found["ours"], found["BLAS"], strict=True))
                     blas, ours = (statistics.median(found[name]) for name in ("BLAS", "ours"))
                     print(
