@@ -19,7 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from ..kernels import elementwise
 from ..kernels.composed import composed
-from ..kernels.composed.values import over_pointers, values_of
+from ..kernels.composed.values import over_count, values_of
 from ..kernels.jit import c_function, inlining_by_llvm
 from ..kernels.rule import Rule
 from ..optimizers.optimizer import Optimizer, parameters
@@ -250,7 +250,7 @@ def _compiled(name: str, inspected: bool) -> Any:
     kind = types.float32 if dtype == np.float32 else types.float64
     pointer = types.CPointer(kind)
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
-    values = {"values": values_of(made.rule, functools.partial(over_pointers.bind, T=dtype.type))} if made.words else {}
+    values = {"values": values_of(made.rule, functools.partial(over_count.bind, T=dtype.type))} if made.words else {}
     loop = elementwise.pointer_loop(made.rule, dtype, **values)
     with inlining_by_llvm():  # which takes half the time
         return c_function(made.function(loop), types.intc(*given), inspected)

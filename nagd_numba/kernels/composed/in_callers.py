@@ -21,7 +21,7 @@ from ..rule import Rule
 from ..statuses import HYPER, OK, OVERLAP, PLACES
 from ..template import template
 from .parts import expression
-from .values import over_shapes, over_vectors, values_of
+from .values import over_count, over_shapes, values_of
 
 
 @functools.cache
@@ -35,14 +35,15 @@ def composed_for_callers(rule: Rule, options: tuple[Any, ...], contiguous: bool,
 
 
 def _made(rule: Rule, options: tuple[Any, ...], contiguous: bool, itemsize: int) -> Any:
-    values = values_of(rule, over_vectors.bind if contiguous else over_shapes.bind)
     if not contiguous:
+        values = values_of(rule, over_shapes.bind)
         loop = subroutine(strided_loop(rule, options))
         return subroutine(strided_composed.bind(overlap=_strided_overlap(written(rule)), values=values, loop=loop))
+    T = np.float32 if itemsize == 4 else np.float64
     bound = contiguous_composed.bind(
         overlap=subroutine(overlapping.bind(WRITTEN=written(rule), SIZES=sizes(rule, itemsize))),
         places=subroutine(places_status if rule.mask == "places" else every_place),
-        values=values,
+        values=values_of(rule, functools.partial(over_count.bind, T=T)),
         loop=subroutine(range_loop(rule, options)),
         constants=rule.constants,
         OPTIONS=options,
@@ -59,7 +60,7 @@ def contiguous_composed(overlap, places, values, loop, constants, OPTIONS, LOW, 
         status, count = places(params, states)
         if status != OK:
             return status
-        status = values(params, states, hyper)
+        status = values(params.size, states, hyper)
         if status != OK:
             return status
         if not acceptable(hyper, LOW, BELOW):

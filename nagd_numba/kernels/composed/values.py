@@ -15,9 +15,9 @@ from .parts import expression
 
 
 def values_of(rule: Rule, loop: Callable[..., Any]) -> Callable:
-    """`(params, states, hyper)` -> `OK`, `RATES` or `BOUNDS`: what Python looks at in arrays before a kernel runs.
+    """`(over, states, hyper)` -> `OK`, `RATES` or `BOUNDS`: what Python looks at in arrays before a kernel runs.
 
-    `loop(fits=...)` makes the function that goes through all elements; the first argument is whatever that needs.
+    `loop(fits=...)` makes the function that goes through all elements: of `over`, a number of them or the parameters.
     """
     names, first = list(rule.hyper), len(rule.states)
     arrays = {name: f"states[{first + k}][i]" for k, name in enumerate(rule.inputs)}
@@ -33,20 +33,22 @@ def values_of(rule: Rule, loop: Callable[..., Any]) -> Callable:
     if lower and upper:
         fits = expression("states, hyper, i, T", f"not ({lower} > {upper})")
         made["bounds"] = (loop if "lower" in arrays or "upper" in arrays else once.bind)(fits=fits)
-    tests = [f"{x.upper()} if not {x}(params, states, hyper) else " for x in made]
+    tests = [f"{x.upper()} if not {x}(over, states, hyper) else " for x in made]
     functions: dict[str, Any] = {name: subroutine(x) for name, x in made.items()}
-    return expression("params, states, hyper", f"{''.join(tests)}{OK}", **functions, RATES=RATES, BOUNDS=BOUNDS)
+    return expression("over, states, hyper", f"{''.join(tests)}{OK}", **functions, RATES=RATES, BOUNDS=BOUNDS)
 
 
 @template
-def over_vectors(fits):
-    def over_vectors(params, states, hyper):
+def over_count(fits, T):
+    """Of a number of elements, behind each other in arrays or behind pointers."""
+
+    def over_count(size, states, hyper):
         good = True
-        for i in range(params.size):
-            good &= fits(states, hyper, i, params.dtype.type)
+        for i in range(size):
+            good &= fits(states, hyper, i, T)
         return good
 
-    return over_vectors
+    return over_count
 
 
 @template
@@ -66,16 +68,3 @@ def once(fits):
         return fits(states, hyper, 0, np.float64)
 
     return once
-
-
-@template
-def over_pointers(fits, T):
-    """The same of a number of elements."""
-
-    def over_pointers(size, states, hyper):
-        good = True
-        for i in range(size):
-            good &= fits(states, hyper, i, T)
-        return good
-
-    return over_pointers
