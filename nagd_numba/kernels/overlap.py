@@ -24,13 +24,7 @@ def memory_status(params, grads, states):
     for length in lengths((grads, *states)):
         if length != params.size:
             return LENGTH
-    return overlap_status(params, grads, states, params.size * params.itemsize)
-
-
-@inlined
-def overlap_status(params, grads, states, nbytes):
-    """`OK` where contiguous arrays, or what pointers point at, of `nbytes` each share no memory."""
-    places = addresses((params, grads, *states))
+    nbytes, places = params.size * params.itemsize, addresses((params, grads, *states))
     for i in range(len(places)):
         for j in range(i):
             if abs(places[i] - places[j]) < nbytes:

@@ -20,6 +20,7 @@ from nagd_numba.gpu import toolchain
 from nagd_numba.gpu.driver import why_no_cuda
 from nagd_numba.gpu.toolchain import Tool
 from nagd_numba.model_file import load_model
+from tests.helpers.heed import heed
 
 SHORT = ("train", "--device", "cpu", "--epochs", "2")
 
@@ -296,12 +297,6 @@ def start(tmp_path, *arguments):
         cwd=tmp_path,
         preexec_fn=heed,
     )
-
-
-def heed():
-    """Scripts in the background, and nohup, hand their children signals that are ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def interrupt(process, twice=False):

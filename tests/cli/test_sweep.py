@@ -21,6 +21,7 @@ from nagd_numba.cli.config import Config, SweepConfig
 from nagd_numba.cli.data import load_file, split
 from nagd_numba.cli.grid import Sweep
 from nagd_numba.cli.main import main
+from tests.helpers.heed import heed
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +306,7 @@ def test_interrupt_writes_nothing(tmp_path, clusters, twice):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        # A script that runs in the background hands its children a SIGINT that is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed,
     )
     assert "digits: 1617" in process.stdout.readline()
     time.sleep(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from nagd_numba.cli.checkpoint import Checkpoint
 from nagd_numba.io import npz
 from nagd_numba.model_file import load_model
 from tests.helpers.checkpoints import write_clusters
+from tests.helpers.heed import heed
 
 EPOCHS = 1500
 STARTED = "epoch "  # of the first line that an epoch prints
@@ -72,7 +72,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
-                preexec_fn=_heedful,
+                preexec_fn=heed,
             )
 
     @property
@@ -110,13 +110,6 @@ class Command:
         """Remove its output."""
         with contextlib.suppress(OSError):
             self._output.unlink()
-
-
-def _heedful() -> None:
-    """A process in the background hands its children signals that are ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def content(path: Path) -> dict[str, bytes]:
