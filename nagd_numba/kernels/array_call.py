@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numba import types
@@ -40,7 +40,7 @@ from .python_objects import (
     take_back,
     word,
 )
-from .segments import STEP, Step, Table
+from .segments import GROUPED, STEP, GroupedStep, Step, Table
 
 UNFIT = -1
 MOST_ARRAYS, MOST_NUMBERS = 8, 16
@@ -57,8 +57,16 @@ _KERNEL, _ITEMSIZE, _FORMS, _KIND = 1, 2, 3, 4
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 # In one of `BoundCall` the address of `None`, the kernel and its forms, the table, its elements, the number whose being
-# 0 makes another kernel (or -1), whether it is 0, and the addresses of the numbers and of those that they follow.
-_NONE, _BOUND, _BOUND_FORMS, _PLACES, _ENDS, _COUNT, _SIZE, _BRANCH, _ZERO, _VALUES, _FOLLOWED = range(_OWN, _OWN + 11)
+# 0 makes another kernel (or -1), whether it is 0, the addresses of the numbers, of those that they follow, and of the
+# record of groups, or 0.
+_NONE, _BOUND, _BOUND_FORMS, _PLACES, _ENDS, _COUNT, _SIZE, _BRANCH, _ZERO, _VALUES, _FOLLOWED, _GROUPS = range(
+    _OWN, _OWN + 12
+)
+
+# In a record of groups how many there are, and the addresses of the group of each vector, of memory for the constants
+# and for the rows of numbers, and of the fields of `RowSources`.
+_ROWS, _GROUP_OF, _HELD, _MADE, _SOURCES, _OWN_NUMBERS, _LEADERS = range(7)
+SHARED, ITS_OWN, AS_ITS_LEADER = range(3)
 
 Call = Callable[..., int]
 
@@ -91,7 +99,7 @@ def _with_record(entry: Callable[..., int], record: np.ndarray, kept: Any) -> Ca
     return cast(Callable[..., int], made)
 
 
-def _forms(step: Step) -> int:
+def _forms(step: Step | GroupedStep) -> int:
     return 0 if step.forms is None else step.forms.address
 
 
@@ -139,7 +147,21 @@ def array_call(record_at, params, grads, states, numbers):
     if not floats_of(values, record, numbers_at, 0):
         return UNFIT
     pointer_at(ends_at, np.int64)[0] = size
-    return stepped(record[kind + _KERNEL], places_at, ends_at, 1, numbers_at, record[kind + _FORMS], size)
+    return stepped(record[kind + _KERNEL], places_at, ends_at, 1, numbers_at, record[kind + _FORMS], size, 0)
+
+
+class RowSources(NamedTuple):
+    """Where the numbers of groups come from: a row for each group, a column for each number.
+
+    sources   int64: `SHARED` by all groups, `ITS_OWN`, or `AS_ITS_LEADER`: its own where the shared number and that of
+              the column that it follows are equal
+    own       float64
+    leaders   int64: for each column the one that it follows, or -1
+    """
+
+    sources: np.ndarray
+    own: np.ndarray
+    leaders: np.ndarray
 
 
 class BoundCall:
@@ -147,16 +169,35 @@ class BoundCall:
 
     followed   for each number, which other it is equal to where neither it nor `None` was bound; or -1
     branch     the number whose being 0 makes another kernel, or -1
+    groups     for a step by groups: where their numbers come from, and the group of each vector
     """
 
-    def __init__(self, step: Step, table: Table, numbers: tuple[float, ...], followed: list[int], branch: int) -> None:
+    def __init__(
+        self,
+        step: Step | GroupedStep,
+        table: Table,
+        numbers: tuple[float, ...],
+        followed: list[int],
+        branch: int,
+        groups: tuple[RowSources, np.ndarray] | None = None,
+    ) -> None:
         assert len(numbers) <= MOST_NUMBERS
         kept = table.places, table.ends, np.array(numbers, np.float64), np.array(followed, np.int64)
         places, ends, values, follow = (x.ctypes.data for x in kept)
         zero = branch >= 0 and numbers[branch] == 0
         own = id(None), step.address, _forms(step), places, ends, len(table.ends), table.ends[-1], branch, zero
-        record = np.array([*_TYPES, len(numbers), *own, values, follow], np.int64)
-        self.call: Callable[[tuple[float | None, ...]], int] = _with_record(_bound_entry(), record, (kept, step, table))
+        rows, of_groups = _record_of_groups(step, *groups) if groups and isinstance(step, GroupedStep) else (0, ())
+        record = np.array([*_TYPES, len(numbers), *own, values, follow, rows], np.int64)
+        everything = kept, step, table, of_groups
+        self.call: Callable[[tuple[float | None, ...]], int] = _with_record(_bound_entry(), record, everything)
+
+
+def _record_of_groups(step: GroupedStep, rows: RowSources, group_of: np.ndarray) -> tuple[int, Any]:
+    """The address of a record of groups, and what has to be kept for it."""
+    count = len(rows.own)
+    kept = group_of, step.room(count), np.empty_like(rows.own), *map(np.ascontiguousarray, rows)
+    record = np.array([count, *(x.ctypes.data for x in kept)], np.int64)
+    return record.ctypes.data, (record, kept)
 
 
 def bound_call(record_at, numbers):
@@ -175,7 +216,26 @@ def bound_call(record_at, numbers):
     if record[_BRANCH] >= 0 and (values[record[_BRANCH]] == 0.0) != (record[_ZERO] != 0):
         return UNFIT
     kernel_at, places_at, ends_at, count = record[_BOUND], record[_PLACES], record[_ENDS], record[_COUNT]
-    return stepped(kernel_at, places_at, ends_at, count, numbers_at, record[_BOUND_FORMS], record[_SIZE])
+    if record[_GROUPS] != 0:
+        numbers_at = numbers_of_groups(record[_GROUPS], values, record[_NUMBERS])
+    forms, size = record[_BOUND_FORMS], record[_SIZE]
+    return stepped(kernel_at, places_at, ends_at, count, numbers_at, forms, size, record[_GROUPS])
+
+
+@inlined
+def numbers_of_groups(groups_at, values, count):
+    """The address of the rows of numbers, made of those that groups share."""
+    groups = pointer_at(groups_at, np.int64)
+    made, own = pointer_at(groups[_MADE], np.float64), pointer_at(groups[_OWN_NUMBERS], np.float64)
+    sources, leaders = pointer_at(groups[_SOURCES], np.int64), pointer_at(groups[_LEADERS], np.int64)
+    for row in range(groups[_ROWS]):
+        for k in range(count):
+            at = row * count + k
+            own_one = sources[at] == ITS_OWN
+            if sources[at] == AS_ITS_LEADER:
+                own_one = values[k] == values[leaders[k]]
+            made[at] = own[at] if own_one else values[k]
+    return groups[_MADE]
 
 
 @inlined
@@ -195,21 +255,31 @@ def floats_of(values, record, numbers_at, skipped):
 
 
 @inlined
-def stepped(kernel_at, places_at, ends_at, count, numbers_at, forms, size):
+def stepped(kernel_at, places_at, ends_at, count, numbers_at, forms, size, groups_at):
     """The status of a step of vectors of `size` elements in all, without Python's lock if that takes long."""
     if size < LOCKED:
-        return STEP_CALL(kernel_at, places_at, ends_at, count, numbers_at, 0)
+        return started(kernel_at, places_at, ends_at, count, numbers_at, 0, groups_at)
     if size < PARALLEL_FROM:
         forms = 0
     elif forms != 0 and not asked(forms):
         return UNFIT
     thread = release()
-    status = STEP_CALL(kernel_at, places_at, ends_at, count, numbers_at, forms)
+    status = started(kernel_at, places_at, ends_at, count, numbers_at, forms, groups_at)
     take_back(thread)
     return status
 
 
-STEP_CALL = STEP.call
+@inlined
+def started(kernel_at, places_at, ends_at, count, numbers_at, forms, groups_at):
+    """The status of a kernel, by groups if there is a record of them."""
+    if groups_at == 0:
+        return STEP_CALL(kernel_at, places_at, ends_at, count, numbers_at, forms)
+    groups = pointer_at(groups_at, np.int64)
+    group_of, rows, held = groups[_GROUP_OF], groups[_ROWS], groups[_HELD]
+    return GROUPED_CALL(kernel_at, places_at, ends_at, count, numbers_at, forms, group_of, rows, held)
+
+
+STEP_CALL, GROUPED_CALL = STEP.call, GROUPED.call
 
 
 @functools.cache

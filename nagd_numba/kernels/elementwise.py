@@ -6,8 +6,8 @@ All of them take
     states          a tuple of such arrays
     hyper           a tuple of float64 hyper-parameters
 
-and return a status; anything but `OK` means that nothing was written.  The loop itself (`over_range`) is compiled once
-for a rule, its options and a dtype; `segments` calls it for contiguous vectors, whole or in shares.
+and return a status; anything but `OK` means that nothing was written.  The loop itself (`loops`) is compiled once for a
+rule, its options and a dtype; `segments` calls it for contiguous vectors, whole or in shares.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from . import loops
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
 from .overlap import (
@@ -32,80 +33,15 @@ from .overlap import (
     sizes,
     written,
 )
-from .pointers import (
-    STREAMS,
-    addresses,
-    load_each,
-    peek,
-    peek_each,
-    pointer,
-    pointers,
-    poke,
-    poke_each,
-    store_each,
-)
+from .pointers import addresses, pointer, pointers
+from .processor import masked_stores
 from .rule import Rule
 from .statuses import HYPER, LENGTH, NULL, OK, OVERLAP
 from .template import template
-from .vector_width import widest_vectors
 
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
-MASK_STREAM = STREAMS - 1
-LINE = 64  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
-
-
-@template
-def over_range(update, OPTIONS):
-    def over_range(params, grads, states, first, last, scalars):
-        widest_vectors()
-        for i in range(first, last):
-            p, state = update(peek(params, i, 0), peek(grads, i, 1), peek_each(states, i, 2), scalars, OPTIONS)
-            poke(params, i, p, 0)
-            poke_each(states, i, state, 2)
-
-    return over_range
-
-
-@template
-def over_bytes(update, OPTIONS):
-    """The same for elements whose byte in the last array is not 0."""
-
-    def over_bytes(params, grads, states, first, last, scalars):
-        widest_vectors()
-        for i in range(first, last):
-            if peek(states[-1], i, MASK_STREAM) != 0:
-                arrays = states[:-1]
-                p, state = update(peek(params, i, 0), peek(grads, i, 1), peek_each(arrays, i, 2), scalars, OPTIONS)
-                poke(params, i, p, 0)
-                poke_each(arrays, i, state, 2)
-
-    return over_bytes
-
-
-@template
-def over_places(update, OPTIONS):
-    """The same for elements whose places are in the last array, each once: from place `first` of that array on."""
-
-    def over_places(params, grads, states, first, last, scalars):
-        for k in range(first, last):
-            i = states[-1][k]
-            params[i], state = update(params[i], grads[i], load_each(states[:-1], i), scalars, OPTIONS)
-            store_each(states, i, state)
-
-    return over_places
-
-
-@template
-def over_range_with_options(update):
-    """The same with options that are known only when it runs."""
-
-    def over_range_with_options(params, grads, states, first, last, scalars, options):
-        for i in range(first, last):
-            params[i], state = update(params[i], grads[i], load_each(states, i), scalars, options)
-            store_each(states, i, state)
-
-    return over_range_with_options
+LINE = loops.BLOCK  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
 
 @template
@@ -185,19 +121,6 @@ def strided_checked(strided):
 
 
 @template
-def over_bytes_with_options(update):
-    """The same for elements whose byte in the last array is not 0."""
-
-    def over_bytes_with_options(params, grads, states, first, last, scalars, options):
-        for i in range(first, last):
-            if states[-1][i] != 0:
-                params[i], state = update(params[i], grads[i], load_each(states[:-1], i), scalars, options)
-                store_each(states, i, state)
-
-    return over_bytes_with_options
-
-
-@template
 def from_pointers(overlap, values, default_loop, any_loop, constants, OPTIONS, COUNTS, LOW, BELOW, T, ITEMSIZE):
     """One pass over `size` elements behind each pointer; `options` are int64, known only when it runs."""
 
@@ -231,7 +154,7 @@ def from_pointers(overlap, values, default_loop, any_loop, constants, OPTIONS, C
 
 
 def loop_interface(rule: Rule, dtype: types.Type) -> Interface:
-    """The types of `over_range` for a rule."""
+    """The types of a loop over a range, for a rule."""
     return Interface(types.void(*_arguments(rule, dtype)))
 
 
@@ -250,14 +173,18 @@ def scalars_type(rule: Rule, dtype: types.Type) -> types.UniTuple:
 
 @functools.cache
 def linked_loop(rule: Rule, options: tuple[Any, ...], dtype: types.Type) -> Linked:
-    """`over_range`, compiled by itself."""
+    """The loop over a range, compiled by itself."""
     return linked(range_loop(rule, options), loop_interface(rule, dtype), on_disk=not rule.of_users)
 
 
 def range_loop(rule: Rule, options: tuple[Any, ...]) -> Any:
     """The loop over a range of the elements, or of the places of a mask."""
-    loop = {"": over_range, "bytes": over_bytes, "places": over_places}[rule.mask]
-    return loop.bind(update=rule.update_of(options), OPTIONS=options)
+    loop = {"": loops.over_range, "bytes": loops.over_bytes, "places": loops.over_places}[rule.mask]
+    slots: dict[str, Any] = {"update": rule.update_of(options), "OPTIONS": options}
+    if rule.mask != "bytes" or masked_stores():
+        return loop.bind(**slots)
+    whole, places = (subroutine(x.bind(**slots)) for x in (loops.over_range, loops.over_places))
+    return loops.over_blocks.bind(whole=whole, places=places)
 
 
 def limits(rule: Rule) -> dict[str, Any]:
@@ -307,7 +234,7 @@ def pointer_loop(rule: Rule, dtype: np.dtype, values: Any = any_values) -> Any:
     `values(size, states, hyper) -> status` looks at what is in arrays.
     """
     defaults = tuple(map(int, rule.defaults()))
-    loop_with_options = over_bytes_with_options if rule.mask else over_range_with_options
+    loop_with_options = loops.over_bytes_with_options if rule.mask else loops.over_range_with_options
     bound = from_pointers.bind(
         overlap=subroutine(overlapping.bind(WRITTEN=written(rule), SIZES=sizes(rule, dtype.itemsize))),
         values=values,

@@ -58,11 +58,11 @@ def extrapolation(prox, keep):
         """
         x = prox(iterate, values)
         move = add(x, -keep(before, values))  # it was in the bounds, but for rounding and a first point outside
-        point = fma(momentum, move, x)
+        free = x == iterate
+        point = plain if free else fma(momentum, move, x)
         kept = keep(point, values)
         if kept != point:
             move = mul(add(kept, -x), div(type(x)(1), momentum))  # a division once, and not for each element
-        free = (x == iterate) & (keep(plain, values) == plain)
-        return (plain if free else kept), move, free
+        return kept, move, free & (kept == point)
 
     return extrapolation

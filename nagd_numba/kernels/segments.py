@@ -302,13 +302,17 @@ class GroupedStep:
     """The same with a row of hyper-parameters for each group of the vectors of a table."""
 
     def __init__(self, rule: Rule, options: tuple[Any, ...], dtype: np.dtype[Any]) -> None:
-        self._kernel, self._forms = segments_kernel(rule, options, dtype, in_groups=True), Forms()
+        self._kernel, self.forms = segments_kernel(rule, options, dtype, in_groups=True), Forms()
+        self.address = self._kernel.address
         self._count, self._dtype = rule.constant_count, np.dtype(np.float64) if rule.exact else dtype
 
+    def room(self, groups: int) -> np.ndarray:
+        """Memory for the constants of so many groups."""
+        return np.empty(groups * self._count, self._dtype)
+
     def __call__(self, table: Table, numbers: np.ndarray, group_of: np.ndarray) -> int:
-        held = np.empty(len(numbers) * self._count, self._dtype)
-        values, of, at = map(address_of_array, (numbers, group_of, held))
-        forms = self._forms.of(int(table.ends[-1]))
+        values, of, at = map(address_of_array, (numbers, group_of, self.room(len(numbers))))
+        forms = self.forms.of(int(table.ends[-1]))
         status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms, of, len(numbers), at)
         return status
 

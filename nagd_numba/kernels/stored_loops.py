@@ -27,6 +27,7 @@ from .jit import inlined, kernel
 from .linking import Interface, Linked, linked
 from .parallel import BODY
 from .pointers import pointer, pointers, restorer, shifted, spill
+from .processor import widest_vectors
 from .random_bits import ahead, random_bits
 from .rounding import add
 from .rule import Rule
@@ -48,7 +49,6 @@ from .stored import (
     store_each,
 )
 from .template import template
-from .vector_width import widest_vectors
 
 NEAREST, MASTER, COMPENSATED, RANDOM = range(4)
 TOGETHER = 8

@@ -88,7 +88,9 @@ def bind(step: Callable[..., Any], params: Any, grads: Any, *states: Any, **sett
     with validation.prefixed("bind"):
         general = Bound(optimizer, (params, grads, *states), settings)
         compiled = general.compiled()
-    return general if compiled is None else bound_vectors(optimizer, compiled, general, params, general.names)
+    if compiled is None:
+        return general
+    return bound_vectors(optimizer, compiled, general, params, general.names, general.average)
 
 
 class Bound:
@@ -178,6 +180,11 @@ class Bound:
             followed[place] = other
         branch = -1 if self._branch is None else self._branch
         return BoundCall(together.step, together.table, self._hyper, followed, branch)
+
+    @property
+    def average(self) -> Any:
+        """The average of the step, which counts those of the compiled call; None without one."""
+        return getattr(self._made_of, "average", None)
 
     @property
     def names(self) -> tuple[str, ...]:

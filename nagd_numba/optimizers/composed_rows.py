@@ -26,14 +26,22 @@ class Row:
 
 
 class Together:
-    """The step of vectors by one row of hyper-parameters: called with all rows, a status."""
+    """The step of vectors by the rows of hyper-parameters that are theirs: called with all rows, a status."""
 
-    def __init__(self, step: segments.Step, table: segments.Table, row: int) -> None:
-        self.step, self.table, self._row = step, table, row
+    def __init__(self, rule: Rule, options: tuple[Any, ...], table: segments.Table, rows: np.ndarray) -> None:
+        """`rows` has the row of each vector of the table."""
+        dtype = table.kept[0][0].dtype
+        self.table, self.rows = table, rows
+        self.grouped = bool((rows != rows[0]).any())
+        made: Any = segments.grouped_step_of if self.grouped else segments.step_of
+        self.step: Any = made(rule, options, dtype)
 
     def __call__(self, numbers: np.ndarray) -> int:
-        """Step the arrays of one row of numbers; returns the status."""
-        return self.step(self.table, numbers[self._row])
+        """Step the arrays; returns the status."""
+        status: int = (
+            self.step(self.table, numbers, self.rows) if self.grouped else self.step(self.table, numbers[self.rows[0]])
+        )
+        return status
 
 
 def starts_of(rule: Rule, options: tuple[Any, ...], rows: list[Row]) -> list[Start]:
@@ -52,20 +60,10 @@ def starts_of(rule: Rule, options: tuple[Any, ...], rows: list[Row]) -> list[Sta
             together.setdefault(flat[0].dtype, []).append((row.settings, [*flat, row.mask]))
         elif not places and flat[0].size > 0:
             together.setdefault(flat[0].dtype, []).append((row.settings, flat))
-    starts += [_contiguous(rule, parts, options, dtype) for dtype, parts in together.items()]
+    for parts in together.values():
+        table = segments.Table.of([vectors for _, vectors in parts], places=rule.mask == "places")
+        starts.append(Together(rule, options, table, np.array([k for k, _ in parts], np.int64)))
     return starts
-
-
-def _contiguous(
-    rule: Rule, rows: list[tuple[int, list[np.ndarray]]], options: tuple[Any, ...], dtype: np.dtype
-) -> Start:
-    """The step of contiguous vectors in one kernel."""
-    table = segments.Table.of([vectors for _, vectors in rows], places=rule.mask == "places")
-    settings = np.array([k for k, _ in rows], np.int64)
-    if (settings == settings[0]).all():
-        return Together(segments.step_of(rule, options, dtype), table, int(settings[0]))
-    grouped = segments.grouped_step_of(rule, options, dtype)
-    return lambda numbers: grouped(table, numbers, settings)
 
 
 def _strided(rule: Rule, row: Row, options: tuple[Any, ...]) -> Start:

@@ -16,6 +16,7 @@ from ..kernels.array_call import BoundCall
 from ..kernels.jit import SIMULATOR
 from ..kernels.statuses import HYPER
 from . import _host
+from .average import Average, Weighted
 from .bounds import check_arrays
 from .composed_arguments import Arguments, Composition, flat
 from .composed_rows import Row, Together, starts_of
@@ -129,17 +130,25 @@ class Composed:
         self._arguments.check(self._arguments.rows(hyper), self._dtypes)
 
     def bound(self, hyper: Mapping[str, Any], followed: Mapping[str, str]) -> BoundCall | None:
-        """The step as one compiled call, where it is one kernel whose numbers do not change by themselves."""
+        """The step as one compiled call, where it is one kernel; it does not count the steps of an average."""
         start = self._starts[0] if len(self._starts) == 1 else None
-        given = self._arguments.given
-        if not isinstance(start, Together) or given.average is not None or given.groups is not None:
+        if not isinstance(start, Together):
             return None
         if any(map(validation.is_tensor, self._all)):  # whose memory may be exchanged, and which counts its changes
             return None
         names = list(self.rule.hyper)
         others = [names.index(followed[name]) if name in followed else -1 for name in names]
-        numbers = tuple(map(float, self._arguments.rows(hyper)[0]))
-        return BoundCall(start.step, start.table, numbers, others, -1)
+        numbers = tuple(float(x) for x in self._arguments.named_numbers(hyper).values())
+        if self._arguments.given.groups is not None and not start.grouped:
+            return None  # whose numbers, which are one row, are not those of the call
+        groups = (self._arguments.groups.sources, start.rows) if start.grouped else None
+        return BoundCall(start.step, start.table, numbers, others, -1, groups)
+
+    @property
+    def average(self) -> Average | Weighted | None:
+        """What every step adds to."""
+        average: Average | Weighted | None = self._arguments.given.average
+        return average
 
     def start(self, hyper: Mapping[str, Any]) -> None:
         """Step, with these hyper-parameters of the rule (arrays among them are those that were given)."""

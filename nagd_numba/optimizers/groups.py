@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import validation
+from ..kernels.array_call import AS_ITS_LEADER, ITS_OWN, SHARED, RowSources
 from ..kernels.rule import Rule
 
 SEPARATORS = "./"
@@ -62,6 +63,16 @@ class Numbers:
         for name, other in follows.items():
             j, i = self._names.index(name), self._names.index(other)
             self._follows.append((j, i, self._has[:, i] & ~self._has[:, j]))
+
+    @property
+    def sources(self) -> RowSources:
+        """The same for compiled code."""
+        sources, own = np.where(self._has, ITS_OWN, SHARED), self._own.copy()
+        leaders = np.full(len(self._names), -1)
+        for j, i, rows in self._follows:
+            leaders[j] = i
+            sources[rows, j], own[rows, j] = AS_ITS_LEADER, own[rows, i]
+        return RowSources(sources.astype(np.int64), own, leaders.astype(np.int64))
 
     def rows(self, shared: Sequence[float]) -> np.ndarray:
         """All rows; what follows another in `shared` follows it in each."""

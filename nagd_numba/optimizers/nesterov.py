@@ -147,14 +147,11 @@ def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
         else:
             iterate, before, momentum_next = plain, p, T(0)
         p, move, free = ahead(plain, iterate, before, momentum_next, values)
-        if not free:
-            if convention == TORCH:
-                v = mul(move, div(T(-1), lr)) if lr != 0 else after[0]
-            else:
-                v = -move if convention == CAFFE else move
+        if convention == TORCH:
+            moved = mul(move, div(T(-1), lr) if lr != 0 else T(0))  # what does not move has no velocity
         else:
-            v = after[0]
-        return p, (v,)
+            moved = -move if convention == CAFFE else move
+        return p, (after[0] if free else moved,)
 
     return proximal
 

@@ -213,8 +213,34 @@ def test_bound_steps():
     with pytest.raises(ValueError, match=r"lr is -1\.0"):
         take(lr=-1.0)
     same(flats[0].flat, arrays[0])
+    # The momentum of the next step follows that of the group, until it is another.
+    for next_ in (None, 0.5, None):
+        take(momentum=0.75, momentum_next=next_)
+        nagd_numba.step(*(x[:20] for x in arrays[:3]), lr=0.1, momentum=0.75, momentum_next=next_)
+        nagd_numba.step(*(x[20:] for x in arrays[:3]), lr=0.1, momentum=0.25, momentum_next=next_)
+    same(flats[0].flat, arrays[0])
     with pytest.raises(ValueError, match="rounding does not go with"):
         nagd_numba.bind(nagd_numba.step, *arrays[:3], mask=mask, rounding=nagd_numba.StochasticRounding(1))
+
+
+def test_bound_averages_count_their_steps():
+    """Also where a bound call is refused, or takes the way of unusual numbers."""
+    rng = np.random.default_rng(13)
+    arrays = arrays_of(OPTIMIZERS["nesterov"], rng, 20, np.float64)
+    again = [x.copy() for x in arrays]
+    averages = [nagd_numba.Average(arrays[0], start=1) for _ in range(2)]
+    layout = [("W", (15,)), ("b", (5,))]
+    flats = [nagd_numba.FlatParams(layout, flat=x) for x in arrays]
+    take = nagd_numba.bind(nagd_numba.step, *flats, average=averages[0], groups={"b": {"lr": 0.5}})
+    for k, lr in enumerate((0.1, np.float32(0.25), 0.3, 1)):
+        take(lr=lr)
+        flats_again = [nagd_numba.FlatParams(layout, flat=x) for x in again]
+        nagd_numba.step(*flats_again, lr=lr, average=averages[1], groups={"b": {"lr": 0.5}})
+        assert averages[0].steps == averages[1].steps == k + 1
+        with pytest.raises(ValueError, match="momentum is -1"):
+            take(momentum=-1.0)
+    for x, y in zip([*arrays, averages[0].value], [*again, averages[1].value], strict=True):
+        same(x, y)
 
 
 def test_flat_params_are_arrays():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llvmlite import binding
 from numba import types
 
-from nagd_numba.kernels import elementwise, statuses
+from nagd_numba.kernels import elementwise, loops, statuses
 from nagd_numba.kernels.array_call import UNFIT, ArrayCall
 from nagd_numba.kernels.jit import SIMULATOR
 from nagd_numba.kernels.linking import linked
@@ -234,7 +234,7 @@ def test_compiled_calls_refuse_overlap_and_lengths(rule):
 def test_loops_are_vectorised(rule, monkeypatch):
     """The float32 loop works on vector registers and in float32 alone."""
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # cached kernels cannot be inspected
-    loop = elementwise.over_range.bind("inspected", update=rule.update, OPTIONS=rule.defaults())
+    loop = loops.over_range.bind("inspected", update=rule.update, OPTIONS=rule.defaults())
     code = "\n".join(linked(loop, elementwise.loop_interface(rule, types.float32)).kernel.inspect_asm().values())
     loop_arithmetic = re.findall(r"\bv(?:add|mul|fn?m(?:add|sub)\d*)([ps][sd])\s.*([xyz])mm", code)
     assert ("ps", "y") in loop_arithmetic or ("ps", "z") in loop_arithmetic

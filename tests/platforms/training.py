@@ -56,8 +56,8 @@ def machine_code() -> list[str]:
     """How `a * b + c` with one rounding is computed in a loop: instructions and their registers, or a call of libm."""
     from numba import njit
 
+    from nagd_numba.kernels.processor import widest_vectors
     from nagd_numba.kernels.rounding import fma
-    from nagd_numba.kernels.vector_width import widest_vectors
 
     @njit
     def loop(a, b, c):

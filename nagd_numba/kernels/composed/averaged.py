@@ -44,7 +44,5 @@ def averaged_update(update, STATES, NEXT, CONSTANTS):
 def weighted(average, p, weight):
     """`average + weight (p - average)`, exact for weights of 0 and 1."""
     T = type(p)
-    change = add(p, -average)
-    if weight < T(0.5):
-        return fma(weight, change, average)
-    return fma(add(weight, T(-1)), change, p)
+    near = weight < T(0.5)  # the same for all elements
+    return fma(weight if near else add(weight, T(-1)), add(p, -average), average if near else p)

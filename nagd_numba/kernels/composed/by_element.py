@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from ..jit import inlined
 from ..rule import Rule
 from ..template import template
-from ..tuples import part
+from ..tuples import either, part
 from .parts import ALL, expression, wrapped
 
 
@@ -48,9 +49,9 @@ def _within(rule: Rule, names: tuple[str, ...]) -> Callable:
     """`(rates)` -> are they in their ranges?  Without branches, which would keep the loop from being vectorised."""
     tests = []
     for k, name in enumerate(names):
-        here = rule.range_of(name)
-        tests.append(f"(rates[{k}] >= {here.low!r}) & (rates[{k}] < {min(here.below, 1e308)!r})")
-    return expression("rates", " & ".join(tests))
+        here, T = rule.range_of(name), f"type(rates[{k}])"
+        tests.append(f"(rates[{k}] >= {T}({here.low!r})) & (rates[{k}] < {T}({here.below!r}))")
+    return expression("rates", " & ".join(tests), inf=math.inf)
 
 
 @inlined
@@ -81,8 +82,7 @@ def update_by_element(update, then, merge, within, REST, OWN, STATES):
         own, rates = part(state, 0, OWN), part(state, OWN, ALL)
         hyper = merge(part(constants, 0, REST), rates)
         moved, after = update(p, g, own, then(hyper, part(constants, REST, ALL), type(p), options), options)
-        if within(rates):
-            return moved, after
-        return p, part(own, 0, STATES)
+        chosen = either(within(rates), (moved,) + after, (p,) + part(own, 0, STATES))  # noqa: RUF005
+        return chosen[0], part(chosen, 1, ALL)
 
     return update_by_element

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,10 +9,10 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 from llvmlite.binding import newpassmanagers
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 
 from .. import cache, cached_files
 from ..jit import cache_allowed, digest, fingerprint
+from ..processor import processor
 from . import order
 from .analysis import Value
 from .failures import cut
@@ -26,13 +25,6 @@ _NOT_COUNTED = "define internal void @{}(ptr %x) alwaysinline {{\n  ret void\n}}
 _COUNTED = "declare void @{}(ptr captures(none)) nounwind willreturn memory(argmem: readwrite)"
 _LINKAGE = re.compile(r"^define (?:(?:linkonce_odr|weak_odr|weak|internal|private) )?")
 _ATTRIBUTES = re.compile(r"(?: (?:#\d+|alwaysinline|noinline))*(?: !\S+ !\S+)* \{$")
-
-
-@functools.cache
-def processor() -> tuple[str, str]:
-    """The name and the features of the processor that Numba compiles for: this one, if NUMBA_CPU_NAME says no other."""
-    _, name, features = cpu_target.target_context.codegen().magic_tuple()
-    return name, features
 
 
 def width() -> int:
