@@ -1,7 +1,7 @@
 """The documentation, built with no network by `python -m sphinx -W docs docs/_build/html`.
 
 `pip install '.[docs]'` brings what it needs; frameworks that are not installed are mocked where the reference is made
-of their adapters' docstrings.
+of their adapters' docstrings.  Keras, whose adapter asks for its backend, is one of what is needed.
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings say more
 autodoc_mock_imports = [
-    name for name in ("jax", "keras", "optax", "sklearn", "torch") if importlib.util.find_spec(name) is None
+    name for name in ("jax", "jaxlib", "optax", "sklearn", "torch") if importlib.util.find_spec(name) is None
 ]
 autodoc_member_order = "bysource"
 autosummary_generate = True

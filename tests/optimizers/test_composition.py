@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagd_numba
+from nagd_numba.kernels.jit import JIT_OFF
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers.composed_steps import alone, arrays_of, dtypes, numbers_of, optimizers, rate_name, same
 
@@ -43,6 +44,7 @@ def test_masked_elements_are_neither_read_nor_written(optimizer, dtype, kind):
         same(got[mask], wanted[mask])
 
 
+@pytest.mark.skipif(JIT_OFF, reason="no threads with the JIT off")
 @pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.ci), 2])
 def test_any_number_of_threads_has_the_bits_of_one_pass(threads):
     import numba
