@@ -125,7 +125,7 @@ def _functions() -> dict[str, tuple[Cell, ...]]:
             No("not among its options"),
         ),
         "`class_weight` in them": (YES, YES, WHOLE_PROGRAM, *outside[:-1], YES),
-        "`average=` in them": (YES, No("its kernels form no average"), WHOLE_PROGRAM, *outside[:-1], YES),
+        "`average=` in them": (YES, YES, WHOLE_PROGRAM, *outside[:-1], YES),
         "sparse X in them": (
             *("CSR", No("kernels read dense rows"), WHOLE_PROGRAM, *outside[:-1]),
             "CSR; predictions make some rows at a time dense",

@@ -85,6 +85,15 @@ def states(spec: NetworkSpec, dtype: np.dtype, shape: tuple[int, ...], needed: t
         )
 
 
+def average(spec: NetworkSpec, name: str, dtype: Any, shape: tuple[int, ...], needed: tuple[int, ...]) -> None:
+    """Raise unless these are the dtype and the shape of an average of the parameters `name`."""
+    if str(dtype) != str(spec.dtype) or tuple(shape) != needed:
+        raise ValueError(
+            f"average has shape {tuple(shape)} and dtype {dtype}; that of {name} is needed, {needed} and {spec.dtype}: "
+            f"nagd_numba.Average({name})"
+        )
+
+
 def apart(written: str, out: np.ndarray, **others: np.ndarray) -> None:
     """Raise where `out`, which has the name `written`, shares memory with what it is computed from."""
     for name, x in others.items():

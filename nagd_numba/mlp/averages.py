@@ -13,10 +13,12 @@ import numpy as np
 
 from .. import validation
 from ..kernels.composed import Parts, composed
+from ..kernels.jit import SIMULATOR
 from ..kernels.rule import Rule
 from ..optimizers.average import Average
 from . import arguments
 from .backends import HostBackend
+from .constants import with_weights
 from .cpu.trainer import Trainer
 from .dataset import Data, Split
 from .labels import AS_THEY_ARE, Labels
@@ -31,27 +33,38 @@ def averaged_rule(rule: Rule) -> Rule:
     return composed(rule, Parts(average=True))
 
 
+def averaged_backend(spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int, average: Any) -> Any:
+    """As `backends.backend_of`, with an average that the updates form and that is evaluated.
+
+    `states` are those of the rule without the average.
+    """
+    if not isinstance(average, Average):
+        raise TypeError(f"average is {validation.type_of(average)}; a nagd_numba.Average is needed")
+    name = "params2d" if many else "params"
+    if isinstance(average.value, list):
+        raise ValueError(f"average is of a list; that of {name} is needed: nagd_numba.Average({name})")
+    if SIMULATOR:  # its device arrays lie in host memory
+        params, vel = map(validation.unsimulated, (params, vel))
+    else:
+        given = (name, params), ("vel", vel), ("average", average.value)
+        if validation.any_on_device([(called, x) for called, x in given if x is not None]):
+            from .gpu.averages import AveragedDeviceBackend
+
+            return AveragedDeviceBackend(spec, params, vel, many, states, average)
+    return AveragedBackend(spec, params, vel, many, states, average)
+
+
+def _on_host(average: Average) -> np.ndarray:
+    return validation.host_array("average", validation.unsimulated(average.value), write=True)
+
+
 class AveragedBackend(HostBackend):
     """The host's, with an average that the updates form and that is evaluated."""
 
-    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int, average: Any) -> None:
-        if not isinstance(average, Average):
-            raise TypeError(f"average is {validation.type_of(average)}; a nagd_numba.Average is needed")
-        if validation.any_on_device([(x, y) for x, y in (("params", params), ("vel", vel)) if y is not None]):
-            raise ValueError(
-                "average is for networks in host memory, and params is on a CUDA device, where its kernels are not; "
-                "copy params to the host, or leave average out"
-            )
+    def __init__(self, spec: NetworkSpec, params: Any, vel: Any, many: bool, states: int, average: Average) -> None:
         super().__init__(spec, params, vel, many, states)
-        self.average, value = average, average.value
-        if not isinstance(value, np.ndarray) or value.shape != self.params.shape or value.dtype != spec.dtype:
-            said = (
-                f"has shape {value.shape} and dtype {value.dtype}" if isinstance(value, np.ndarray) else "is of a list"
-            )
-            raise ValueError(
-                f"average {said}; that of {self._name} is needed, {self.params.shape} and {spec.dtype}: "
-                f"nagd_numba.Average({self._name})"
-            )
+        self.average, value = average, _on_host(average)
+        arguments.average(spec, self._name, value.dtype, value.shape, self.params.shape)
         validation.no_overlap([("average", value), (self._name, self.params), ("vel", self.vel)], written=("average",))
         self.shown = value
 
@@ -78,7 +91,8 @@ class AveragedTrainer:
         self, spec: NetworkSpec, params: np.ndarray, vel: np.ndarray, average: Average, data: Data, plan: Plan
     ) -> None:
         self._vel, self._average, self.plan = vel, average, plan
-        self._joined = np.concatenate([vel, average.value], axis=-1)
+        self._value = _on_host(average)
+        self._joined = np.concatenate([vel, self._value], axis=-1)
         self._trainer = Trainer(spec, params, self._joined, data, plan)
 
     def epoch(
@@ -90,19 +104,17 @@ class AveragedTrainer:
         on_call: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """As `Trainer.epoch`; `hyper` is that of the rule without the average."""
-        updates, done = hyper.shape[-2], [0]
-        weights = self._average.weights(updates)
-        column = np.broadcast_to(weights[:, None], (*hyper.shape[:-1], 1))
+        done = [0]  # steps
 
         def called(steps: int) -> None:
-            done[0] = -(-steps // self.plan.accumulate)
+            done[0] = steps
             if on_call is not None:
                 on_call(steps)
 
         try:
-            return self._trainer.epoch(order, np.concatenate([hyper, column], axis=-1), seed, first_step, called)
+            return self._trainer.epoch(order, with_weights(hyper, self._average), seed, first_step, called)
         finally:
             states = self._vel.shape[-1]
             self._vel[...] = self._joined[..., :states]
-            self._average.value[...] = self._joined[..., states:]
-            self._average.steps += done[0]
+            self._value[...] = self._joined[..., states:]
+            self._average.steps += self.plan.updates_of(done[0], order.shape[-1])

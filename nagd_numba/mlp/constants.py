@@ -13,6 +13,7 @@ from ..kernels.jit import kernel
 from ..kernels.pointers import load_tuple, pointer
 from ..kernels.rule import Rule
 from ..kernels.template import template
+from ..optimizers.average import Average
 
 
 def rule_constants(rule: Rule, options: tuple[Any, ...], hyper: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -21,6 +22,13 @@ def rule_constants(rule: Rule, options: tuple[Any, ...], hyper: np.ndarray, dtyp
     table = np.empty((len(rows), rule.constant_count), dtype)
     constants_kernel(np.dtype(dtype).name, rule, options)(rows, table)
     return table.reshape(*hyper.shape[:-1], rule.constant_count)
+
+
+def with_weights(hyper: np.ndarray, average: Average) -> np.ndarray:
+    """The hyper-parameters of the next updates by a rule with an average; `hyper` has those without its weight."""
+    weights = average.weights(hyper.shape[-2])
+    column = np.broadcast_to(weights[:, None], (*hyper.shape[:-1], 1))
+    return np.concatenate([hyper, column], axis=-1)
 
 
 @template

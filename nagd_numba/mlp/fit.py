@@ -17,7 +17,7 @@ from ..optimizers.seeds import seed_of
 from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
-from .averages import AveragedBackend, averaged_rule
+from .averages import averaged_backend, averaged_rule
 from .epochs import Order, train_ahead, train_epochs
 from .labels import Labels
 from .metrics import checked_metrics, columns, measured
@@ -167,8 +167,8 @@ class Trainable:
             An average of the parameters, made by `nagd_numba.Average(params)`, which every update takes into account,
             as `average=` of a step does (but that numbers below the smallest normal one become 0).  The validation is
             that of the average, and with `keep="best"` the average is the one with the lowest watched loss in the end;
-            `params` are the last ones.  In host memory, without `comm` and `reproducible`, and not with an optimizer
-            that is schedule-free.
+            `params` are the last ones.  For `params` on a CUDA device it is there, too, with the host's bits.  Without
+            `comm` and `reproducible`, and not with an optimizer that is schedule-free.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class Trainable:
             else:
                 ranks.check_average()
                 trained = averaged_rule(rule)
-                backend = AveragedBackend(spec, params, vel, False, len(rule.states), average)
+                backend = averaged_backend(spec, params, vel, False, len(rule.states), average)
             epochs, seed = whole("epochs", epochs), seed_of(seed, rng)
             batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
             choice("keep", keep, ("last", "best"))
@@ -267,7 +267,7 @@ class Trainable:
 
         remaining = range(past.epochs, epochs)
         bar = ProgressBar(shown and ranks.first, len(remaining) * plan.steps(rows), epochs)
-        with bar, telling(params, vel), ranks.threads():
+        with bar, telling(params, vel, getattr(average, "value", None)), ranks.threads():
             order = Order(parts.rows, seed, shuffle)
             with closing(train(trainer, remaining, order, hyper, np.uint64(seed), bar.steps)) as every:
                 for done in every:

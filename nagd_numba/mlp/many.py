@@ -17,7 +17,7 @@ from ..schedules import Progress
 from ..validation import choice, flag, function, prefixed, whole
 from . import clipping
 from .arguments import bad_element
-from .averages import AveragedBackend, averaged_rule
+from .averages import averaged_backend, averaged_rule
 from .backends import backend_of
 from .epochs import Order, train_ahead, train_epochs
 from .labels import Labels
@@ -84,7 +84,7 @@ def fit_many(
     label_smoothing, class_weight
         As for `MLP.fit`, the same for all networks.
     average : nagd_numba.Average, optional
-        Of `params2d`: a row for each network, as for `MLP.fit`.
+        Of `params2d`, and where that is: a row for each network, as for `MLP.fit`.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def fit_many(
     if average is None:
         backend = backend_of(spec, params2d, vel, many=True, states=len(rule.states))
     else:
-        backend = AveragedBackend(spec, params2d, vel, True, len(rule.states), average)
+        backend = averaged_backend(spec, params2d, vel, True, len(rule.states), average)
     networks = backend.networks
     epochs = whole("epochs", epochs)
     batch_size, accumulate = whole("batch_size", batch_size), whole("accumulate", accumulate)
@@ -168,7 +168,7 @@ def fit_many(
         return made
 
     bar = ProgressBar(flag("progress", progress), epochs * plan.steps(rows), epochs)
-    with bar, telling(params2d, vel):
+    with bar, telling(params2d, vel, getattr(average, "value", None)):
         order = Order(parts.rows, seeds, shuffle)
         with closing(train(trainer, range(epochs), order, hyper, np.array(seeds, np.uint64), bar.steps)) as every:
             for done in every:

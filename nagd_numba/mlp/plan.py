@@ -67,3 +67,7 @@ class Plan:
     def updates(self, rows: int) -> int:
         """Updates in an epoch over so many rows."""
         return -(-self.steps(rows) // self.accumulate)
+
+    def updates_of(self, steps: int, rows: int) -> int:
+        """Updates in so many steps from the beginning of such an epoch, whose last update may be of fewer batches."""
+        return steps // self.accumulate if steps < self.steps(rows) else self.updates(rows)

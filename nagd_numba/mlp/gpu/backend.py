@@ -59,6 +59,8 @@ class DeviceBackend:
             fresh = self._driver.upload(zeros, self.device, stream=self._stream)
             given.append(("vel", describe("vel", fresh, write=True)))
         self.vel = given[1][1]
+        self.trained = given  # what a training modifies, by name
+        self.shown = self.params  # what is evaluated, and what the best is remembered of
         self._there: list[tuple[Data, DeviceData]] = []
         self._best: Any = None
         self._finite: FiniteCheck | None = None
@@ -94,22 +96,29 @@ class DeviceBackend:
 
     def trainer(self, parts: Split, plan: Plan) -> Any:
         there = self._data(parts.data)
-        for name, x in ((self._name, self.params), ("vel", self.vel)):
-            device_array.no_overlap([(name, x), ("X", there.X)])  # y and weights are copies
+        self._apart("X", there)
         device_array.one_device([("params", self.params), ("X", there.X), ("y", there.y)])
-        spec = of_targets(self.spec, len(there.y.shape))
-        trainer = DeviceTrainer(spec, self.params, self.vel, there, plan, self.networks, self._stream)
+        return self._trainer(of_targets(self.spec, len(there.y.shape)), there, plan)
+
+    def _trainer(self, spec: NetworkSpec, data: DeviceData, plan: Plan) -> Any:
+        trainer = DeviceTrainer(spec, self.params, self.vel, data, plan, self.networks, self._stream)
         return evaluated(trainer, self.params, self.vel, self._stream)
+
+    def _apart(self, name: str, data: DeviceData) -> None:
+        """Raise where the inputs lie in what is trained; targets and weights are copies."""
+        for trained, x in self.trained:
+            device_array.no_overlap([(trained, x), (name, data.X)])
 
     def evaluation(self, parts: Split, plan: Plan, comm: Any = None) -> Callable[[], np.ndarray]:
         """As `HostBackend.evaluation`."""
         assert parts.validation is not None
         there, networks = self._data(parts.validation), max(self.networks, 1)
+        self._apart("validation", there)
         device_array.one_device([("params", self.params), ("validation", there.X)])
         made = DeviceEvaluation(
             of_targets(self.spec, len(there.y.shape)),
             plan,
-            self.params.pointer,
+            self.shown.pointer,
             networks,
             there,
             parts.validation_rows,
@@ -148,19 +157,19 @@ class DeviceBackend:
         return arguments.bad_element(self.values()), arguments.bad_element(self.states())
 
     def remember(self) -> bool:
-        """Keep a copy of the parameters on the device, if they are finite."""
+        """Keep a copy of what is shown on the device, if it is finite."""
         if self._finite is None:
-            self._finite = FiniteCheck(self.params, self.device, self._stream)
+            self._finite = FiniteCheck(self.shown, self.device, self._stream)
         good = self._finite()
         if good:
             if self._best is None:
                 self._best = self._driver.empty(self.params.size, self.spec.dtype, self.device, stream=self._stream)
-            self._copy(address_of(self._best), self.params.pointer)
+            self._copy(address_of(self._best), self.shown.pointer)
         return good
 
     def restore(self) -> None:
-        """Make the copy the parameters."""
-        self._copy(self.params.pointer, address_of(self._best))
+        """Make the copy what is shown."""
+        self._copy(self.shown.pointer, address_of(self._best))
         self._driver.synchronize(self.device, self._stream)
 
     def _copy(self, to: int, source: int) -> None:

@@ -61,6 +61,7 @@ class DeviceTrainer:
         self._events = [self._driver.event(data.device) for _ in range(2)]
         self._table: tuple[int, np.ndarray, StepTable] | None = None  # of so many rows, and of these rates
         self._heard = 0.0  # when an epoch was last waited for
+        self.launched = 0  # steps of the epoch that was last started
 
     def epoch(
         self,
@@ -82,6 +83,7 @@ class DeviceTrainer:
         on_call: Callable[[int], None] | None = None,
     ) -> StartedEpoch:
         """The same, but its last call goes on while the host does something else; at most two epochs at a time."""
+        self.launched = 0
         with self._driver.inside(self.data.device):
             return self._start(order, hyper, seed, first_step, on_call)
 
@@ -111,6 +113,7 @@ class DeviceTrainer:
         while True:
             last = min(steps, first + max(1, int(CALL_SECONDS / self._seconds)))
             start_steps(first, last)
+            self.launched = last
             if last == steps:
                 break
             self._driver.synchronize(self.data.device, self._stream)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from nagd_numba import MLP, fit_many
+from nagd_numba import MLP, Average, fit_many
 from tests.helpers.device_training import assert_equal_histories, problem
 
 NET = MLP([5, 12, 3], dropout=0.2, l2=0.01)
@@ -79,3 +79,18 @@ def test_a_call_that_fails(machine, call):
     NET.fit(params, X, y, epochs=2)
     NET.fit(host, X, y, epochs=2)
     np.testing.assert_array_equal(params.copy_to_host(), host)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"validation": 0.3, "keep": "best", "clip": 0.5}], ids=["ahead", "validated"])
+def test_an_average(seed, keywords):
+    X, y = problem(NET.sizes, 40)
+    host, velocity, stream = NET.init(0), np.zeros(NET.size, np.float32), cuda.stream()
+    params, vel = on_stream(host, stream), on_stream(velocity, stream)
+    average, own = Average(params, 0.9), Average(host, 0.9)
+    keywords = {"epochs": 3, "batch_size": 8, **keywords}
+    there = NET.fit(params, X, y, vel=vel, average=average, **keywords)
+    here = NET.fit(host, X, y, vel=velocity, average=own, **keywords)
+    for x, expected in ((params, host), (vel, velocity), (average.value, own.value)):
+        np.testing.assert_array_equal(x.copy_to_host(), expected)
+    assert average.steps == own.steps
+    assert_equal_histories(there, here)
