@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from . import loops
+from . import blocks, loops
 from .jit import inlined, kernel, subroutine
 from .linking import Interface, Linked, linked
 from .overlap import (
@@ -41,7 +41,7 @@ from .template import template
 
 LONGEST = 2**63 - 1  # bytes
 SHARES_PER_THREAD = 4  # of a parallel pass: threads that are fewer than Numba's still get nearly equal parts
-LINE = loops.BLOCK  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
+LINE = blocks.BLOCK  # elements: shares begin at multiples of it, so that no two threads write to one line of the cache
 
 
 @template
@@ -184,7 +184,7 @@ def range_loop(rule: Rule, options: tuple[Any, ...]) -> Any:
     if rule.mask != "bytes" or masked_stores():
         return loop.bind(**slots)
     whole, places = (subroutine(x.bind(**slots)) for x in (loops.over_range, loops.over_places))
-    return loops.over_blocks.bind(whole=whole, places=places)
+    return blocks.over_blocks.bind(whole=whole, places=places)
 
 
 def limits(rule: Rule) -> dict[str, Any]:

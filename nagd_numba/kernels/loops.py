@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from .pointers import STREAMS, bits, indices, load_each, peek, peek_each, poke, poke_each, store_each
+from .pointers import STREAMS, load_each, peek, peek_each, poke, poke_each, store_each
 from .processor import widest_vectors
 from .template import template
 
-BLOCK = 64  # elements that a mask is looked at for together: a bit for each
-NONE, EVERY, MIXED = 0, -1, 1
 MASK_STREAM = STREAMS - 1
 
 
@@ -52,35 +48,6 @@ def over_places(update, OPTIONS):
             store_each(states, i, state)
 
     return over_places
-
-
-@template
-def over_blocks(whole, places):
-    """`over_bytes` for processors without masked stores, which take as long as a dozen others there.
-
-    Blocks of a mask without zeros, which most are, go the way of a step without a mask, as many as follow each other;
-    in blocks where the mask changes its elements are stepped one by one.
-    """
-
-    def over_blocks(params, grads, states, first, last, scalars):
-        mask, arrays = states[-1], states[:-1]
-        chosen = indices(BLOCK)
-        start = first  # of the blocks without zeros, up to this one
-        for begin in range(first, last, BLOCK):
-            end = begin + BLOCK
-            marks = bits(mask, begin) if end <= last else MIXED
-            if marks != EVERY:
-                whole(params, grads, arrays, start, begin, scalars)
-                start = end
-                if marks != NONE:
-                    count = 0
-                    for i in range(begin, min(end, last)):
-                        chosen[count] = i
-                        count += np.int64(mask[i] != 0)
-                    places(params, grads, arrays + (chosen,), 0, count, scalars)  # noqa: RUF005
-        whole(params, grads, arrays, start, last, scalars)
-
-    return over_blocks
 
 
 @template

@@ -246,32 +246,6 @@ def _spill_python(values):
     return values
 
 
-def _indices(typingctx, count):
-    def build(context, builder, signature, operands):
-        memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), count.literal_value))
-        return builder.bitcast(memory, context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int64)(count), build
-
-
-def _indices_python(count):
-    return np.empty(count, np.int64)
-
-
-def _bits(typingctx, x, i):
-    def build(context, builder, signature, operands):
-        block = ir.VectorType(ir.IntType(8), 64)
-        place = builder.bitcast(builder.gep(operands[0], [operands[1]]), block.as_pointer())
-        marked = builder.icmp_unsigned("!=", builder.load(place, align=1), ir.Constant(block, None))
-        return builder.bitcast(marked, ir.IntType(64))
-
-    return types.int64(x, types.int64), build
-
-
-def _bits_python(x, i):
-    return np.packbits(x[i : i + 64] != 0, bitorder="little").view("<i8")[0]
-
-
 def restorer(kind: Any) -> Any:
     """`restore(address)`: the tuple of type `kind` that `spill` has put there."""
 
@@ -404,10 +378,6 @@ store_each = _operation(_store_each, _store_each_python)
 # parts of a vector, `stride` elements apart.  The counts are constants.
 load_tuple = _operation(_load_tuple, _load_tuple_python, literal=True)
 spread = _operation(_spread, _spread_python, literal=True)
-# indices(count): memory for so many of them (a constant), which lives as long as the caller runs
-indices = _operation(_indices, _indices_python, literal=True)
-# bits(pointer, i): 64 bytes from there on as a bit each, which is 1 where the byte is not 0
-bits = _operation(_bits, _bits_python)
 # spill(tuple): the address of a copy of it, which lives as long as the caller runs;  see `restorer`
 spill = _operation(_spill, _spill_python)
 # peek(pointer, i, stream), poke(pointer, i, value, stream): element i, of memory that no other stream (a constant below

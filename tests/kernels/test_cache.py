@@ -87,7 +87,7 @@ def edit(file, old, new):
     [
         ("optimizers/conventions.py", "fma(step, direction, p), v", "fma(step, direction, add(p, p)), v", "1.0"),
         ("kernels/rounding.py", "return builder.fma(*operands)", "return builder.fmul(*operands[:2])", "-1.0"),
-        ("kernels/elementwise.py", "peek(grads, i, 1)", "-peek(grads, i, 1)", "2.0"),
+        ("kernels/loops.py", "peek(grads, i, 1)", "-peek(grads, i, 1)", "2.0"),
     ],
 )
 def test_a_changed_source_is_never_served_from_the_cache(installed, folder, file, old, new, result):

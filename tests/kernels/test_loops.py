@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from nagd_numba.kernels import elementwise, loops
+from nagd_numba.kernels import blocks, elementwise
 from nagd_numba.kernels.composed import Parts, composed
 from nagd_numba.kernels.jit import subroutine
 from nagd_numba.kernels.pointers import pointer
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers.bits import assert_same_bits
 
-BLOCK = loops.BLOCK
+BLOCK = blocks.BLOCK
 RULE = OPTIMIZERS["nesterov"].rule
 HYPER = 0.25, 0.75, 0.5, 0.125
 
