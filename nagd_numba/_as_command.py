@@ -14,7 +14,9 @@ def is_command() -> bool:
     """Was this process started as `nagd-numba` or `python -m nagd_numba`?"""
     if sys.argv[:1] == ["-m"]:  # until the module is found
         return f"-m {__package__}" in " ".join(sys.orig_argv)
-    return os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == "nagd-numba"
+    script = sys.argv[0] if sys.argv else ""
+    module = os.path.join(os.path.dirname(__file__), "__main__.py")
+    return script == module or os.path.basename(script).removesuffix(".exe") == "nagd-numba"
 
 
 if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

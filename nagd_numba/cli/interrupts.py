@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 INTERRUPTED = 130  # the exit code after Ctrl-C; after another signal it is 128 and its number
@@ -76,10 +76,8 @@ class Interrupts:
                     say = self.last()
                     ending.start()
                     say()
-                    sys.stdout.flush()
-                    sys.stderr.flush()
                 finally:  # the main thread cannot be unwound
-                    os._exit(self.code)
+                    end_now(self.code)
 
 
 def handled() -> None:
@@ -89,6 +87,18 @@ def handled() -> None:
     ends the process by the signal, also if it was caught; the next `exec` takes the note back.
     """
     exec("")
+
+
+def end_now(code: int) -> NoReturn:
+    """End the process, once what it said is written.
+
+    Python frees everything first, which takes up to a second after kernels were compiled.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from .._as_command import is_command
 from .._version import __version__
 from . import launched, options, streams
 from .config import Config, SweepConfig
 from .defaults import OPTIONS as DEPENDING
-from .interrupts import Interrupts, catching, handled
+from .interrupts import Interrupts, catching, end_now, handled
 from .output import tell
 from .parser import Parser
 
@@ -78,6 +79,8 @@ def _run(given: Sequence[str]) -> int:
         return tell(f"nagd-numba {args.name}: error: not enough memory {error}".rstrip(), 2)
     if code > 128:
         handled()
+        if size == 1 and is_command():  # ranks leave MPI at their end
+            end_now(code)
     return code
 
 
