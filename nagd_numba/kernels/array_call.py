@@ -195,7 +195,7 @@ class BoundCall:
 def _record_of_groups(step: GroupedStep, rows: RowSources, group_of: np.ndarray) -> tuple[int, Any]:
     """The address of a record of groups, and what has to be kept for it."""
     count = len(rows.own)
-    kept = group_of, step.room(count), np.empty_like(rows.own), *map(np.ascontiguousarray, rows)
+    kept = group_of, step.room(count), np.empty_like(rows.own), *rows
     record = np.array([count, *(x.ctypes.data for x in kept)], np.int64)
     return record.ctypes.data, (record, kept)
 

@@ -136,11 +136,11 @@ class Composed:
             return None
         if any(map(validation.is_tensor, self._all)):  # whose memory may be exchanged, and which counts its changes
             return None
+        if self._arguments.given.groups is not None and not start.grouped:
+            return None  # whose numbers, which are one row, are not those of the call
         names = list(self.rule.hyper)
         others = [names.index(followed[name]) if name in followed else -1 for name in names]
         numbers = tuple(float(x) for x in self._arguments.named_numbers(hyper).values())
-        if self._arguments.given.groups is not None and not start.grouped:
-            return None  # whose numbers, which are one row, are not those of the call
         groups = (self._arguments.groups.sources, start.rows) if start.grouped else None
         return BoundCall(start.step, start.table, numbers, others, -1, groups)
 

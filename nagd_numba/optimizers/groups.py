@@ -41,7 +41,7 @@ def settings_of(names: Sequence[str], groups: Mapping[str, Mapping[str, Any]]) -
 class Numbers:
     """The hyper-parameters of groups: a row for each, of those that are the same for all and its own.
 
-    `row_of` is the row of each entry; entries that are equal share one.
+    `row_of` is the row of each entry; entries that are equal share one.  `sources` says where the numbers come from.
     """
 
     def __init__(self, rule: Rule, follows: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> None:
@@ -52,34 +52,25 @@ class Numbers:
             distinct.setdefault(key, entry)
         places = {key: k for k, key in enumerate(distinct)}
         self.row_of = [places[key] for key in keys]
-        self._has = np.zeros((max(1, len(distinct)), len(self._names)), bool)
-        self._own = np.zeros(self._has.shape)
+        shape = max(1, len(distinct)), len(self._names)
+        sources, own = np.full(shape, SHARED, np.int64), np.zeros(shape)
         for k, entry in enumerate(distinct.values()):
             for name, x in entry.items():
                 at = k, self._names.index(name)
-                self._has[at], self._own[at] = True, validation.real(name, x)
-        # Columns that follow another, and the rows that have a number of their own for that other alone.
-        self._follows: list[tuple[int, int, np.ndarray]] = []
+                sources[at], own[at] = ITS_OWN, validation.real(name, x)
+        has, leaders = sources == ITS_OWN, np.full(len(self._names), -1, np.int64)
         for name, other in follows.items():
             j, i = self._names.index(name), self._names.index(other)
-            self._follows.append((j, i, self._has[:, i] & ~self._has[:, j]))
-
-    @property
-    def sources(self) -> RowSources:
-        """The same for compiled code."""
-        sources, own = np.where(self._has, ITS_OWN, SHARED), self._own.copy()
-        leaders = np.full(len(self._names), -1)
-        for j, i, rows in self._follows:
-            leaders[j] = i
-            sources[rows, j], own[rows, j] = AS_ITS_LEADER, own[rows, i]
-        return RowSources(sources.astype(np.int64), own, leaders.astype(np.int64))
+            rows = has[:, i] & ~has[:, j]
+            sources[rows, j], own[rows, j], leaders[j] = AS_ITS_LEADER, own[rows, i], i
+        self.sources = RowSources(sources, own, leaders)
 
     def rows(self, shared: Sequence[float]) -> np.ndarray:
         """All rows; what follows another in `shared` follows it in each."""
-        made: np.ndarray = np.where(self._has, self._own, np.array(shared, np.float64))
-        for j, i, rows in self._follows:
-            if shared[j] == shared[i]:
-                made[rows, j] = made[rows, i]
+        sources, own, leaders = self.sources
+        numbers = np.array(shared, np.float64)
+        follow = (sources == AS_ITS_LEADER) & (numbers == numbers[leaders])
+        made: np.ndarray = np.where((sources == ITS_OWN) | follow, own, numbers)
         return made
 
     def check(self, rows: np.ndarray, dtypes: Sequence[np.dtype[Any]], options: tuple[Any, ...]) -> None:
