@@ -1,7 +1,8 @@
 """The matrix products of the networks beside OpenBLAS (NumPy's), and what the processor could do at most.
 
     python -m benchmarks.gemm                       float32, this processor
-    python -m benchmarks.gemm float64 256 512       products of these sizes
+    python -m benchmarks.gemm float64 256 512       products of squares
+    python -m benchmarks.gemm 32x128x64 32x10x128   rows x columns x terms: the layers of 64-128-10, 32 rows at a time
 
     NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma OPENBLAS_CORETYPE=Haswell python -m benchmarks.gemm
 
@@ -183,13 +184,19 @@ def rates(calls: dict[str, Callable[[int], object]], flop: float, expected: floa
     return found
 
 
+def sizes_of(word: str) -> tuple[int, int, int]:
+    """Rows, columns and terms: of `32x128x64`, or three times the number."""
+    sizes = [int(number) for number in word.split("x")]
+    rows, columns, terms = sizes * 3 if len(sizes) == 1 else sizes
+    return rows, columns, terms
+
+
 def main() -> None:
     from threadpoolctl import threadpool_limits  # asv, whose environments lack it, imports this file
 
     words = sys.argv[1:]
     dtype = "float64" if "float64" in words else "float32"
-    numbers = [int(word) for word in words if word.isdigit()]
-    shapes = [(n, n, n) for n in numbers or CUBES] + ([] if numbers else list(SHAPES))
+    shapes = [sizes_of(word) for word in words if word[0].isdigit()] or [*((n, n, n) for n in CUBES), *SHAPES]
     made, peak = tile(dtype), peak_kernel(dtype)
     chain = CHAINS * made.lanes * 1000
     top = max(rates({"peak": lambda n: peak(1000 * n, np.dtype(dtype).type(0.5))}, 2.0 * chain, 100.0)["peak"])

@@ -55,7 +55,7 @@ def failures(backend, names):
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
-SLOWEST = (("jax", "library"), ("jax", "rules"), ("torch", "rules"), ("jax", "configs"))
+SLOWEST = (("jax", "library"), ("jax", "rules"), ("torch", "rules"), ("jax", "configs"), ("jax", "articles"))
 
 
 def each(table):

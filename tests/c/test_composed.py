@@ -92,8 +92,10 @@ def sets():
         yield "_".join([step.name, "f64" if step.name == "nag_step" else "f32", *ALL])
 
 
-USUAL = ("nag_step_f32_lower", "nag_step_f32_mask", "_".join(["adam_step_f32", *ALL]))
-names = pytest.mark.parametrize("name", [x if x in USUAL else pytest.param(x, marks=pytest.mark.ci) for x in sets()])
+USUAL = ("nag_step_f32_lower", "nag_step_f32_mask")
+IN_CI = ("_".join(["adam_step_f32", *ALL]), "fista_step_f32_weight_array", "nag_step_f32_average", "nag_step_f32_l1")
+MARKS = {**dict.fromkeys(USUAL, ()), **dict.fromkeys(IN_CI, pytest.mark.ci)}  # each is compiled twice
+names = pytest.mark.parametrize("name", [pytest.param(x, marks=MARKS.get(x, pytest.mark.slow)) for x in sets()])
 
 
 @names

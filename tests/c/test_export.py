@@ -24,11 +24,11 @@ pytestmark = pytest.mark.skipif(JIT_OFF or SIMULATOR, reason="is about compiled 
 
 FUNCTIONS = functions()
 names = pytest.mark.parametrize("name", FUNCTIONS)
-# Each call that is compared compiles the step from Python: in float64 one of the steps, all in CI.
+# Each call that is compared compiles the step from Python: in float64 one of the steps; the others are slow.
 compared = pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.ci if name.endswith("f64") and name != "nag_step_f64" else ())
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("f64") and name != "nag_step_f64" else ())
         for name in FUNCTIONS
     ],
 )

@@ -45,7 +45,7 @@ def expected():
 
 
 @processes
-@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("ranks", [pytest.param(3, marks=pytest.mark.ci), pytest.param(2, marks=pytest.mark.slow)])
 def test_every_option_has_the_bits_of_one_rank(expected, ranks):
     assert on_ranks(ranks, *CASES) == expected
 

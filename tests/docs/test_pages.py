@@ -15,7 +15,8 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     if page.exists() and "_build" not in page.parts
 ]
-ALWAYS = ("README", "first_step")  # the other pages run in CI
+ALWAYS = ("README", "first_step")
+SLOWEST = ("command_line", "composition", "distributed_training", "from_c", "minimize")  # the other pages run in CI
 WITH_CODE = [page for page in PAGES if code_blocks.blocks(page)]
 ON_CUDA = [page for page in WITH_CODE if any("# needs CUDA" in block.text for block in code_blocks.blocks(page))]
 
@@ -29,8 +30,14 @@ def name(page):
 @pytest.mark.skipif(JIT_OFF, reason="the pages show compiled code")
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[] if page.stem in ALWAYS else pytest.mark.ci) for page in WITH_CODE],
-    ids=map(name, WITH_CODE),
+    [
+        pytest.param(
+            page,
+            id=name(page),
+            marks=() if page.stem in ALWAYS else pytest.mark.slow if page.stem in SLOWEST else pytest.mark.ci,
+        )
+        for page in WITH_CODE
+    ],
 )
 def test_code_runs(page, tmp_path):
     first = next((x for x in code_blocks.blocks(page) if not x.mark.startswith(("not run", "run", "test"))), None)

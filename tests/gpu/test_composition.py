@@ -303,7 +303,7 @@ def makes_an_array(x, lr):
     return np.sort(np.array([x, lr]))[0]
 
 
-@pytest.mark.parametrize("name", rules.marked(default=(), ci=("nesterov", "adam", "schedule_free_sgd")))
+@pytest.mark.parametrize("name", rules.marked(default=(), ci=("nesterov", "adam")))
 def test_every_rule(gpu, name):
     optimizer = OPTIMIZERS[name]
     n, dtype = 333, np.float64 if name in ("adam", "lion") else np.float32
@@ -345,8 +345,9 @@ def test_lists_with_everything(gpu):
     assert len(gpu.launches) == 6
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "storage", [pytest.param("float16", marks=pytest.mark.slow), pytest.param("bfloat16", marks=pytest.mark.ci)]
+)
 @pytest.mark.parametrize("with_master", [False, True])
 def test_half_precision_memory(gpu, storage, with_master):
     """What is stepped is the master copy, or the parameters as they were rounded."""
@@ -393,8 +394,9 @@ def test_numbers_in_device_memory(gpu):
     same(gpu, host, device)
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("kind", ["njit", "cuda.jit"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("njit", marks=pytest.mark.slow), pytest.param("cuda.jit", marks=pytest.mark.ci)]
+)
 def test_a_proximal_map_of_the_users(gpu, kind):
     from numba import cuda
 

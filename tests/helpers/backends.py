@@ -180,7 +180,7 @@ BACKENDS = (
 # The algebra of a rule is a matter of its elements: that all backends agree with them is a test of its own, and that
 # the theorem holds on each as well is for CI to repeat; on some it takes long, since each variant compiles.
 ELEMENTS = Backend("elements", _through_elements)
-COMPILE_LONG = ("parallel", "strided", "njit", "prange")
+COMPILE_LONG = ("parallel", "strided", "njit", "prange", "emulator")
 ELEMENTS_FIRST = (
     ELEMENTS,
     *(

@@ -8,7 +8,7 @@ from nagd_numba.optimizers.registry import OPTIMIZERS
 
 STEPS = {x.name: x for x in OPTIMIZERS.values()}
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-DTYPES = [F32, pytest.param(F64, marks=pytest.mark.ci)]
+DTYPES = [F32, pytest.param(F64, marks=pytest.mark.slow)]
 
 
 def arrays_of(optimizer, n=1_001, dtype=F32, seed=0):

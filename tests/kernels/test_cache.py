@@ -85,9 +85,12 @@ def edit(file, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new", "result"),
     [
-        ("optimizers/conventions.py", "fma(step, direction, p), v", "fma(step, direction, add(p, p)), v", "1.0"),
+        pytest.param(
+            *("optimizers/conventions.py", "fma(step, direction, p), v", "fma(step, direction, add(p, p)), v", "1.0"),
+            marks=pytest.mark.slow,
+        ),
         ("kernels/rounding.py", "return builder.fma(*operands)", "return builder.fmul(*operands[:2])", "-1.0"),
-        ("kernels/loops.py", "peek(grads, i, 1)", "-peek(grads, i, 1)", "2.0"),
+        pytest.param("kernels/loops.py", "peek(grads, i, 1)", "-peek(grads, i, 1)", "2.0", marks=pytest.mark.ci),
     ],
 )
 def test_a_changed_source_is_never_served_from_the_cache(installed, folder, file, old, new, result):
@@ -97,7 +100,14 @@ def test_a_changed_source_is_never_served_from_the_cache(installed, folder, file
     assert run(installed, folder) == [result, compiled]
 
 
-@pytest.mark.parametrize("file", ["cli/main.py", "adapters/sklearn.py", "bench/command.py", "flat.py", "validation.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "validation.py",
+        pytest.param("cli/main.py", marks=pytest.mark.ci),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("adapters/sklearn.py", "bench/command.py", "flat.py")),
+    ],
+)
 def test_a_change_elsewhere_recompiles_nothing(installed, folder, file):
     run(installed, folder)
     with open(installed / "nagd_numba" / file, "a") as source:
@@ -159,7 +169,10 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(x, id=name, marks=() if name == "one bit" else pytest.mark.slow) for name, x in DAMAGES.items()],
+)
 def test_damaged_files_are_compiled_anew(installed, folder, damage):
     _, compiled = run(installed, folder)
     for file in kernels(folder):

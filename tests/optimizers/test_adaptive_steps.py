@@ -141,6 +141,7 @@ def test_inside_njit(step):
 
 
 @jit
+@pytest.mark.ci
 def test_inside_prange_with_mixed_layouts():
     @njit(parallel=True)
     def user(p, g, m, v, t):

@@ -45,7 +45,7 @@ def test_masked_elements_are_neither_read_nor_written(optimizer, dtype, kind):
 
 
 @pytest.mark.skipif(JIT_OFF, reason="no threads with the JIT off")
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.ci), 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.ci)])
 def test_any_number_of_threads_has_the_bits_of_one_pass(threads):
     import numba
 
@@ -97,7 +97,7 @@ def test_segments_have_the_bits_that_they_have_alone(optimizer):
         same(got.flat, wanted.flat)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.1, 0.5])), min_size=1, max_size=12), st.data())
 @settings(max_examples=30, deadline=None)
 def test_groups_and_masks_and_bounds_in_any_layout(segments, data):
@@ -162,7 +162,7 @@ def test_averages_of_pytorch():
     np.testing.assert_allclose(average.value, model.module.weight.detach().numpy(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_strided_and_fortran_arrays_and_lists():
     rng = np.random.default_rng(11)
     contiguous = [rng.normal(size=(6, 8)) for _ in range(3)]

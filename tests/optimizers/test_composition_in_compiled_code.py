@@ -64,8 +64,8 @@ def caller_of(optimizer, keywords):
     return namespace["one"]
 
 
-@optimizers
-@dtypes
+@rules.optimizers(default=(), ci=("nesterov",))
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_everything_at_once_has_the_bits_of_the_call_from_python(optimizer, dtype):
     """A mask, bounds of both kinds, a map, an average, and an array of rates."""
     prox = "prox='l1', " + ("prox_weight=0.5, " if "prox" not in optimizer.settings else "weight=0.5, ")
@@ -85,7 +85,7 @@ def test_everything_at_once_has_the_bits_of_the_call_from_python(optimizer, dtyp
         "lower=-0.25, upper=0.25",
         "prox='l1', prox_weight=0.5",
         "prox=shrunk",
-        "prox='nonneg'",
+        pytest.param("prox='nonneg'", marks=pytest.mark.slow),
         "prox='scaled_l1', prox_weight=0.5",
         "weight_decay=rates",
         "lr=rates, weight_decay=rates",
@@ -102,7 +102,13 @@ def test_each_alone(optimizer, keywords):
     compiled(caller_of(optimizer, keywords), *arrays_of(len(optimizer.rule.states)), *others().values())
 
 
-@pytest.mark.parametrize("form", ["rows", *(pytest.param(x, marks=pytest.mark.ci) for x in ("strided", "fortran"))])
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(x, marks=pytest.mark.ci if x == "strided" else pytest.mark.slow)
+        for x in ("rows", "strided", "fortran")
+    ],
+)
 def test_arrays_of_any_layout(form):
     def user(p, g, v, mask, lower, rates, average):
         step(p, g, v, rates, 0.75, mask=mask, lower=lower, average=(average, 0.5))
@@ -129,7 +135,7 @@ def test_places(kind):
     compiled(user, *arrays, np.array([], kind))
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_the_weight_decay_of_a_variable_may_be_0():
     @njit
     def user(p, g, v, lower, w):

@@ -7,11 +7,12 @@ from numba import njit
 
 import nagd_numba
 from nagd_numba.optimizers.registry import OPTIMIZERS
-from tests.helpers.composed_steps import arrays_of, dtypes, numbers_of, optimizers, same
+from tests.helpers import rules
+from tests.helpers.composed_steps import arrays_of, numbers_of, optimizers, same
 
 
 @optimizers
-@dtypes
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_bounds_leave_alone_what_does_not_reach_them(optimizer, dtype):
     rng = np.random.default_rng(5)
     arrays, numbers = arrays_of(optimizer, rng, 200, dtype), numbers_of(optimizer)
@@ -28,8 +29,9 @@ def test_bounds_leave_alone_what_does_not_reach_them(optimizer, dtype):
         same(arrays[0], np.clip(plain[0], dtype(-0.25), dtype(0.5)))
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("name", [x for x, made in OPTIMIZERS.items() if made.rule.proximal is None])
+@pytest.mark.parametrize(
+    "name", rules.marked((), ("adam",), [x for x, made in OPTIMIZERS.items() if made.rule.proximal is None])
+)
 def test_the_threshold_of_l1_is_the_step_size_times_the_weight(name):
     optimizer, rng = OPTIMIZERS[name], np.random.default_rng(5)
     arrays, numbers = arrays_of(optimizer, rng, 200, np.float64), numbers_of(optimizer)
@@ -57,7 +59,7 @@ def box_problem():
 @pytest.mark.parametrize(
     ("convention", "nesterov"),
     [
-        pytest.param(form, way, marks=() if (form, way) == ("torch", True) else pytest.mark.ci)
+        pytest.param(form, way, marks=() if (form, way) == ("torch", True) else pytest.mark.slow)
         for form in ("torch", "keras", "caffe", "bengio")
         for way in (True, False)
     ],
@@ -89,8 +91,9 @@ def test_the_potential_of_projected_nesterov_falls(box_problem, momentum):
     assert np.isfinite(last).all()
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "fista"])
+@pytest.mark.parametrize(
+    "name", rules.marked((), ("adam", "lion"), ("adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "fista"))
+)
 def test_every_rule_comes_to_the_solution_of_a_box_problem(box_problem, name):
     Q, c, solution, lr = box_problem
     optimizer = OPTIMIZERS[name]
@@ -143,7 +146,7 @@ def test_scaled_l1_of_adam_stays_at_the_lasso_solution():
     assert moved["scaled_l1"] < 1e-9 < 1e-4 < moved["l1"]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_two_functions_of_one_name_are_two():
     def made(limit):
         @njit

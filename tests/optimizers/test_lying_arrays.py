@@ -83,6 +83,7 @@ def test_elements_that_share_memory_in_compiled_code(make, where):
     assert not p.any()
 
 
+@pytest.mark.ci
 def test_elements_that_do_not_share_memory_in_compiled_code():
     buffer = np.zeros((7, 6, 5), np.float32)
     for view in (

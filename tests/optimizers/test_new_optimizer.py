@@ -147,6 +147,7 @@ def run(tmp_path_factory):
     return run
 
 
+@pytest.mark.ci
 def test_everywhere(run):
     assert "everywhere" in run("-c", EVERYWHERE)
 
@@ -159,6 +160,7 @@ def test_in_a_framework(run, code, needed):
     run("-c", code)
 
 
+@pytest.mark.ci
 def test_the_common_tests_take_it_up(run):
     common = [f"tests/optimizers/test_{name}.py" for name in ("rules", "public_steps", "in_compiled_code")]
     assert " passed" in run(*PYTEST, *common[:2], "-k", "tiger and not emulator")

@@ -29,8 +29,8 @@ def way(backend, dtype, name):
 
     Users' compiled functions have a test for every rule of their own, in `test_in_compiled_code.py`.
     """
-    first = name == "nesterov" or (dtype is np.float32 and backend.name not in ("njit", "prange"))
-    again = pytest.mark.slow if backend.name in ("emulator", "prange") else pytest.mark.ci
+    first = name == "nesterov" or (dtype is np.float32 and backend.name not in ("njit", "prange", "strided"))
+    again = pytest.mark.ci if dtype is np.float32 and backend.name == "strided" else pytest.mark.slow
     marks = () if first or backend is BACKENDS[0] else again
     return pytest.param(backend, dtype, RULES[name], marks=marks, id=f"{backend.name}-{dtype.__name__}-{name}")
 
@@ -48,7 +48,7 @@ options_ways = pytest.mark.parametrize(
         pytest.param(
             *(backend, rule),
             id=f"{backend.name}-{name}",
-            marks=pytest.mark.ci if name == "nesterov" or backend.name in ("serial", "emulator") else pytest.mark.slow,
+            marks=pytest.mark.ci if name == "nesterov" or backend.name == "serial" else pytest.mark.slow,
         )
         for backend in BACKENDS
         for name, rule in RULES.items()

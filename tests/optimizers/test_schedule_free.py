@@ -179,8 +179,9 @@ def test_the_best_rate_of_averages_without_knowing_the_end():
     assert abs(schedule_free_eval(y, z)[0]) < 1 / math.sqrt(steps)
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("sgd", marks=pytest.mark.ci), pytest.param("adamw", marks=pytest.mark.slow)]
+)
 def test_bounds_hold_for_every_point_and_the_solution_is_found(kind):
     rng = np.random.default_rng(5)
     A = rng.normal(size=(40, 12))

@@ -34,7 +34,9 @@ def check(user, p, g, v, **keywords):
 
 
 @jit
-@pytest.mark.parametrize(("dtype", "parallel"), [(np.float32, True), (np.float64, False)])
+@pytest.mark.parametrize(
+    ("dtype", "parallel"), [(np.float32, True), pytest.param(np.float64, False, marks=pytest.mark.slow)]
+)
 def test_step_inside_njit(dtype, parallel):
     @njit(parallel=parallel)
     def user(p, g, v):

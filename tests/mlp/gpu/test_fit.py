@@ -18,7 +18,6 @@ from tests.helpers import driverless, fake_driver
 from tests.helpers.device_training import assert_equal_histories, problem
 
 FITS, TOO_LARGE = 227 << 10, 0  # bytes of shared memory: for the persistent kernel, or too few for it
-paths = pytest.mark.parametrize("limit", [FITS, TOO_LARGE], ids=["persistent", "multi_launch"])
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +227,9 @@ def test_the_plan_of_the_shared_memory_is_exact(rows):
     assert elements * 4 < FITS
 
 
-@paths
+@pytest.mark.parametrize(
+    "limit", [pytest.param(FITS, id="persistent", marks=pytest.mark.slow), pytest.param(TOO_LARGE, id="multi_launch")]
+)
 def test_many_networks(limit):
     net = MLP([5, 16, 3], dropout=0.2)
     X, y = problem(net.sizes, 40)
