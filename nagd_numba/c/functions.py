@@ -20,7 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from ..kernels import elementwise
 from ..kernels.composed import composed
 from ..kernels.composed.values import over_count, values_of
-from ..kernels.jit import c_function, inlining_by_llvm
+from ..kernels.jit import c_function
 from ..kernels.rule import Rule
 from ..optimizers.optimizer import Optimizer, parameters
 from .parts import able, ordered, parts_of, split
@@ -252,5 +252,4 @@ def _compiled(name: str, inspected: bool) -> Any:
     given = [_NUMBA.get(x, pointer) for x in made.parameters.values()]
     values = {"values": values_of(made.rule, functools.partial(over_count.bind, T=dtype.type))} if made.words else {}
     loop = elementwise.pointer_loop(made.rule, dtype, **values)
-    with inlining_by_llvm():  # which takes half the time
-        return c_function(made.function(loop), types.intc(*given), inspected)
+    return c_function(made.function(loop), types.intc(*given), inspected)

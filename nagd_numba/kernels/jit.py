@@ -1,6 +1,7 @@
 """How everything is compiled: the only module with jit flags.
 
     inlined         a scalar function, compiled into every caller on the CPU and in CUDA kernels
+    layer           the same for one that is made of many others
     subroutine      a function that LLVM compiles into its callers
     kernel          a function for one signature, called from Python, kept on disk
     c_function      the same for callers in C
@@ -61,6 +62,15 @@ def inlined(function: F) -> F:
         if not JIT_OFF:
             _inlined.append(made)
     return cast(F, made)
+
+
+def layer(function: F) -> F:
+    """Compile a scalar function that is made of many others into every caller, by LLVM.
+
+    Numba copies what it inlines, with all that lies in it, twice for each of its blocks: a step of five such layers
+    took a minute to compile.
+    """
+    return inlined(function) if SIMULATOR else cast(F, njit(forceinline=True, fastmath=False)(function))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import inlined
+from .jit import inlined, layer
 from .rounding import add, fma, mul
 
 
@@ -28,7 +28,7 @@ def whole_power(x, t):
     return long_power(x, 0.0, t)[0]
 
 
-@inlined
+@layer
 def long_power(x, rest, t):
     """`(x + rest)^t` as such a number."""
     high, low, square = 1.0, 0.0, x

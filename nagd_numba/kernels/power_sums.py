@@ -21,14 +21,14 @@ compiled into every kernel.
 
 from __future__ import annotations
 
-from .jit import inlined
+from .jit import inlined, layer
 from .mathfuncs import exp, log
 from .rounding import add, div, fma, mul
 
 TERMS = 64.0
 
 
-@inlined
+@layer
 def relative_sum(t, W, r, q):
     """`(w_1 + ... + w_t) / w_t` in float64, for whole float64 `t >= 1` and `W >= 0`, `r` and `q` from 0 to below 8."""
     within = t <= W

@@ -40,7 +40,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from ..kernels.jit import inlined
+from ..kernels.jit import inlined, layer
 from ..kernels.proximal import extrapolation
 from ..kernels.rounding import div, fma, mul
 from ..kernels.rule import Rule
@@ -131,7 +131,7 @@ def _update_of_convention(convention: int) -> Any:
 
 @template
 def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
-    ahead = inlined(extrapolation.bind(prox=prox, keep=keep))
+    ahead = layer(extrapolation.bind(prox=prox, keep=keep))
 
     def proximal(p: Any, g: Any, state: Any, constants: Any, options: Any, values: Any) -> Any:
         """`_update` whose iterate goes through a map; elements that it leaves alone have the bits of `_update`."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..kernels.jit import inlined
+from ..kernels.jit import inlined, layer
 from ..kernels.power import whole_power
 from ..kernels.rounding import add, div, fma, mul, sqrt
 from ..kernels.rule import Range, Rule
@@ -130,7 +130,7 @@ def _update(
 
 @template
 def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
-    advanced = inlined(mapped_advance.bind(prox=prox, keep=keep))
+    advanced = layer(mapped_advance.bind(prox=prox, keep=keep))
 
     def proximal(p: Any, g: Any, state: Any, constants: Any, options: Any, values: Any) -> Any:
         """`_update` whose `z` goes through a map."""

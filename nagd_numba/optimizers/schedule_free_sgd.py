@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..kernels.jit import inlined
+from ..kernels.jit import inlined, layer
 from ..kernels.rounding import fma, mul
 from ..kernels.rule import Rule
 from ..kernels.template import template
@@ -111,7 +111,7 @@ def _update(
 
 @template
 def _proximal(prox: Callable[..., Any], keep: Callable[..., Any]) -> Any:
-    advanced = inlined(mapped_advance.bind(prox=prox, keep=keep))
+    advanced = layer(mapped_advance.bind(prox=prox, keep=keep))
 
     def proximal(p: Any, g: Any, state: Any, constants: Any, options: Any, values: Any) -> Any:
         """`_update` whose `z` goes through a map."""

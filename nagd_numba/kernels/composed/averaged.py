@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..jit import inlined
+from ..jit import inlined, layer
 from ..rounding import add, fma
 from ..rule import Range, Rule
 from ..template import template
@@ -20,7 +20,7 @@ def averaged(rule: Rule) -> Rule:
     states, count = len(rule.states), rule.constant_count
     return wrapped(
         rule,
-        lambda update: inlined(averaged_update.bind(update=update, STATES=states, NEXT=states + 1, CONSTANTS=count)),
+        lambda update: layer(averaged_update.bind(update=update, STATES=states, NEXT=states + 1, CONSTANTS=count)),
         name=f"{rule.name}_averaged",
         **with_more(rule, (inlined(number_at.bind(K=len(rule.hyper))),)),
         states=(*rule.states, "average"),

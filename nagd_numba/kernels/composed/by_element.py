@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..jit import inlined
+from ..jit import inlined, layer
 from ..rule import Rule
 from ..template import template
 from ..tuples import either, part
@@ -25,7 +25,7 @@ def by_element(rule: Rule, names: tuple[str, ...]) -> Rule:
 
     return wrapped(
         rule,
-        lambda update: inlined(update_by_element.bind(update=update, **slots)),
+        lambda update: layer(update_by_element.bind(update=update, **slots)),
         name="_".join([rule.name, "by", *names]),
         constants=inlined(constants_once.bind(once=once, filled=_merge(rule, names, constant=True))),
         hyper={x: rule.hyper[x] for x in rest},

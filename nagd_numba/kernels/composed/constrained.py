@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..jit import inlined
+from ..jit import inlined, layer
 from ..proximal import not_above, not_below, soft_threshold, unchanged
 from ..rounding import mul
 from ..rule import Range, Rule
@@ -74,11 +74,11 @@ def _made_constrained(
     def make(update: Callable) -> Callable:
         if rule.proximal is not None:
             own = inlined(rule.proximal.bind(prox=whole, keep=keep))
-            return inlined(proximal_update.bind(update=own, **shared))
+            return layer(proximal_update.bind(update=own, **shared))
         scale = rule.scale if prox == SCALED_L1 else None
         if scale is not None:
-            return inlined(scaled_update.bind(update=update, prox=whole, scale=scale, **shared))
-        return inlined(constrained_update.bind(update=update, prox=whole, **shared))
+            return layer(scaled_update.bind(update=update, prox=whole, scale=scale, **shared))
+        return layer(constrained_update.bind(update=update, prox=whole, **shared))
 
     name = "_".join(["prox", lower, upper, prox if isinstance(prox, str) else "function"])
     return wrapped(

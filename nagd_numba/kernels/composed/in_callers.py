@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from ..elementwise import acceptable, all_finite, limits, range_loop, strided_loop
-from ..jit import inlining_by_llvm, subroutine
+from ..jit import subroutine
 from ..overlap import overlapping, overlaps_itself, sizes, strided_overlap, written
 from ..pointers import addresses, lengths, pointer, pointers
 from ..rule import Rule
@@ -29,8 +29,7 @@ def composed_for_callers(rule: Rule, options: tuple[Any, ...], contiguous: bool,
     """`loop(params, grads, states, hyper) -> status` for `arrays` of these types, all of them, and of one shape."""
     params, grads, *states = arrays
     made = _made(rule, options, contiguous, params.dtype.bitwidth // 8)
-    with inlining_by_llvm():  # which takes a half to a fifth of the time
-        made.compile((params, grads, types.Tuple(states), types.UniTuple(types.float64, len(rule.hyper))))
+    made.compile((params, grads, types.Tuple(states), types.UniTuple(types.float64, len(rule.hyper))))
     return made
 
 
