@@ -48,7 +48,18 @@ def fun(x, scales):
 scales = np.geomspace(0.01, 1, 5)
 assert nagd_numba.minimize(fun, np.zeros(5), (scales,), jac=True).success
 """
+ARRAYS = """
+import numpy as np, nagd_numba
+p, g, m, v, lr = (np.ones(1000, np.float32) for _ in range(5))
+parts = {"lr": lr, "mask": p > 0, "lower": -p, "upper": 1.0, "prox": "l1", "prox_weight": 0.5}
+parts["average"] = nagd_numba.Average(p)
+"""
 CASES = {
+    "step": ARRAYS + "nagd_numba.step(p, g, v)",
+    "step with bounds": ARRAYS + "nagd_numba.step(p, g, v, lower=-1.0, upper=1.0)",
+    "step with all parts": ARRAYS + "nagd_numba.step(p, g, v, **parts)",
+    "adam_step with all parts": ARRAYS + "nagd_numba.adam_step(p, g, m, v, 1, **parts)",
+    "schedule_free_adamw_step": ARRAYS + "nagd_numba.schedule_free_adamw_step(p, g, m, v, 1)",
     "train, defaults": "train",
     "train, six methods": "train --methods gd,momentum,nag,adam,adamw,nadam",
     "MLP.fit": DATA + "net.fit(params, X, y, epochs=2)",

@@ -55,7 +55,10 @@ def failures(backend, names):
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
-SLOWEST = (("jax", "library"), ("jax", "rules"), ("torch", "rules"), ("jax", "configs"), ("jax", "articles"))
+SLOWEST = (
+    *(("jax", name) for name in ("library", "rules", "configs", "articles", "convolutions")),
+    ("torch", "rules"),
+)
 
 
 def each(table):

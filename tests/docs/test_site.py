@@ -80,7 +80,7 @@ return [wide, [...out, ...thin].slice(0, 3).map(e => e.tagName + ' ' + e.textCon
 """
 
 
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, pytest.param(1600, marks=pytest.mark.slow)])
 def test_every_page_is_readable_at_this_width(site, browser, width):
     """Nothing is wider than the window but what scrolls in itself, and the console has no error."""
     browser.execute_cdp_cmd(

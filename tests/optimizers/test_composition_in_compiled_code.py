@@ -278,7 +278,8 @@ def unfit_calls(p, g, v, average):
     [
         "bounds",
         "places",
-        *(pytest.param(x, marks=pytest.mark.ci) for x in ("bytes", "numbers", "arrays", "averages", "maps", "strides")),
+        *(pytest.param(x, marks=pytest.mark.ci) for x in ("bytes", "numbers", "arrays", "averages", "maps")),
+        pytest.param("strides", marks=pytest.mark.slow),
     ],
 )
 def test_errors_at_run_time_come_before_any_write(kind):

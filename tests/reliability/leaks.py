@@ -19,12 +19,13 @@ import numpy as np
 import nagd_numba
 
 from . import Result
-from ._children import run
+from ._children import PATIENCE, run
 
 ALLOWED = 5.0  # MB
 SHORT, LONG = 3_000, 1_000_000  # steps; of the others the share that `CASES` tells
 WARM = 20  # calls at least, in which every kernel of a case is loaded
 OF_NUMBA = "a new function of Numba's alone", "minimize of a new compiled function"
+PATIENT = 30  # seconds for each function that is compiled
 KEPT = 128  # functions, of which what was compiled for them is kept: more must come before memory is flat
 TIMES_NUMBA = 16  # compiled functions that a problem may need of its own, beside the user's
 
@@ -34,7 +35,8 @@ def trial(count: int, seed: int, folder: Path) -> Result:
     lost, calls, each = [], 0, {}
     for name, (_, share) in CASES.items():
         times = max(2 if name in OF_NUMBA else 2 * WARM, round(count * share))
-        ended = run(f"from tests.reliability.leaks import child; child({name!r}, {times}, {seed}, {str(folder)!r})")
+        code = f"from tests.reliability.leaks import child; child({name!r}, {times}, {seed}, {str(folder)!r})"
+        ended = run(code, patience=max(PATIENCE, PATIENT * times if name in OF_NUMBA else 0))
         if ended.fault:
             lost.append(f"{name}, {times} times: {ended.fault}")
             continue
@@ -230,8 +232,8 @@ CASES: dict[str, tuple[Callable[[Any, Path], Call], float]] = {
     "fit_many": (fits_at_once, 0.002),
     "files of states": (files, 0.005),
     "minimize of new functions in Python": (minimized_in_python, 0.001),
-    OF_NUMBA[0]: (functions_of_numba, 0.001),
-    OF_NUMBA[1]: (minimized_compiled, 0.001),
+    OF_NUMBA[0]: (functions_of_numba, 0.0003),
+    OF_NUMBA[1]: (minimized_compiled, 0.0003),
 }
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.helpers.device_training import assert_equal_histories, problem
 
 ONE, TWO = MLP([4, 3]), MLP([4, 7, 3], l2=0.01)
 BATCH, ROWS, STREAM = 8, 20, 71
-ci = pytest.mark.ci
+ci, slow = pytest.mark.ci, pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +63,12 @@ class Both:
         ("multi_launch", ONE, "nag", 0, {}),
         ("multi_launch", ONE, "nag", 2, {}),
         ("multi_launch", ONE, "nag", 0, {"validation": 0.3, "keep": "best", "epochs": 4, "lr": 3.0}),
-        pytest.param("persistent", TWO, "nag", 0, {}, marks=ci),
+        pytest.param("persistent", TWO, "nag", 0, {}, marks=slow),
         pytest.param("persistent", TWO, "nag", 2, {}, marks=ci),
-        pytest.param("persistent", TWO, "adam", 0, {"validation": 0.3, "keep": "best"}, marks=ci),
+        pytest.param("persistent", TWO, "adam", 0, {"validation": 0.3, "keep": "best"}, marks=slow),
         pytest.param("persistent", TWO, "adam", 2, {"seed": [3, 4]}, marks=ci),
         pytest.param("multi_launch", TWO, "adam", 0, {"metrics": ["accuracy"], "validation": 0.3}, marks=ci),
-        pytest.param("multi_launch", TWO, "adam", 2, {"lr": [0.1, 0.01]}, marks=ci),
+        pytest.param("multi_launch", TWO, "adam", 2, {"lr": [0.1, 0.01]}, marks=slow),
         pytest.param("multi_launch", TWO, "nag", 0, {"accumulate": 2, "clip": 0.5}, marks=ci),
         pytest.param("multi_launch", TWO, "gd", 2, {}, marks=ci),
     ],
