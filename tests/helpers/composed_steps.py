@@ -14,6 +14,8 @@ def same(x, y):
 
 optimizers = rules.optimizers(ci=("adam", "fista"))
 dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
+# Where each compiles for long.
+long_dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 
 
 def arrays_of(optimizer, rng, n, dtype):

@@ -15,12 +15,11 @@ from nagd_numba.optimizers import _overload
 from tests.helpers import rules
 from tests.helpers.backends import JIT_OFF
 from tests.helpers.bits import assert_same_bits
+from tests.helpers.composed_steps import long_dtypes
 
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="is about compiled callers")
 
 N = 41
-optimizers = rules.optimizers()
-dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.ci)])
 
 
 @njit
@@ -65,7 +64,7 @@ def caller_of(optimizer, keywords):
 
 
 @rules.optimizers(default=(), ci=("nesterov",))
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@long_dtypes
 def test_everything_at_once_has_the_bits_of_the_call_from_python(optimizer, dtype):
     """A mask, bounds of both kinds, a map, an average, and an array of rates."""
     prox = "prox='l1', " + ("prox_weight=0.5, " if "prox" not in optimizer.settings else "weight=0.5, ")

@@ -8,11 +8,11 @@ from numba import njit
 import nagd_numba
 from nagd_numba.optimizers.registry import OPTIMIZERS
 from tests.helpers import rules
-from tests.helpers.composed_steps import arrays_of, numbers_of, optimizers, same
+from tests.helpers.composed_steps import arrays_of, long_dtypes, numbers_of, optimizers, same
 
 
 @optimizers
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@long_dtypes
 def test_bounds_leave_alone_what_does_not_reach_them(optimizer, dtype):
     rng = np.random.default_rng(5)
     arrays, numbers = arrays_of(optimizer, rng, 200, dtype), numbers_of(optimizer)

@@ -232,8 +232,8 @@ CASES: dict[str, tuple[Callable[[Any, Path], Call], float]] = {
     "fit_many": (fits_at_once, 0.002),
     "files of states": (files, 0.005),
     "minimize of new functions in Python": (minimized_in_python, 0.001),
-    OF_NUMBA[0]: (functions_of_numba, 0.0003),
-    OF_NUMBA[1]: (minimized_compiled, 0.0003),
+    OF_NUMBA[0]: (functions_of_numba, 0.001),
+    OF_NUMBA[1]: (minimized_compiled, 0.001),
 }
 
 if __name__ == "__main__":

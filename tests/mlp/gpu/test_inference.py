@@ -82,7 +82,7 @@ sizes = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 @pytest.mark.parametrize(
     ("activation", "loss", "dtype", "options"), KINDS, ids=["cross_entropy", "mse", "binary_cross_entropy"]
 )
-@settings(max_examples=2)
+@settings(max_examples=4)
 @given(sizes=sizes, rows=st.integers(1, 40), order=st.sampled_from(["forward", "reverse", "random"]))
 @example(sizes=[3, 2], rows=1, order="forward")
 @example(sizes=[300, 33, 32, 5], rows=33, order="random")  # in parts, by blocks of terms
