@@ -5,17 +5,12 @@ import pytest
 
 from nagd_numba import Guard, adam_step, step
 from nagd_numba.optimizers.registry import OPTIMIZERS
+from tests.gpu.arrays import arrays
 from tests.helpers.bits import same_bits
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
 CHANGES = {"lr": 0.05, "weight_decay": 0.1, "weight": 0.02, "lr_decay": 0.3}
-
-
-def arrays(n, states, dtype=np.float32, seed=0):
-    rng = np.random.default_rng(seed)
-    p, g, *s = (rng.normal(size=n).astype(dtype) for _ in range(2 + states))
-    return [p, g, *map(np.abs, s)]
 
 
 def check(gpu, name, dtype, options, lists=False, t=3):

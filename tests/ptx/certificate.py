@@ -27,7 +27,7 @@ from nagd_numba.gpu.elementwise import COLUMNS, THREADS, wide_width
 from nagd_numba.kernels.rule import Rule
 from nagd_numba.kernels.segments import Step, Table
 from nagd_numba.optimizers.registry import RULES
-from tests.ptx import machine_code
+from tests.ptx import machine_code, shipped_kernels
 from tests.ptx.sass.listing import Listing
 from tests.ptx.sass.machine import Block, Counts, constant_bank
 from tests.ptx.sass.memory import Device, Placed
@@ -87,7 +87,7 @@ class Found(NamedTuple):
 def cases() -> Iterator[Case]:
     """Every kernel of every rule, with the default options."""
     for rule in RULES.values():
-        for storage, masters in machine_code.STORED.items():
+        for storage, masters in shipped_kernels.STORED.items():
             for master in masters:
                 yield from (Case(rule, storage, master, lists) for lists in (False, True))
 

@@ -25,10 +25,10 @@ from nagd_numba.mlp.gpu.gemm import DELTA, GRADIENT, HIDDEN, OUTPUT, UPDATE, Kin
 from nagd_numba.mlp.sums import BLOCK
 from nagd_numba.optimizers.registry import RULES
 from tests.ptx import machine_code
+from tests.ptx.sass.floats import fused
 from tests.ptx.sass.listing import Listing
 from tests.ptx.sass.machine import Block, Counts, constant_bank
 from tests.ptx.sass.memory import Device
-from tests.ptx.sass.operations import fused
 
 HOPPER = (9, 0)
 REGISTERS, SHARED, THREADS, BLOCKS = 65536, 227 << 10, 2048, 32  # of a multiprocessor

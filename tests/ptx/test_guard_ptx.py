@@ -7,7 +7,7 @@ import pytest
 from nagd_numba.gpu import elementwise, guard_kernels, hyper_kernels
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers import driverless
-from tests.ptx import machine_code
+from tests.ptx import machine_code, shipped_kernels
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
@@ -39,7 +39,7 @@ def test_the_decision_compiles(storage, before):
 
 
 @ci
-@pytest.mark.parametrize("capability", machine_code.CAPABILITIES, ids=machine_code.arch)
+@pytest.mark.parametrize("capability", shipped_kernels.CAPABILITIES, ids=machine_code.arch)
 def test_on_every_architecture(capability):
     rule = RULES["adam"]
     check(guard_kernels.step_kernel(rule, rule.defaults(), "float32", False, True), capability)

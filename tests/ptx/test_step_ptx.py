@@ -9,7 +9,7 @@ from nagd_numba import adam_update, nesterov_update
 from nagd_numba.gpu.elementwise import THREADS, kernel
 from nagd_numba.optimizers.registry import RULES
 from tests.helpers import driverless
-from tests.ptx import machine_code
+from tests.ptx import code_table, machine_code, shipped_kernels
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
@@ -20,7 +20,7 @@ EXACT = ("float32", "float64")
 # Every variant of every rule once, and with each kind of arrays (dtype, master copy, one or lists) a few of them.
 KINDS = [
     (storage, master, lists)
-    for storage, masters in machine_code.STORED.items()
+    for storage, masters in shipped_kernels.STORED.items()
     for master in masters
     for lists in (False, True)
 ]
@@ -49,10 +49,10 @@ EVERYWHERE = [
         marks=() if (name == "nesterov") + (storage == "float32") + (capability == (9, 0)) > 1 else pytest.mark.slow,
     )
     for name, rule in RULES.items()
-    for storage in machine_code.STORED
-    for capability in (machine_code.OLDEST, *machine_code.CAPABILITIES)
-    if any(capability in kind.capabilities for kind in machine_code.step_kinds(rule, storage))
-    or (capability == machine_code.OLDEST and (name == "nesterov" or storage == "float32"))
+    for storage in shipped_kernels.STORED
+    for capability in (shipped_kernels.OLDEST, *shipped_kernels.CAPABILITIES)
+    if any(capability in kind.capabilities for kind in shipped_kernels.step_kinds(rule, storage))
+    or (capability == shipped_kernels.OLDEST and (name == "nesterov" or storage == "float32"))
 ]
 
 
@@ -81,24 +81,24 @@ def test_every_variant_is_machine_code_of_only_pinned_arithmetic(rule, options, 
 @pytest.mark.parametrize(("rule", "storage", "capability"), EVERYWHERE)
 def test_compiles_for_every_architecture_without_spills(rule, storage, capability):
     """And is not worse than in the table."""
-    chosen = [x for x in machine_code.step_entries(rule, storage) if capability in x.capabilities]
-    if capability == machine_code.OLDEST:
-        chosen = [machine_code.default_step(rule, storage)]
-    now = machine_code.measure(chosen, [capability])
+    chosen = [x for x in shipped_kernels.step_entries(rule, storage) if capability in x.capabilities]
+    if capability == shipped_kernels.OLDEST:
+        chosen = [shipped_kernels.default_step(rule, storage)]
+    now = code_table.measure(chosen, [capability])
     assert len(now.rows) == len(chosen) > 0
     for (name, _), found in now.rows.items():
         assert found.spills == 0, name
         blocks = REGISTERS // (-(-found.registers // 8) * 8 * THREADS)
         assert blocks * found.wide_loads >= 12, name  # loads on the way: those of four blocks with three arrays
-    machine_code.check(now)
+    code_table.check(now)
 
 
-@pytest.mark.parametrize("storage", machine_code.STORED)
+@pytest.mark.parametrize("storage", shipped_kernels.STORED)
 @pytest.mark.parametrize("lists", [False, True], ids=["one", "lists"])
 def test_groups_of_elements_move_16_bytes_at_a_time(storage, lists):
     """In PTX for sm_100: each access is there once in each of the copies that the compiler makes of the loop."""
     rule = RULES["nesterov"]
-    for master in machine_code.STORED[storage]:
+    for master in shipped_kernels.STORED[storage]:
         code = driverless.instructions(step_ptx(rule, rule.defaults(), storage, master, lists, (10, 0)))
         accesses = [x for x in code if re.match(r"(ld|st)\.", x) and ".param" not in x]
         vectors = [x for x in accesses if re.search(r"\.v\d\.", x)]

@@ -16,7 +16,8 @@ import numpy as np
 
 from .listing import Instruction, Listing
 from .memory import SHARED, SHARED_START, WARP, Device, Memory, wavefronts
-from .operations import OPERATIONS, Run
+from .operands import Run
+from .operations import OPERATIONS
 from .registers import Registers
 
 PARAMETERS = 0x210  # where a kernel's parameters begin in the constant bank

@@ -13,8 +13,9 @@ from nagd_numba.gpu import elementwise
 from nagd_numba.gpu.compiler import Kernel
 from nagd_numba.gpu.toolchain import Tool
 from nagd_numba.optimizers.registry import RULES
-from tests.ptx import machine_code
-from tests.ptx.machine_code import Code, Table
+from tests.ptx import code_table, machine_code, shipped_kernels
+from tests.ptx.code_table import Table
+from tests.ptx.machine_code import Code
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
@@ -26,13 +27,13 @@ KEY = "kernel", "sm_90"
 @functools.cache
 def network():
     """The entries of the network's kernels, and of all others but those of plain steps, by name."""
-    found = *machine_code.network_entries(), *machine_code.composed_entries(), *machine_code.other_entries()
+    found = *shipped_kernels.network_entries(), *shipped_kernels.composed_entries(), *shipped_kernels.other_entries()
     return {entry.name: entry for entry in found}
 
 
 def committed_names():
     """The names of the newest table, which can be listed where kernels cannot be made; one architecture is the rest."""
-    rows = machine_code.load(machine_code.NEWEST).rows
+    rows = code_table.load(code_table.NEWEST).rows
     composed = "_(prox|averaged|by|masked)_"
     names = sorted({name for name, _ in rows if re.search(composed, name) or not re.search("_(one|lists)_", name)})
     quick = re.compile("mlp_(losses|update|part|delta)|nesterov_masked_.*_one_")
@@ -44,43 +45,43 @@ def committed_names():
 
 @pytest.mark.parametrize("name", committed_names())
 def test_networks_kernels_are_not_worse_than_the_table(name):
-    machine_code.check(machine_code.measure([network()[name]]))
+    code_table.check(code_table.measure([network()[name]]))
 
 
 def test_a_network_can_be_trained_on_the_oldest_architecture():
     entry = next(entry for name, entry in network().items() if name.startswith("mlp_persistent"))
-    assert machine_code.read(entry.make().image(machine_code.OLDEST)).spills == 0
+    assert machine_code.read(entry.make().image(shipped_kernels.OLDEST)).spills == 0
 
 
 def test_each_table_has_every_kernel_and_no_other():
-    wanted = {(entry.name, machine_code.arch(x)) for entry in machine_code.entries() for x in entry.capabilities}
-    for path in machine_code.TABLES.glob("*.csv"):
-        assert wanted == set(machine_code.load(path).rows), f"{path.name}: {machine_code.WRITE}"
+    wanted = {(entry.name, machine_code.arch(x)) for entry in shipped_kernels.entries() for x in entry.capabilities}
+    for path in code_table.TABLES.glob("*.csv"):
+        assert wanted == set(code_table.load(path).rows), f"{path.name}: {code_table.WRITE}"
 
 
 def test_no_kernel_of_any_table_spills():
-    for path in machine_code.TABLES.glob("*.csv"):
-        spilling = [key for key, code in machine_code.load(path).rows.items() if code.spills]
+    for path in code_table.TABLES.glob("*.csv"):
+        spilling = [key for key, code in code_table.load(path).rows.items() if code.spills]
         assert spilling == [], path.name
 
 
 def test_there_is_a_table_for_what_is_installed():
-    if (reason := machine_code.no_table()) is not None:
+    if (reason := code_table.no_table()) is not None:
         pytest.skip(reason)
-    assert machine_code.here().rows
+    assert code_table.here().rows
 
 
 def test_without_a_table_kernels_must_only_not_spill(monkeypatch):
-    monkeypatch.setattr(machine_code.toolchain, "found", lambda: {"nvvm": Tool("13.3.1"), "nvJitLink": Tool("13.4.2")})
-    assert machine_code.path_here().name == "nvvm-13.3-nvjitlink-13.4.csv"
-    reason = machine_code.no_table()
+    monkeypatch.setattr(code_table.toolchain, "found", lambda: {"nvvm": Tool("13.3.1"), "nvJitLink": Tool("13.4.2")})
+    assert code_table.path_here().name == "nvvm-13.3-nvjitlink-13.4.csv"
+    reason = code_table.no_table()
     assert reason is not None
     assert reason.startswith(
         "no table for nvvm-13.3-nvjitlink-13.4, so that kernels must only not spill (there are nvvm"
     )
-    machine_code.check(Table("tools", {KEY: OLD}))
+    code_table.check(Table("tools", {KEY: OLD}))
     with pytest.raises(AssertionError, match="kernel sm_90: worse in spills: spills 8"):
-        machine_code.check(Table("tools", {KEY: OLD._replace(spills=8)}))
+        code_table.check(Table("tools", {KEY: OLD._replace(spills=8)}))
 
 
 def test_every_maker_of_kernels_is_in_the_table():
@@ -91,7 +92,7 @@ def test_every_maker_of_kernels_is_in_the_table():
             calls = [x for x in ast.walk(function) if isinstance(x, ast.Call)] if _is_function(function) else []
             if any(_makes_kernel(call) for call in calls):
                 makers.add((".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts), function.name))
-    looked_at = {(entry.make.func.__module__, entry.make.func.__name__) for entry in machine_code.entries()}
+    looked_at = {(entry.make.func.__module__, entry.make.func.__name__) for entry in shipped_kernels.entries()}
     assert looked_at == makers
 
 
@@ -124,21 +125,21 @@ def _is_function(node):
 def test_each_change_for_the_worse_is_found_and_printed(change, said):
     now = Table("tools", {KEY: OLD._replace(**change)})
     with pytest.raises(AssertionError, match=said):
-        machine_code.check(now, Table("tools", {KEY: OLD}))
+        code_table.check(now, Table("tools", {KEY: OLD}))
 
 
 @pytest.mark.parametrize(
     "change", [{"registers": 38}, {"wide_loads": 7}, {"instructions": 1100}, {"fma": 120}, {}], ids="-".join
 )
 def test_other_changes_are_allowed(change):
-    machine_code.check(Table("tools", {KEY: OLD._replace(**change)}), Table("tools", {KEY: OLD}))
+    code_table.check(Table("tools", {KEY: OLD._replace(**change)}), Table("tools", {KEY: OLD}))
 
 
 def test_another_compiler_may_take_a_few_more_registers_but_not_spill():
     committed = Table("tools", {KEY: OLD})
 
     def found(**change):
-        return machine_code.regressions(committed, Table("newer", {KEY: OLD._replace(**change)}))
+        return code_table.regressions(committed, Table("newer", {KEY: OLD._replace(**change)}))
 
     assert not found(registers=44)
     assert found(registers=45)[-1] == "the table was made by tools; these are newer"
@@ -147,22 +148,22 @@ def test_another_compiler_may_take_a_few_more_registers_but_not_spill():
 
 
 def test_a_kernel_that_is_not_in_the_table_must_not_spill():
-    machine_code.check(Table("tools", {KEY: OLD}), Table("tools", {}))
+    code_table.check(Table("tools", {KEY: OLD}), Table("tools", {}))
     with pytest.raises(AssertionError, match="kernel sm_90: worse in spills: spills 8"):
-        machine_code.check(Table("tools", {KEY: OLD._replace(spills=8)}), Table("tools", {}))
+        code_table.check(Table("tools", {KEY: OLD._replace(spills=8)}), Table("tools", {}))
 
 
 def test_a_step_without_wide_accesses_is_found(monkeypatch):
     """The real kernel of the table, made worse: elements move one by one."""
     rule = RULES["nesterov"]
-    entry = machine_code.default_step(rule, "float32")
+    entry = shipped_kernels.default_step(rule, "float32")
     monkeypatch.setattr(elementwise, "wide_width", lambda storage: 1)
     worse = entry._replace(make=lambda: elementwise.kernel.__wrapped__(rule, rule.defaults(), "float32", False, False))
     monkeypatch.setenv("NAGD_NUMBA_CACHE", "0")  # it has the name of the good one
     with pytest.raises(
         AssertionError, match=r"float32 sm_90: worse in .*wide loads and wide stores.*wide loads 3 -> 0"
     ):
-        machine_code.check(machine_code.measure([entry._replace(make=worse.make)], [(9, 0)]))
+        code_table.check(code_table.measure([entry._replace(make=worse.make)], [(9, 0)]))
 
 
 def test_spills_are_seen():
