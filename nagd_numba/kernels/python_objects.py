@@ -2,7 +2,8 @@
 
 Numba turns each array that Python passes into a structure of its own, which takes 0.1 us.  A kernel whose parameters
 are of the type `OBJECT` gets the objects themselves, and reads what it needs at the places of their C structures
-(`PyArrayObject` is part of NumPy's binary interface; those of CPython's floats and tuples have not changed since 3.0).
+(`PyArrayObject` is part of NumPy's binary interface; of CPython's objects the sizes tell, which are others where tuples
+keep their hash, from Python 3.14 on, and in free-threaded builds).
 It must hold Python's lock meanwhile, and trust no object before it saw its type.
 """
 
@@ -22,8 +23,8 @@ from .jit import JIT_OFF, inlined
 
 _HEAD = object.__basicsize__  # bytes: the count of references, and the type
 TYPE = _HEAD - 8
-ITEMS = _HEAD + 8  # of a tuple, after its length
-LENGTH = _HEAD
+LENGTH = _HEAD  # of a tuple
+ITEMS = tuple.__basicsize__
 VALUE = _HEAD  # of a float
 # Of an array: the address of its elements, its dimensions (32 bits), and the addresses of shape, strides, base, dtype;
 # flags (32 bits)

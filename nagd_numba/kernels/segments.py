@@ -311,7 +311,8 @@ class GroupedStep:
         return np.empty(groups * self._count, self._dtype)
 
     def __call__(self, table: Table, numbers: np.ndarray, group_of: np.ndarray) -> int:
-        values, of, at = map(address_of_array, (numbers, group_of, self.room(len(numbers))))
+        held = self.room(len(numbers))  # which must live until the kernel has ended
+        values, of, at = map(address_of_array, (numbers, group_of, held))
         forms = self.forms.of(int(table.ends[-1]))
         status: int = self._kernel.kernel(*table.addresses, len(table.ends), values, forms, of, len(numbers), at)
         return status

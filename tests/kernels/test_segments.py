@@ -1,5 +1,8 @@
 """Many vectors in one call: the bits of one call for each, and no write where a gradient lies in written memory."""
 
+import weakref
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,3 +69,27 @@ def test_lists_of_every_kind_of_array():
     apply_lists(rule, list(zip(*columns, strict=True)), dict(rule.hyper), rule.defaults())
     for made, wanted in zip(columns, want, strict=True):
         assert_same_bits([x.copy() for x in made], [x.copy() for x in wanted])
+
+
+def test_memory_for_constants_lives_while_the_kernel_runs(monkeypatch):
+    """It is told an address, which holds nothing."""
+    rule = RULES["nesterov"]
+    step = segments.GroupedStep(rule, rule.defaults(), np.dtype(np.float64))
+    real, kernel, rooms, alive = step.room, step._kernel.kernel, [], []
+
+    def room(groups):
+        made = real(groups)
+        rooms.append(weakref.ref(made))
+        return made
+
+    def watched(*arguments):
+        status = kernel(*arguments)
+        alive.append(rooms[-1]() is not None)
+        return status
+
+    monkeypatch.setattr(step, "room", room)
+    monkeypatch.setattr(step, "_kernel", SimpleNamespace(kernel=watched))
+    table = segments.Table.of([[np.ones(4), np.ones(4), np.zeros(4)] for _ in range(2)])
+    numbers = np.array([tuple(rule.hyper.values())] * 2)
+    assert step(table, numbers, np.arange(2)) == statuses.OK
+    assert alive == [True]

@@ -317,6 +317,17 @@ def test_unfit_groups(groups, error, message):
         nagd_numba.step(*flats, groups=groups)
 
 
+def test_twenty_thousand_groups():
+    """Their constants take more memory than the heap keeps when it is freed."""
+    rates = 1e-6 * np.arange(20_000)
+    columns = [[np.full(2, x) for _ in rates] for x in (1.0, 0.5, 0.0)]
+    wanted = [[x.copy() for x in column] for column in columns]
+    nagd_numba.step(*columns, groups=[{"lr": lr} for lr in rates])
+    for lr, *arrays in zip(rates, *wanted, strict=True):
+        nagd_numba.step(*arrays, lr=lr)
+    same(*map(np.array, (columns, wanted)))
+
+
 def test_bounds_of_groups():
     flats = [nagd_numba.FlatParams([("W", (2, 2)), ("b", (2,))]) for _ in range(3)]
     with pytest.raises(ValueError, match=r"lower is 1\.0, above upper"):
