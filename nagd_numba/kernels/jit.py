@@ -53,10 +53,13 @@ _inlined: list[Any] = []
 
 
 def inlined(function: F) -> F:
-    """Compile a scalar function into every caller, on the CPU and in CUDA kernels."""
+    """Compile a scalar function into every caller, on the CPU and in CUDA kernels.
+
+    By Numba, which is sooner done for few of them than by LLVM.
+    """
     made: Any
     if SIMULATOR:  # its kernels are Python, where a compiled function would turn float32 into Python's float
-        made = register_jitable(inline="always")(function)
+        made = register_jitable(forceinline=True, fastmath=False)(function)
     else:
         made = njit(inline="always", forceinline=True)(function)
         if not JIT_OFF:
