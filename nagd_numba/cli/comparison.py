@@ -267,7 +267,10 @@ class Comparison:
 
     def _loss(self, params: Any, X: Any, y: Any) -> float:
         losses = self._of_chunks(len(X), lambda rows: self.model.loss(params, X[rows], y[rows]) * len(X[rows]))
-        return float(sum(losses) / len(X))
+        total = 0.0
+        for x in losses:  # whose `sum` has other bits from Python 3.12 on
+            total += x
+        return total / len(X)
 
     def _of_chunks(self, rows: int, function: Callable[[slice], float]) -> list[float]:
         """What a function gives for some rows after others; the ranks share the work."""
