@@ -92,11 +92,15 @@ def handled() -> None:
 def end_now(code: int) -> NoReturn:
     """End the process, once what it said is written.
 
-    Python frees everything first, which takes up to a second after kernels were compiled.
+    Python frees everything first, which takes up to a second after kernels were compiled.  Only the semaphores of
+    multiprocessing are given back, one of which Numba has: where processes are not forked by default, as from Python
+    3.14 on, another process would complain of them.
     """
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            util._run_finalizers()
     finally:
         os._exit(code)
 
