@@ -138,9 +138,8 @@ def trial(count: int, seed: int, folder: Path) -> Result:
             if wrong:
                 lost.append(f"nagd-numba {name}: {wrong}")
         bits, wrong = _tried(environment, name, data, folder / f"odd {k}")
-        others = [x for x in bits if usual[name].get(x, bits[x]) != bits[x] and not fnmatch(x, environment.other)]
-        if not wrong and others:
-            wrong = f"other bits than usual{': ' * any(others)}{', '.join(others)}"
+        if not wrong and bits and usual[name]:
+            wrong = _unlike(bits, usual[name], environment.other)
         if wrong:
             lost.append(f"{environment.name}: {'' if name == PROBE else 'nagd-numba '}{name}: {wrong}")
     free = "" if sysconfig.get_config_var("Py_GIL_DISABLED") else "free-threaded Python, which must run this command"
@@ -171,6 +170,12 @@ def _tried(environment: Environment, name: str, data: Path, folder: Path) -> tup
     wrong = wrong or _unreadable(environment, name, ran)
     finished = ran.code == 0 and code == 0 and command.writes
     return (_digests(folder / command.writes) if finished and not wrong else {}), wrong
+
+
+def _unlike(made: dict[str, str], usual: dict[str, str], other: str) -> str:
+    """What is wrong with the digests of files, but for those that may be others."""
+    found = [x for x in sorted({*made, *usual}) if made.get(x) != usual.get(x) and not fnmatch(x, other)]
+    return f"other bits than usual{': ' * any(found)}{', '.join(found)}" if found else ""
 
 
 def _probed(environment: Environment, env: dict[str, str]) -> tuple[dict[str, str], str]:
