@@ -49,7 +49,7 @@ ENVIRONMENTS = (
     Environment("python -X dev -W error", ("-X", "dev", "-W", "error")),
     Environment("python -I", ("-I",)),
     Environment("NUMBA_DISABLE_JIT=1", env={"NUMBA_DISABLE_JIT": "1"}, refused={"export": NO_JIT}),
-    Environment("NUMBA_BOUNDSCHECK=1", env={"NUMBA_BOUNDSCHECK": "1"}, other="*"),
+    Environment("NUMBA_BOUNDSCHECK=1", env={"NUMBA_BOUNDSCHECK": "1"}, other="*.o"),
     Environment("NUMBA_NUM_THREADS=1", env={"NUMBA_NUM_THREADS": "1"}),
     Environment("NUMBA_ENABLE_CUDASIM=1", env={"NUMBA_ENABLE_CUDASIM": "1"}, other="*.o"),  # other parts are inlined
     Environment("memory filled when it is freed", env={"MALLOC_PERTURB_": "165", "PYTHONMALLOC": "malloc"}),
@@ -175,7 +175,7 @@ def _tried(environment: Environment, name: str, data: Path, folder: Path) -> tup
 def _unlike(made: dict[str, str], usual: dict[str, str], other: str) -> str:
     """What is wrong with the digests of files, but for those that may be others."""
     found = [x for x in sorted({*made, *usual}) if made.get(x) != usual.get(x) and not fnmatch(x, other)]
-    return f"other bits than usual{': ' * any(found)}{', '.join(found)}" if found else ""
+    return f"other bits than usual: {', '.join(found)}" if found else ""
 
 
 def _probed(environment: Environment, env: dict[str, str]) -> tuple[dict[str, str], str]:
@@ -185,7 +185,7 @@ def _probed(environment: Environment, env: dict[str, str]) -> tuple[dict[str, st
         ran = run([*environment.options, *words], env, "pipe")
     else:
         ran = run([*environment.options, "-m", "tests.reliability._probe", *environment.probe], env)
-    return {"": ran.out.decode("ascii", "replace")}, ran.unlike(0)
+    return {PROBE: ran.out.decode("ascii", "replace")}, ran.unlike(0)
 
 
 def _unreadable(environment: Environment, name: str, ran: Ran) -> str:
