@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def i2f(r: Registers, i: Instruction) -> Run:
     up = "RP" in i.modifiers
 
     def run(mask: np.ndarray) -> None:
-        write(_toward(_whole(read(), source), lambda x: x.astype(np.uint64), up).astype(np.float32), mask)
+        write(_toward(_whole(read(), source), up).astype(np.float32), mask)
 
     return run
 
@@ -33,10 +32,10 @@ def _whole(x: Any, kind: str) -> Any:
     return {"U64": x, "U32": x & LOW, "S32": signed(x & LOW), "U16": x & np.uint64(0xFFFF)}[kind]
 
 
-def _toward(x: Any, exact: Callable[[Any], Any], up: bool) -> Any:
+def _toward(x: Any, up: bool) -> Any:
     """`x` (a whole number) as a float32, rounded up where that is asked for."""
     near = x.astype(np.float32)
-    return np.where(exact(near) < x, np.nextafter(near, np.float32(np.inf)), near) if up else near
+    return np.where(near.astype(np.uint64) < x, np.nextafter(near, np.float32(np.inf)), near) if up else near
 
 
 def f2i(r: Registers, i: Instruction) -> Run:

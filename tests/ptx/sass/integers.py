@@ -12,16 +12,18 @@ from .operands import LOW, WORD, Run, is_predicate, signed, split
 from .registers import Registers
 
 
-def _carries(r: Registers, i: Instruction, total: Callable[[], Any], width: int = 32) -> Run:
-    """Write a sum, and whether it is beyond 32 bits (twice beyond)."""
+def _sum(r: Registers, i: Instruction, total: Callable[[], Any], into: list[str]) -> Run:
+    """Write a total with the carries `into` it, and whether it is beyond 32 bits (twice beyond)."""
     target, out, _, _ = split(i.operands)
-    write, carries = r.to(target), [r.to(x) for x in out]
+    write, carries, added = r.to(target), [r.to(x) for x in out], [r.predicate(x) for x in into]
 
     def run(mask: np.ndarray) -> None:
         value = total()
+        for carry in added:
+            value = value + carry().astype(np.uint64)
         write((value & LOW).astype(np.uint32), mask)
-        for k, carry in enumerate(carries):
-            carry((value >> WORD) > np.uint64(k), mask)
+        for k, beyond in enumerate(carries):
+            beyond((value >> WORD) > np.uint64(k), mask)
 
     return run
 
@@ -29,15 +31,7 @@ def _carries(r: Registers, i: Instruction, total: Callable[[], Any], width: int 
 def iadd3(r: Registers, i: Instruction) -> Run:
     _, _, sources, into = split(i.operands)
     a, b, c = (r.integer(x) for x in sources)
-    carries = [r.predicate(x) for x in into] if "X" in i.modifiers else []
-
-    def total() -> Any:
-        value = a() + b() + c()
-        for carry in carries:
-            value = value + carry().astype(np.uint64)
-        return value
-
-    return _carries(r, i, total)
+    return _sum(r, i, lambda: a() + b() + c(), into if "X" in i.modifiers else [])
 
 
 def viadd(r: Registers, i: Instruction) -> Run:
@@ -79,22 +73,13 @@ def imad(r: Registers, i: Instruction) -> Run:
 
         return wide
     a, b, c = (r.integer(x) for x in sources)
-    carries = [r.predicate(x) for x in into]
-
-    def total() -> Any:
-        value = ((a() * b()) & LOW) + c()
-        for carry in carries:
-            value = value + carry().astype(np.uint64)
-        return value
-
-    return _carries(r, i, total)
+    return _sum(r, i, lambda: ((a() * b()) & LOW) + c(), into)
 
 
 def lea(r: Registers, i: Instruction) -> Run:
     _, _, sources, into = split(i.operands)
     shift = np.uint64(int(sources[-1], 0))
     a, b = r.integer(sources[0]), r.integer(sources[1])
-    carries = [r.predicate(x) for x in into] if "X" in i.modifiers else []
     high = "HI" in i.modifiers
     extended = "SX32" in i.modifiers
     c = r.integer(sources[2]) if high and not extended else None
@@ -106,18 +91,15 @@ def lea(r: Registers, i: Instruction) -> Run:
             shifted = ((top << WORD | low) << shift) >> WORD
         else:
             shifted = (low << shift) & LOW
-        value = shifted + b()
-        for carry in carries:
-            value = value + carry().astype(np.uint64)
-        return value
+        return shifted + b()
 
-    return _carries(r, i, total)
+    return _sum(r, i, total, into if "X" in i.modifiers else [])
 
 
 def shf(r: Registers, i: Instruction) -> Run:
     write = r.to(i.operands[0])
     low, by, top = (r.bits(x) for x in i.operands[1:4])
-    left, high, signed = "L" in i.modifiers, "HI" in i.modifiers, i.modifiers[1].startswith("S")
+    left, high, arithmetic = "L" in i.modifiers, "HI" in i.modifiers, i.modifiers[1].startswith("S")
     assert "W" not in i.modifiers, str(i)
 
     def run(mask: np.ndarray) -> None:
@@ -127,7 +109,7 @@ def shf(r: Registers, i: Instruction) -> Run:
             # Without HI the upper word of the pair is shifted into nothing: the lower word counts.
             shifted = value << np.minimum(shift, np.uint64(63))
             found = shifted >> WORD if high else shifted
-        elif signed:
+        elif arithmetic:
             found = (np.asarray(value).view(np.int64) >> np.minimum(shift, np.uint64(63)).astype(np.int64)).view(
                 np.uint64
             )
